@@ -1,0 +1,137 @@
+"""Command line: a table of commands, and a way to run one of them as a root-level script.
+
+Only this package parses arguments, prints, and turns errors into exit codes:
+0 done, 1 the run failed, 2 the command line or the input was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import TypeVar, get_type_hints
+
+from diffseglung import __version__
+from diffseglung.config import Config
+from diffseglung.errors import CheckpointError, ConfigError, DiffSegLungError, InputError
+
+C = TypeVar("C", bound=Config)
+
+COMMANDS = {
+    "segment": "label every lung voxel of a CT",
+    "phantom": "make chest CTs with known lesions, from nothing or in a real scan",
+    "evaluate": "score label maps against truth",
+    "convert": "turn CTs of any format into training cases with lung masks",
+    "precompute": "cut training patches from cases",
+    "train": "learn the diffusion model (stage 1)",
+    "distill": "let radiomics shape the model's features (stage 2)",
+    "fit": "fit the tissue mixture and classifier on an unlabelled cohort (stage 3)",
+    "sample": "draw CT patches from a trained model",
+    "clusters": "show the radiomic clusters of a volume",
+    "check": "verify every part of an installation",
+    "info": "describe a scan, a model or this installation",
+}
+"""name -> one-line help; the module is diffseglung.cli.<name>, imported only when it is used."""
+
+
+def spellings(name: str) -> list[str]:
+    """Both spellings of an option: --low-hu and --low_hu."""
+    return list(dict.fromkeys(["--" + name.replace("_", "-"), "--" + name]))
+
+
+def add_config(parser: argparse.ArgumentParser, config: type[Config], *, skip: Sequence[str] = ()) -> None:
+    """One option per setting of `config`, in both spellings, with its default and range in the help."""
+    group = parser.add_argument_group(f"{config.__name__.removesuffix('Config').lower()} settings")
+    hints = get_type_hints(config)
+    for field in dataclasses.fields(config):
+        if field.name in skip:
+            continue
+        meta, default = field.metadata, field.default
+        help = f"{meta['help']} (default: {' '.join(map(str, default)) if isinstance(default, tuple) else default})"
+        names = spellings(field.name)
+        if isinstance(default, bool):
+            group.add_argument(*names, action=argparse.BooleanOptionalAction, default=default, help=help.replace("%", "%%"))
+        elif isinstance(default, tuple):
+            count: int | str = "+" if "..." in str(hints[field.name]) else len(default)
+            kind: type = type(default[0])
+            group.add_argument(*names, type=kind, nargs=count, default=default, metavar="V", help=help.replace("%", "%%"))
+        else:
+            choices = meta.get("choices") or None
+            metavar = None if choices else "V"
+            group.add_argument(
+                *names, type=type(default), default=default, choices=choices, metavar=metavar, help=help.replace("%", "%%")
+            )
+
+
+def read_config(args: argparse.Namespace, config: type[C]) -> C:
+    """The settings of `config` as given on the command line."""
+    names = [field.name for field in dataclasses.fields(config) if hasattr(args, field.name)]
+    return config.from_dict({name: getattr(args, name) for name in names})
+
+
+def add_conduct(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
+    """Options every command has: device, quiet, verbose, debug."""
+    group = parser.add_argument_group("conduct")
+    if device:
+        group.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N, gpu, mps (default: auto)")
+    group.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+    group.add_argument("-v", "--verbose", action="store_true", help="say more")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def build_parser(command: str, prog: str | None = None) -> argparse.ArgumentParser:
+    """The argument parser of one command."""
+    module = importlib.import_module(f"diffseglung.cli.{command}")
+    parser = argparse.ArgumentParser(
+        prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    if not any("--debug" in action.option_strings for action in parser._actions):
+        add_conduct(parser, device=False)
+    parser.set_defaults(run=module.run)
+    return parser
+
+
+def run_command(command: str, argv: Sequence[str], prog: str | None = None) -> int:
+    """Parse and run; errors become one sentence and an exit code."""
+    args = build_parser(command, prog).parse_args(argv)
+    try:
+        code = args.run(args)
+    except DiffSegLungError as error:
+        if args.debug:
+            raise
+        print(f"error: {error.problem}\n  try: {error.remedy}", file=sys.stderr)
+        return 2 if isinstance(error, InputError | ConfigError | CheckpointError) else 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if args.debug:
+            raise
+        print(f"error: {error}\n  try: check the path, its permissions and the free space", file=sys.stderr)
+        return 1
+    return int(code or 0)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `diffseglung COMMAND ...`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    listing = "\n".join(f"  {name:12} {help}" for name, help in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="diffseglung",
+        usage="diffseglung COMMAND [options]",
+        description="Label-free lung pathology maps from chest CT. Research use only; not a medical device.",
+        epilog=f"commands:\n{listing}\n\n`diffseglung COMMAND --help` tells what a command takes.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"diffseglung {__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
+    command = parser.parse_args(words[:1]).command
+    return run_command(command, words[1:], prog=f"diffseglung {command}")
+
+
+def run_script(command: str) -> int:
+    """Entry point of a root-level script: `python train.py ...`."""
+    return run_command(command, sys.argv[1:])

@@ -1,0 +1,185 @@
+"""Settings: one frozen dataclass per stage, used by the API, the command line and the model card alike.
+
+Ranges and help sit on the field. This file imports nothing heavy, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from typing import Any, Self
+
+from diffseglung.errors import ConfigError
+
+
+def setting(
+    default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    """A dataclass field that also carries its help text and its closed range or its choices."""
+    return dataclasses.field(
+        default=default, metadata={"help": help, "low": low, "high": high, "choices": choices}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Base of all settings: checks ranges, and travels to JSON and back without loss."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, meta = getattr(self, field.name), field.metadata
+            if isinstance(value, list):
+                value = tuple(value)
+                object.__setattr__(self, field.name, value)
+            if meta.get("choices") and value not in meta["choices"]:
+                raise ConfigError(
+                    f"{field.name} is {value!r}", remedy=f"choose one of {', '.join(meta['choices'])}"
+                )
+            low, high = meta.get("low"), meta.get("high")
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, bool | str) or number is None:
+                    continue
+                if (low is not None and not number >= low) or (high is not None and not number <= high):
+                    raise ConfigError(
+                        f"{field.name} is {number}, outside [{low}, {high}]",
+                        remedy=f"choose a value in range; {field.name} is {meta['help']}",
+                    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Inverse of `to_dict`; an unknown name is an error that suggests the right one."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in values.keys() - known:
+            near = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"known settings: {', '.join(sorted(known))}"
+            raise ConfigError(f"{cls.__name__} has no setting {name!r}", remedy=remedy)
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntensityConfig(Config):
+    """The published HU window: norm = (HU + 1000) / 700 - 1, clipped."""
+
+    low_hu: float = setting(-1000.0, "HU mapped to -1")
+    high_hu: float = setting(400.0, "HU mapped to +1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LungMaskConfig(Config):
+    """How the lungs are found in a CT."""
+
+    grid_mm: float = setting(2.0, "spacing of the grid on which the lungs are found", low=1.0, high=4.0)
+    threshold_hu: float = setting(-400.0, "voxels below this are air or aerated lung", low=-700, high=-200)
+    closing_mm: float = setting(30.0, "reach of the closing that keeps dense peripheral disease", low=0, high=60)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchConfig(Config):
+    """Training patches."""
+
+    spacing_mm: float = setting(
+        1.5, "isotropic voxel spacing of the patches; 0 keeps each scan's own grid, as published", low=0.0, high=5.0
+    )
+    shape: tuple[int, int, int] = setting((32, 96, 96), "patch size in voxels (Z, Y, X)", low=8)
+    patches_per_patient: int = setting(150, "patches cut from each case", low=1)
+    min_lung_fraction: float = setting(0.4, "least share of a patch that is lung", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig(Config):
+    """The 3D diffusion U-Net."""
+
+    base_channels: int = setting(64, "channels of the first level", low=4)
+    multipliers: tuple[int, ...] = setting((1, 2, 3, 4), "channel multiplier of each level", low=1)
+    stem_stride: int = setting(1, "stride of the first convolution (2 halves the grid before the first level)", low=1, high=4)
+    blocks: int = setting(1, "residual blocks a level", low=1)
+    heads: int = setting(4, "attention heads at the lowest level", low=1)
+
+
+UNETS = {
+    "tiny": UNetConfig(base_channels=8, multipliers=(1, 2), stem_stride=2, heads=2),
+    "small": UNetConfig(base_channels=32, multipliers=(1, 2, 3, 4), stem_stride=2),
+    "medium": UNetConfig(base_channels=64, multipliers=(1, 2, 3, 4), stem_stride=2),
+    "reference": UNetConfig(base_channels=64, multipliers=(1, 2, 3, 4), stem_stride=1, blocks=2),
+}
+"""Named sizes: tiny for tests, small is shipped, reference is the published one (about 39 M parameters)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig(Config):
+    """The diffusion process."""
+
+    steps: int = setting(1000, "length T of the noising chain", low=2, high=10000)
+    schedule: str = setting("cosine", "noise schedule", choices=("cosine", "linear"))
+    prediction: str = setting("noise", "what the network predicts", choices=("noise", "v"))
+    loss: str = setting("l1", "distance between prediction and target", choices=("l1", "l2"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(Config):
+    """Stage 2: how the radiomic teacher shapes the features."""
+
+    loss: str = setting(
+        "local", "published: one vector a patch, hard negatives; local: a teacher vector per grid position, soft targets",
+        choices=("published", "local"),
+    )
+    temperature: float = setting(0.07, "temperature of InfoNCE", low=1e-3, high=10)
+    teacher_temperature: float = setting(0.1, "temperature of the soft targets (local loss)", low=1e-3, high=10)
+    positions: int = setting(512, "grid positions drawn from each batch (local loss)", low=2)
+    lambda_max: float = setting(0.5, "weight of the contrastive loss after the warm-up", low=0)
+    warmup_start: int = setting(4000, "iteration at which the contrastive loss sets in", low=0)
+    warmup_end: int = setting(6000, "iteration at which its weight reaches lambda_max", low=0)
+    dimensions: int = setting(128, "length of the projected feature vector", low=2)
+    taps: tuple[str, ...] = setting(
+        ("bottleneck", "decoder"), "network taps that the student head reads (published: bottleneck)"
+    )
+    grid_stride: int = setting(2, "voxels (of the model grid) between feature positions of the local loss", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Config):
+    """One training run, either stage."""
+
+    iterations: int = setting(100000, "optimiser updates (the seed calls them epochs)", low=1)
+    batch_size: int = setting(8, "patches an update on each process", low=1)
+    accumulate: int = setting(1, "micro-batches averaged into one update", low=1)
+    lr: float = setting(1e-4, "Adam learning rate", low=0)
+    ema: float = setting(0.995, "decay of the moving average of the weights", low=0, high=1)
+    clip_norm: float = setting(1.0, "largest gradient norm", low=0)
+    precision: str = setting("auto", "arithmetic of the forward pass", choices=("auto", "fp32", "bf16"))
+    sample_every: int = setting(500, "iterations between qualitative samples; 0 never", low=0)
+    save_every: int = setting(500, "iterations between checkpoints", low=1)
+    log_every: int = setting(10, "iterations between journal lines", low=1)
+    seed: int = setting(0, "seed of everything random in the run", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig(Config):
+    """Diffusion features of a scan: noise to each step, one network call each, three steps x 128 = 384."""
+
+    steps: tuple[float, ...] = setting((0.05, 0.15, 0.30), "noise levels, as fractions of the chain", low=0.0, high=1.0)
+    tile: tuple[int, int, int] = setting((64, 96, 96), "tile size in voxels of the model grid", low=16)
+    overlap: float = setting(0.25, "fraction shared by neighbouring tiles", low=0.0, high=0.75)
+    batch_size: int = setting(2, "tiles a network call", low=1)
+    seed: int = setting(0, "seed of the noise", low=0)
+
+
+METHODS = ("combined", "seeded", "diffusion", "physics", "published")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentConfig(Config):
+    """One segmentation run."""
+
+    method: str = setting("seeded", "how tissue classes are found; see docs/science.md", choices=METHODS)
+    spacing_mm: float = setting(1.5, "spacing of the model grid", low=0.5, high=5.0)
+    fusion: bool = setting(True, "sharpen borders with Sobel-Diffusion Fusion")
+    abstain: float = setting(0.0, "voxels whose posterior is below this become 6 unassigned", low=0.0, high=1.0)
+    components: int = setting(5, "mixture components of the published method; 0 chooses 2 to 8 by BIC", low=0, high=64)
+    fast: bool = setting(False, "fewer tiles and steps, a little less accurate")
+    seed: int = setting(0, "seed of everything random in the run", low=0)

@@ -1,0 +1,1 @@
+"""Scores of label maps against truth, and the baselines users have today."""

@@ -1,0 +1,1 @@
+"""From descriptors and components to tissue names."""

@@ -1,0 +1,34 @@
+"""The label map's vocabulary: id, name, colour. Meanings follow the Fleischner Society glossary.
+
+Hansell et al., Radiology 2008;246:697. GGO is hazy and keeps vessel and bronchial margins visible; consolidation
+hides them; fibrosis here is reticulation, traction and honeycombing; emphysema is low attenuation without walls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Label:
+    """One entry: `id` in the label map, `name` in files, `colour` as RGB 0..255 (told apart by colour-blind people)."""
+
+    id: int
+    name: str
+    title: str
+    colour: tuple[int, int, int]
+
+
+BACKGROUND = Label(0, "background", "Background", (0, 0, 0))
+HEALTHY = Label(1, "healthy", "Healthy lung", (130, 190, 230))
+EMPHYSEMA = Label(2, "emphysema", "Emphysema", (0, 90, 181))
+GGO = Label(3, "ggo", "Ground-glass opacity", (240, 228, 66))
+FIBROSIS = Label(4, "fibrosis", "Fibrosis", (204, 80, 160))
+CONSOLIDATION = Label(5, "consolidation", "Consolidation", (213, 60, 0))
+UNASSIGNED = Label(6, "unassigned", "Unassigned", (150, 150, 150))
+
+TISSUES = (HEALTHY, EMPHYSEMA, GGO, FIBROSIS, CONSOLIDATION)
+"""The five classes, in posterior order: posterior column k belongs to TISSUES[k], whose id is k + 1."""
+LESIONS = TISSUES[1:]
+ALL = (BACKGROUND, *TISSUES, UNASSIGNED)
+BY_NAME = {label.name: label for label in ALL}

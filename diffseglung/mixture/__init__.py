@@ -1,0 +1,1 @@
+"""Gaussian mixtures: free ones, and ones seeded by physics."""

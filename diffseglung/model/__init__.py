@@ -1,0 +1,1 @@
+"""The diffusion model: network, process, samplers, moving average, files."""

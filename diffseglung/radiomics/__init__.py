@@ -1,0 +1,1 @@
+"""The teacher: 34 handcrafted descriptors of lung texture."""

@@ -1,0 +1,109 @@
+"""Where code runs. The only module that names CUDA, ranks or precision; the science never does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from diffseglung.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """One process of a run: its device, its rank among `world_size`, and its arithmetic."""
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+    precision: str = "fp32"
+
+    @property
+    def is_first(self) -> bool:
+        """True in the one process that writes files and talks to the user."""
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Mixed precision where it was chosen, else nothing."""
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+
+def choose_device(wish: str) -> torch.device:
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`, or the TotalSegmentator spellings `gpu` and `gpu:1`."""
+    name = wish.replace("gpu", "cuda", 1)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
+        index = int(name.split(":")[1]) if ":" in name and name.split(":")[1].isdigit() else 0
+        if index >= torch.cuda.device_count():
+            raise ConfigError(
+                f"device {wish} was asked for, but PyTorch sees {torch.cuda.device_count()} GPUs",
+                remedy="--device cpu, or --device auto",
+            )
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device mps was asked for, but PyTorch sees no Apple GPU", remedy="--device cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as cause:
+        raise ConfigError(f"device {wish!r} is unknown", remedy="use auto, cpu, cuda, cuda:N or mps") from cause
+
+
+def choose_precision(wish: str, device: torch.device) -> str:
+    """`fp32` or `bf16`; `auto` takes bf16 where the hardware multiplies it natively."""
+    if wish != "auto":
+        return wish
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    if device.type == "cpu":
+        return "bf16" if "bf16" in _cpu_flags() else "fp32"
+    return "fp32"
+
+
+def _cpu_flags() -> str:
+    """Names of the processor's matrix extensions, as Linux lists them; empty where it does not."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next((line for line in file if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        return ""
+
+
+@contextmanager
+def start(wish: str = "auto", precision: str = "fp32") -> Iterator[Runtime]:
+    """One process when run by `python`, many when run by `torchrun`: the caller writes the same code."""
+    device, world_size = choose_device(wish), int(os.environ.get("WORLD_SIZE", 1))
+    if world_size == 1:
+        yield Runtime(device=device, precision=choose_precision(precision, device))
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Runtime(
+            device=device, rank=dist.get_rank(), world_size=world_size, precision=choose_precision(precision, device)
+        )
+    finally:
+        dist.destroy_process_group()
+
+
+def generator(*words: int) -> torch.Generator:
+    """A CPU generator for one purpose, seeded by all words (run seed, rank, iteration, patch index, ...).
+
+    The words are hashed together, because a CPU generator looks at the low 32 bits of its seed only.
+    """
+    word = int(np.random.SeedSequence([int(w) for w in words]).generate_state(1)[0])
+    return torch.Generator().manual_seed(word)
+
+
+def patch_noise(shape: tuple[int, ...], *words: int) -> Tensor:
+    """Standard normal noise that belongs to a patch: the same whatever the batch size, workers or device."""
+    return torch.randn(shape, generator=generator(*words))

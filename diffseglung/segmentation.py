@@ -1,0 +1,31 @@
+"""The result of a run: the label map, the posterior behind it, and how it was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffseglung.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What `segment` returns; every volume lies on the input's grid.
+
+    ct:         HU.
+    lungs:      uint8; 0 outside, 1 right lung, 2 left lung.
+    label_map:  uint8; ids of `diffseglung.labels`.
+    posterior:  (Z, Y, X, 5) float16 in the order of `labels.TISSUES`, zero outside the lungs; None unless asked for.
+    statistics: what statistics.json holds (filled by the pipeline).
+    run:        what run.json holds: versions, settings, model hash, device, seconds, warnings.
+    """
+
+    ct: Volume
+    lungs: Volume
+    label_map: Volume
+    posterior: NDArray[np.float16] | None = None
+    statistics: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)

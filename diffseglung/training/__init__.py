@@ -1,0 +1,1 @@
+"""Patches on disk, the training loop, its checkpoints and its journal."""

@@ -1,0 +1,127 @@
+"""`Volume`: voxels and the place they occupy in the patient, as one value.
+
+Axis order is (Z, Y, X) everywhere: array axes, shapes, spacings, patch corners. Lengths are millimetres.
+Patient coordinates are LPS, as in DICOM: x to the patient's left, y to the back, z to the head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffseglung.errors import GeometryError
+
+Array = NDArray[Any]
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A regular voxel grid.
+
+    array:  (Z, Y, X), any dtype: HU, a boolean mask, or integer labels.
+    affine: (4, 4), maps a voxel index (z, y, x, 1) to a patient point (x, y, z, 1) in mm, LPS.
+    """
+
+    array: Array
+    affine: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 3 or 0 in self.array.shape:
+            raise GeometryError(
+                f"a volume needs three axes (Z, Y, X) of at least one voxel, this array has shape {self.array.shape}",
+                remedy="select one channel or one time point, and check that the scan is a 3D CT",
+            )
+        affine = np.asarray(self.affine, np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+            raise GeometryError(
+                "the voxel grid has no usable orientation or spacing (its affine is singular or not finite)",
+                remedy="write the scan again from its source with a valid header",
+            )
+
+    @property
+    def shape(self) -> Shape:
+        """Voxels along (Z, Y, X)."""
+        z, y, x = self.array.shape
+        return z, y, x
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between neighbouring voxel centres along (Z, Y, X)."""
+        z, y, x = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(z), float(y), float(x)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    def with_array(self, array: Array) -> Volume:
+        """New values on the same grid: how every mask and label map is made."""
+        if array.shape != self.array.shape:
+            raise GeometryError(
+                f"values of shape {array.shape} do not fit a grid of shape {self.array.shape}",
+                remedy="resample onto the grid before calling with_array",
+            )
+        return Volume(array, self.affine)
+
+    def same_grid(self, other: Volume, tolerance_mm: float = 1e-2) -> bool:
+        """Whether both have one shape and every corner voxel lies within `tolerance_mm` of its twin."""
+        if self.shape != other.shape:
+            return False
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], indexing="ij")).reshape(3, -1)
+        gap = (self.affine - other.affine)[:3] @ np.vstack([corners, np.ones(corners.shape[1])])
+        return bool(np.abs(gap).max() <= tolerance_mm)
+
+    def crop(self, low: Shape, high: Shape) -> Volume:
+        """The part with indices low <= (z, y, x) < high, still at its place in the patient."""
+        affine = self.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ np.asarray(low, np.float64)
+        return Volume(self.array[tuple(slice(a, b) for a, b in zip(low, high, strict=True))], affine)
+
+
+@dataclass(frozen=True)
+class Reorientation:
+    """How a grid's axes map onto the canonical ones: Z feet to head, Y front to back, X right to left.
+
+    axes:  canonical axis i is the grid's axis `axes[i]`.
+    flips: whether canonical axis i runs against the grid's.
+    """
+
+    axes: Shape
+    flips: tuple[bool, bool, bool]
+
+    @classmethod
+    def of(cls, volume: Volume) -> Reorientation:
+        """Nearest axis permutation and flips; an oblique grid stays oblique by less than 45 degrees."""
+        directions = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
+        from scipy.optimize import linear_sum_assignment  # heavy import, needed here only
+
+        patient = [2, 1, 0]  # canonical (Z, Y, X) run along patient (z, y, x)
+        cost = -np.abs(directions[patient])  # (canonical axis, grid axis)
+        _, columns = linear_sum_assignment(cost)
+        axes = (int(columns[0]), int(columns[1]), int(columns[2]))
+        flips = [bool(directions[patient[i], axes[i]] < 0) for i in range(3)]
+        return cls(axes, (flips[0], flips[1], flips[2]))
+
+    def apply(self, volume: Volume) -> Volume:
+        """The same voxels with canonical axes (a view, not a copy)."""
+        array = volume.array.transpose(self.axes)
+        affine = volume.affine[:, [*self.axes, 3]].copy()
+        for axis, flip in enumerate(self.flips):
+            if flip:
+                array = np.flip(array, axis)
+                affine[:3, 3] += affine[:3, axis] * (array.shape[axis] - 1)
+                affine[:3, axis] *= -1
+        return Volume(array, affine)
+
+    def undo(self, array: Array) -> Array:
+        """An array on canonical axes (leading three) back in the grid's own axis order."""
+        for axis, flip in enumerate(self.flips):
+            if flip:
+                array = np.flip(array, axis)
+        inverse = [int(i) for i in np.argsort(self.axes)]
+        return np.ascontiguousarray(array.transpose([*inverse, *range(3, array.ndim)]))
