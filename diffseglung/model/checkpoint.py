@@ -1,0 +1,217 @@
+"""Weights files: tensors plus the card that gives them meaning, and never a pickle that runs.
+
+`.safetensors` carries the card as JSON in its metadata; `.pt` is `torch.save` of
+{"format", "card": JSON text, "weights": {name: tensor}} and is read with `weights_only=True`.
+Names: `network.<key of the U-Net>`, and in stage 2 also `head.<key of the student head>`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diffseglung.config import DiffusionConfig, DistillConfig, IntensityConfig, PatchConfig, UNetConfig
+from diffseglung.errors import CheckpointError, ConfigError
+from diffseglung.model.diffusion import DiffusionModel
+from diffseglung.model.unet import UNet
+
+FORMAT = 1
+NETWORK = "network."
+ENDINGS = (".safetensors", ".pt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """All that is needed to use the weights on a new scan in the way they were trained.
+
+    stage: 1 diffusion alone, 2 distilled.  iteration: optimiser updates behind the weights.
+    training: what the record keeps (case names, seed, seconds, versions, ...): plain JSON values.
+    """
+
+    unet: UNetConfig
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    patch: PatchConfig = field(default_factory=PatchConfig)
+    intensity: IntensityConfig = field(default_factory=IntensityConfig)
+    distill: DistillConfig | None = None
+    stage: int = 1
+    iteration: int = 0
+    name: str = "unnamed"
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, with the format number."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "stage": self.stage,
+            "iteration": self.iteration,
+            "unet": self.unet.to_dict(),
+            "diffusion": self.diffusion.to_dict(),
+            "patch": self.patch.to_dict(),
+            "intensity": self.intensity.to_dict(),
+            "distill": self.distill.to_dict() if self.distill else None,
+            "training": self.training,
+        }
+
+    def to_json(self) -> str:
+        """The card as one JSON text."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """Inverse of `to_json`. Raises CheckpointError for another format or an unreadable card."""
+        try:
+            parts = json.loads(text)
+            found = parts["format"]
+            if found != FORMAT:
+                raise CheckpointError(
+                    f"the weights are in format {found}, this version reads format {FORMAT}",
+                    remedy="install the version of diffseglung that wrote them, or train again",
+                )
+            return cls(
+                unet=UNetConfig.from_dict(parts["unet"]),
+                diffusion=DiffusionConfig.from_dict(parts["diffusion"]),
+                patch=PatchConfig.from_dict(parts["patch"]),
+                intensity=IntensityConfig.from_dict(parts["intensity"]),
+                distill=DistillConfig.from_dict(parts["distill"]) if parts["distill"] else None,
+                stage=int(parts["stage"]),
+                iteration=int(parts["iteration"]),
+                name=str(parts["name"]),
+                training=dict(parts["training"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as cause:
+            raise CheckpointError(
+                f"the model card cannot be read ({cause})",
+                remedy="use weights written by this version of diffseglung train or distill",
+            ) from cause
+
+
+def save(path: Path, weights: Mapping[str, Tensor], card: ModelCard, *, dtype: torch.dtype | None = None) -> None:
+    """Write to a neighbour and rename, so that an interrupted run never leaves half a file.
+
+    dtype: stored precision of floating-point tensors, e.g. torch.float16; as they are when None.
+    """
+    _check_ending(path)
+    tensors = {}
+    for name, value in weights.items():
+        value = value.detach().cpu()
+        tensors[name] = (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    try:
+        if path.suffix == ".pt":
+            torch.save({"format": FORMAT, "card": card.to_json(), "weights": tensors}, part)
+        else:
+            save_file(tensors, part, metadata={"card": card.to_json()})
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
+    """Weights (on the CPU, half precision widened to float32) and their card.
+
+    Raises CheckpointError for a file that is missing, damaged, unsafe or not written by `save`.
+    """
+    _check_ending(path)
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path} does not exist", remedy="check the path, or leave it out to use the model that is shipped"
+        )
+    weights, text = (_read_pt if path.suffix == ".pt" else _read_safetensors)(path)
+    try:
+        card = ModelCard.from_json(text)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error.problem}", remedy=error.remedy) from error
+    halves = (torch.float16, torch.bfloat16)
+    return {name: value.float() if value.dtype in halves else value for name, value in weights.items()}, card
+
+
+def build(weights: Mapping[str, Tensor], card: ModelCard) -> DiffusionModel:
+    """The diffusion model of a checkpoint, in float32 on the CPU and in eval mode."""
+    network = UNet(card.unet)
+    own = {name.removeprefix(NETWORK): value for name, value in weights.items() if name.startswith(NETWORK)}
+    wanted = network.state_dict()
+    misfits = sorted(own.keys() ^ wanted.keys())
+    misfits += [name for name in own.keys() & wanted.keys() if own[name].shape != wanted[name].shape]
+    if misfits:
+        raise CheckpointError(
+            f"{len(misfits)} weights of model {card.name!r} do not fit the network of its card, e.g. {misfits[0]}",
+            remedy="use a file written by diffseglung train or distill, unchanged",
+        )
+    if not all(bool(torch.isfinite(value).all()) for value in own.values()):
+        raise CheckpointError(
+            f"model {card.name!r} holds weights that are not finite",
+            remedy="use an earlier checkpoint of the run, and train on with a smaller --lr",
+        )
+    network.load_state_dict(own)
+    return DiffusionModel.of(network.float().eval().requires_grad_(False), card.diffusion)
+
+
+def sha256(path: Path) -> str:
+    """Fingerprint of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def default_path() -> Path:
+    """The model shipped inside the package."""
+    return Path(__file__).parents[1] / "weights" / "lung-small.safetensors"
+
+
+def _check_ending(path: Path) -> None:
+    if path.suffix not in ENDINGS:
+        raise CheckpointError(
+            f"{path} is not a weights file by its name", remedy=f"use a name that ends in {' or '.join(ENDINGS)}"
+        )
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+            card = (file.metadata() or {}).get("card")
+    except Exception as cause:  # a damaged or foreign file can fail anywhere in the reader
+        raise _unreadable(path, cause) from cause
+    if card is None:
+        raise _foreign(path)
+    return weights, card
+
+
+def _read_pt(path: Path) -> tuple[dict[str, Tensor], str]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as cause:  # a damaged or foreign file can fail anywhere in the reader
+        raise _unreadable(path, cause) from cause
+    if not isinstance(content, dict):
+        raise _foreign(path)
+    weights, card = content.get("weights"), content.get("card")
+    if not isinstance(card, str) or not isinstance(weights, dict):
+        raise _foreign(path)
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()):
+        raise _foreign(path)
+    return weights, card
+
+
+def _unreadable(path: Path, cause: Exception) -> CheckpointError:
+    reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
+    return CheckpointError(
+        f"{path} cannot be read as tensors ({reason})",
+        remedy="copy or download the file again; files with pickled code are never opened",
+    )
+
+
+def _foreign(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path} holds no model card, so it was not written by diffseglung",
+        remedy="use a checkpoint of diffseglung train or distill, or leave --model out for the shipped model",
+    )
