@@ -91,7 +91,9 @@ class DiffusionModel:
         """Mean distance between prediction and target, one value a patch (B,), and the network's taps."""
         abar = per_patch(self.signal, step, clean)
         noisy = noised(clean, noise, abar)
-        predicted, taps = self.network.with_taps(torch.cat([noisy, lung], dim=1), step.to(clean.dtype) / self.config.steps)
+        predicted, taps = self.network.with_taps(
+            torch.cat([noisy, lung], dim=1), step.to(clean.dtype) / self.config.steps
+        )
         gap = predicted.float() - target(clean, noise, abar, self.config.prediction)
         distance = gap.abs() if self.config.loss == "l1" else gap.square()
         return distance.flatten(1).mean(1), taps

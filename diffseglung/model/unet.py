@@ -44,7 +44,7 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.conv2.weight)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))  # (B, leave, Z, Y, X)
+        h: Tensor = self.conv1(F.silu(self.norm1(x)))  # (B, leave, Z, Y, X)
         h = h + self.step(F.silu(embedding))[:, :, None, None, None]
         h = self.conv2(F.silu(self.norm2(h)))  # (B, leave, Z, Y, X)
         skip: Tensor = self.skip(x)
@@ -88,7 +88,9 @@ class UNet(nn.Module):
         self.tap_strides = {"bottleneck": self.multiple, "decoder": stride}
         for i, width in enumerate(widths[:-1]):
             self.tap_channels[f"level{i}"], self.tap_strides[f"level{i}"] = width, stride * 2**i
-        self.embed = nn.Sequential(nn.Linear(config.base_channels, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.embed = nn.Sequential(
+            nn.Linear(config.base_channels, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
         kernel = 3 if stride == 1 else 2 * stride
         self.enter = nn.Conv3d(2, widths[0], kernel, stride=stride, padding=(kernel - stride + 1) // 2)
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
@@ -103,7 +105,10 @@ class UNet(nn.Module):
         self.leave_middle = ResidualBlock(widths[-1], widths[-1], embedding)
         for i in reversed(range(last)):
             self.grow.append(nn.Conv3d(widths[i + 1], widths[i], 1))
-            blocks = [ResidualBlock(2 * widths[i] if j == 0 else widths[i], widths[i], embedding) for j in range(config.blocks)]
+            blocks = [
+                ResidualBlock(2 * widths[i] if j == 0 else widths[i], widths[i], embedding)
+                for j in range(config.blocks)
+            ]
             self.up.append(nn.ModuleList(blocks))
         self.norm = nn.GroupNorm(groups_of(widths[0]), widths[0])
         self.leave = nn.Conv3d(widths[0], stride**3, 3, padding=1)
