@@ -1,1 +1,84 @@
-"""What a run leaves on disk: label map, statistics, picture, provenance."""
+"""Results onto disk: a label map, its measurements, a picture, and how they were made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from diffseglung.errors import ConfigError
+from diffseglung.output.label_map import write_label_map, write_probabilities
+from diffseglung.output.preview import draw
+from diffseglung.output.run_record import describe, write_json
+from diffseglung.output.statistics import measure
+from diffseglung.segmentation import Segmentation
+
+__all__ = ["FILES", "check_folder", "write"]
+
+FILES = ("label_map.nii.gz", "statistics.json", "preview.png", "probabilities.nii.gz", "run.json")
+"""Every name that `write` may put into a folder."""
+
+
+def check_folder(folder: Path | str) -> Path:
+    """The output folder as a path; ConfigError where none can be made there. Call it before work starts."""
+    path = Path(folder)
+    for place in (path, *path.absolute().parents):
+        if place.exists():
+            if not place.is_dir():
+                raise ConfigError(f"{place} is a file, not a folder", remedy="choose another output folder")
+            if not os.access(place, os.W_OK):
+                raise ConfigError(f"{place} cannot be written to", remedy="choose another output folder")
+            break
+    return path
+
+
+def write(
+    segmentation: Segmentation,
+    folder: Path | str,
+    *,
+    probabilities: bool = False,
+    preview: bool = True,
+    statistics: bool = True,
+) -> list[Path]:
+    """Write a segmentation's files and return their paths.
+
+    All are first made in a hidden neighbour of `folder` and moved at the end, so an error leaves nothing behind,
+    and the files of an older run in `folder` stay until the new ones are complete; then they go, all of them.
+    """
+    target = check_folder(folder)
+    if probabilities and segmentation.posterior is None:
+        raise ConfigError("this segmentation has no posterior", remedy="segment with probabilities=True")
+    target.absolute().parent.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.absolute().parent))
+    try:
+        _make(segmentation, workshop, probabilities=probabilities, preview=preview, statistics=statistics)
+        target.mkdir(exist_ok=True)
+        for name in FILES:
+            if (workshop / name).exists():
+                (workshop / name).replace(target / name)
+            else:
+                (target / name).unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+    return [target / name for name in FILES if (target / name).exists()]
+
+
+def _make(segmentation: Segmentation, workshop: Path, *, probabilities: bool, preview: bool, statistics: bool) -> None:
+    label_map_path = workshop / "label_map.nii.gz"
+    write_label_map(segmentation, label_map_path)
+    if probabilities:
+        write_probabilities(segmentation, workshop / "probabilities.nii.gz", label_map_path=label_map_path)
+    if statistics:
+        write_json(workshop / "statistics.json", statistics_of(segmentation))
+    if preview:
+        (workshop / "preview.png").write_bytes(draw(segmentation))
+    names = [path.name for path in workshop.iterdir()]
+    write_json(workshop / "run.json", describe(segmentation, [*names, "run.json"]))
+
+
+def statistics_of(segmentation: Segmentation) -> dict[str, object]:
+    """The segmentation's measurements, taken now where the pipeline has not."""
+    if segmentation.statistics:
+        return segmentation.statistics
+    return measure(segmentation.ct, segmentation.lungs, segmentation.label_map, segmentation.posterior)

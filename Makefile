@@ -1,0 +1,43 @@
+# Every target sets itself up on a fresh clone: it makes .venv, installs into it, then does its work.
+#
+#   make install   the `diffseglung` command, in .venv/bin
+#   make demo      segment a real CT and a phantom with known lesions; pictures and numbers in out/demo
+#   make test      the tests that need no GPU and no data from elsewhere
+#   make check     lint, format and types
+#   make clean     remove what the above made
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+TEST_PROCESSES ?= 2
+
+.PHONY: help install demo test check clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed\n  try: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (a few minutes on the first run)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(STAMP)
+	@echo "ready: $(BIN)/diffseglung --help"
+
+demo: $(STAMP)
+	@$(BIN)/python scripts/demo.py --out out/demo
+
+test: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

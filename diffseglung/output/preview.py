@@ -1,0 +1,224 @@
+"""preview.png: the scan with its labels in six planes, the shares of each lung, and what to be careful about.
+
+Drawn as radiologists read: patient right on the picture's left, front on top in axial, head on top in the others.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from diffseglung.labels import HEALTHY, LESIONS, TISSUES, Label
+from diffseglung.output.statistics import measure
+from diffseglung.segmentation import Segmentation
+from diffseglung.volume import Reorientation, Volume
+
+WINDOW_HU = (-1350.0, 150.0)
+"""The usual lung window: level -600, width 1500."""
+MARGIN_MM = 12.0
+INK, DIM, AMBER, PAPER = "#f2f2f2", "#9aa0a6", "#ffc24b", "#0b0d10"
+TINT = {HEALTHY.id: 0.10} | {label.id: 0.42 for label in LESIONS}
+"""How strongly a class covers the scan."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """One picture: HU and labels (rows, columns), pixel edges in mm, and the letters of its four sides."""
+
+    title: str
+    hu: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    pixel_mm: tuple[float, float]
+    sides: tuple[str, str, str, str]  # left, right, top, bottom
+
+
+def draw(segmentation: Segmentation) -> bytes:
+    """A 1920 x 1080 PNG of a segmentation on any grid, oblique and anisotropic ones included."""
+    turn = Reorientation.of(segmentation.ct)
+    volumes = [turn.apply(v) for v in (segmentation.ct, segmentation.lungs, segmentation.label_map)]
+    ct, lungs, label_map = _crop(*volumes)
+    figure = Figure(figsize=(19.2, 10.8), dpi=100, facecolor=PAPER)
+    canvas = FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(2, 3, left=0.015, right=0.715, bottom=0.05, top=0.90, wspace=0.03, hspace=0.08)
+    for place, plane in zip(grid, choose_planes(ct, lungs, label_map), strict=True):
+        _draw_plane(figure.add_subplot(place), plane)
+    statistics = segmentation.statistics or measure(segmentation.ct, segmentation.lungs, segmentation.label_map)
+    _draw_header(figure, segmentation.run)
+    _draw_shares(figure, statistics)
+    _draw_density(figure, statistics["lung"])
+    png = io.BytesIO()
+    canvas.print_png(png, metadata={"Software": "DiffSegLung"})
+    return png.getvalue()
+
+
+def choose_planes(ct: Volume, lungs: Volume, label_map: Volume) -> list[Plane]:
+    """Three axial, two coronal and one sagittal plane of canonical volumes: in each part of the lungs, the one that
+    shows most disease, or most lung where there is none."""
+    inside = lungs.array > 0
+    sick = np.isin(label_map.array, [label.id for label in LESIONS]) & inside
+    z_mm, y_mm, x_mm = ct.spacing_mm
+    planes = []
+    for axis, parts, name, pixel, sides in (
+        (0, 3, "axial", (y_mm, x_mm), ("R", "L", "A", "P")),
+        (1, 2, "coronal", (z_mm, x_mm), ("R", "L", "S", "I")),
+        (2, 1, "sagittal", (z_mm, y_mm), ("A", "P", "S", "I")),
+    ):
+        for number, index in enumerate(_most_telling(sick, inside, axis=axis, parts=parts)):
+            part = {3: ("lower third", "middle third", "upper third"), 2: ("front", "back"), 1: ("",)}[parts][number]
+            hu, ids = np.take(ct.array, index, axis), np.take(label_map.array, index, axis)
+            if axis:
+                hu, ids = hu[::-1], ids[::-1]  # head on top
+            elif number < parts:
+                part = part.replace("third", "lungs")
+            planes.append(Plane(f"{name}  {part}".strip(), hu, ids, pixel, sides))
+    return [*planes[2::-1], *planes[3:]]  # upper lungs first
+
+
+def _most_telling(sick: NDArray[np.bool_], inside: NDArray[np.bool_], *, axis: int, parts: int) -> list[int]:
+    """Index along `axis` with most disease in each of `parts` equal shares of the lung."""
+    others = tuple(i for i in range(3) if i != axis)
+    lung, disease = inside.sum(others), sick.sum(others)
+    share = np.cumsum(lung) / max(lung.sum(), 1)
+    score = disease + 0.03 * lung * (lung > 0.3 * lung.max())
+    chosen = []
+    for part in range(parts):
+        here = (share > (part + 0.08) / parts) & (share <= (part + 0.92) / parts)
+        candidates = np.flatnonzero(here) if here.any() else np.array([int(np.searchsorted(share, (part + 0.5) / parts))])
+        chosen.append(int(candidates[np.argmax(score[candidates])]))
+    return chosen
+
+
+def _crop(ct: Volume, lungs: Volume, label_map: Volume) -> tuple[Volume, Volume, Volume]:
+    """The box around the lungs with a margin; everything where there are none."""
+    inside = lungs.array > 0
+    if not inside.any():
+        return ct, lungs, label_map
+    low, high = [], []
+    for axis, mm in enumerate(ct.spacing_mm):
+        hit = np.flatnonzero(inside.any(tuple(i for i in range(3) if i != axis)))
+        margin = int(np.ceil(MARGIN_MM / mm))
+        low.append(max(int(hit[0]) - margin, 0))
+        high.append(min(int(hit[-1]) + 1 + margin, inside.shape[axis]))
+    corners = (low[0], low[1], low[2]), (high[0], high[1], high[2])
+    return ct.crop(*corners), lungs.crop(*corners), label_map.crop(*corners)
+
+
+def _draw_plane(axes: Axes, plane: Plane) -> None:
+    rows, columns = plane.hu.shape
+    extent = (0.0, columns * plane.pixel_mm[1], rows * plane.pixel_mm[0], 0.0)
+    low, high = WINDOW_HU
+    axes.imshow(plane.hu, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="bilinear")
+    colours = np.zeros((*plane.labels.shape, 4))
+    for label in TISSUES:
+        colours[plane.labels == label.id] = (*_rgb(label), TINT[label.id])
+    axes.imshow(colours, extent=extent, interpolation="nearest")
+    for label in TISSUES:
+        here = plane.labels > 0 if label is HEALTHY else plane.labels == label.id
+        if here.any() and not here.all():
+            across = (np.arange(columns) + 0.5) * plane.pixel_mm[1]
+            down = (np.arange(rows) + 0.5) * plane.pixel_mm[0]
+            axes.contour(across, down, here, levels=[0.5], colors=[_rgb(label)], linewidths=0.7)
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+    _annotate(axes, plane, extent)
+
+
+def _annotate(axes: Axes, plane: Plane, extent: tuple[float, float, float, float]) -> None:
+    left, right, top, bottom = plane.sides
+    at = {"transform": axes.transAxes, "color": INK, "fontsize": 11, "alpha": 0.85}
+    axes.text(0.01, 0.5, left, va="center", **at)
+    axes.text(0.99, 0.5, right, va="center", ha="right", **at)
+    axes.text(0.5, 0.985, top, va="top", ha="center", **at)
+    axes.text(0.5, 0.015, bottom, ha="center", **at)
+    axes.text(0.01, 0.985, plane.title, va="top", **at)
+    width, height = extent[1], extent[2]
+    axes.plot([width * 0.97 - 50, width * 0.97], [height * 0.965] * 2, color=INK, linewidth=2)
+    axes.text(width * 0.97 - 25, height * 0.95, "5 cm", color=INK, fontsize=9, ha="center", va="bottom")
+
+
+def _draw_header(figure: Figure, run: dict[str, Any]) -> None:
+    name = str(run.get("input") or "Chest CT").replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+    figure.text(0.015, 0.965, textwrap.shorten(name, 60), color=INK, fontsize=19, weight="bold", va="center")
+    model = run.get("method")
+    figure.text(
+        0.985, 0.965, "DiffSegLung" + (f"  -  {model}" if model else ""), color=DIM, fontsize=13, va="center", ha="right"
+    )
+    warnings = [str(warning) for warning in run.get("warnings", [])]
+    lines = textwrap.wrap("Note: " + "; ".join(warnings), 150)[:2] if warnings else []
+    figure.text(0.015, 0.938, "\n".join(lines), color=AMBER, fontsize=11, va="top", linespacing=1.3)
+    notice = "Research use only. Not a medical device.   Lung window -1350 to 150 HU. R is the patient's right."
+    figure.text(0.015, 0.018, notice, color=DIM, fontsize=10.5)
+
+
+def _draw_shares(figure: Figure, statistics: dict[str, Any]) -> None:
+    """The legend, with each class's share of both lungs, and of each lung as a bar."""
+    axes = figure.add_axes((0.735, 0.36, 0.25, 0.55))
+    axes.set_axis_off()
+    axes.set_xlim(0, 1)
+    axes.set_ylim(len(TISSUES) + 0.2, -0.45)
+    axes.text(0.0, -0.3, "share of the lungs", color=DIM, fontsize=12, va="center")
+    axes.text(1.0, -0.3, "right | left lung", color=DIM, fontsize=12, va="center", ha="right")
+    parts = [statistics[label.name][side]["fraction_of_lung"] or 0.0 for label in LESIONS for side in ("right", "left")]
+    full = max(0.10, *parts)
+    for row, label in enumerate(TISSUES):
+        entry = statistics[label.name]
+        axes.add_patch(Rectangle((0, row + 0.06), 0.055, 0.30, color=_rgb(label)))
+        axes.text(0.08, row + 0.21, label.title, color=INK, fontsize=14, va="center")
+        axes.text(1.0, row + 0.21, _percent(entry["fraction_of_lung"]), color=INK, fontsize=18, weight="bold", va="center", ha="right")
+        axes.text(0.08, row + 0.52, f"{entry['volume_ml']:,.0f} mL", color=DIM, fontsize=11, va="center")
+        scale = 1.0 if label is HEALTHY else full
+        for side, direction in (("right", -1), ("left", 1)):
+            fraction = entry[side]["fraction_of_lung"]
+            length = 0.21 * min((fraction or 0.0) / scale, 1.0)
+            start = 0.66 + direction * 0.004
+            axes.add_patch(Rectangle((min(start, start + direction * length), row + 0.44), length, 0.17, color=_rgb(label)))
+            axes.text(
+                0.66 + direction * 0.225, row + 0.53, _percent(fraction), color=DIM, fontsize=10.5, va="center",
+                ha="right" if direction < 0 else "left",
+            )  # fmt: skip
+        axes.plot([0.66, 0.66], [row + 0.40, row + 0.65], color=DIM, linewidth=1)
+
+
+def _draw_density(figure: Figure, lung: dict[str, Any]) -> None:
+    rows = [
+        ("lung volume", lambda part: _number(part["volume_ml"] / 1000, "{:.2f} L")),
+        ("mean density", lambda part: _number(part["mean_lung_density_hu"], "{:.0f} HU")),
+        ("15th percentile", lambda part: _number(part["percentiles_hu"]["15"], "{:.0f} HU")),
+        ("LAA-950", lambda part: _percent(part["LAA-950"])),
+        ("LAA-910", lambda part: _percent(part["LAA-910"])),
+        ("LAA-856", lambda part: _percent(part["LAA-856"])),
+        ("HAA -600 to -250", lambda part: _percent(part["HAA"])),
+    ]
+    axes = figure.add_axes((0.735, 0.05, 0.25, 0.28))
+    axes.set_axis_off()
+    axes.set_xlim(0, 1)
+    axes.set_ylim(len(rows) + 0.1, -0.9)
+    for x, title in ((0.62, "both"), (0.81, "right"), (1.0, "left")):
+        axes.text(x, -0.5, title, color=DIM, fontsize=12, va="center", ha="right")
+    axes.plot([0, 1], [-0.05, -0.05], color=DIM, linewidth=0.8)
+    for row, (title, show) in enumerate(rows):
+        axes.text(0.0, row + 0.5, title, color=DIM, fontsize=12, va="center")
+        for x, part in ((0.62, lung), (0.81, lung["right"]), (1.0, lung["left"])):
+            axes.text(x, row + 0.5, show(part), color=INK, fontsize=12, va="center", ha="right")
+
+
+def _rgb(label: Label) -> tuple[float, float, float]:
+    red, green, blue = label.colour
+    return red / 255, green / 255, blue / 255
+
+
+def _percent(fraction: float | None) -> str:
+    return _number(None if fraction is None else 100 * fraction, "{:.1f} %")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)

@@ -1,0 +1,89 @@
+"""run.json: how a result was made, complete enough to make it again."""
+
+from __future__ import annotations
+
+import json
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffseglung import __version__
+from diffseglung.config import SegmentConfig
+from diffseglung.segmentation import Segmentation
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "SimpleITK", "nibabel", "pydicom")
+
+
+def versions() -> dict[str, str | None]:
+    """This package, Python, and what computes; None for what is not installed."""
+    found: dict[str, str | None] = {"diffseglung": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def run_record(
+    *,
+    config: SegmentConfig,
+    bundle_card: dict[str, Any] | None,
+    model_sha256: str | None,
+    device: str,
+    seconds: dict[str, float],
+    warnings: list[str],
+    details: dict[str, Any],
+) -> dict[str, Any]:
+    """The pipeline's part of run.json; `details` joins it at the top level, and the model is None for pure physics."""
+    model = None if model_sha256 is None and bundle_card is None else {"sha256": model_sha256, "card": bundle_card}
+    return {
+        "method": config.method,
+        "settings": config.to_dict(),
+        "model": model,
+        "device": device,
+        "seconds": {**seconds, "total": round(sum(seconds.values()), 3)},
+        "warnings": list(warnings),
+        "versions": versions(),
+        **details,
+    }
+
+
+def describe(segmentation: Segmentation, files: list[str]) -> dict[str, Any]:
+    """What run.json holds: the pipeline's own record, versions, the grid, and the files beside it."""
+    ct = segmentation.ct
+    record: dict[str, Any] = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "platform": platform.platform(),
+        "grid": {"shape_zyx": list(ct.shape), "spacing_mm_zyx": list(ct.spacing_mm), "affine_lps": ct.affine.tolist()},
+        "warnings": [],
+        **segmentation.run,
+        "files": sorted(files),
+        "notice": "Research use only. Not a medical device.",
+    }
+    record["versions"] = {**versions(), **record.get("versions", {})}
+    return record
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Readable JSON; NaN and infinities become null, NumPy numbers plain ones."""
+    path.write_text(json.dumps(plain(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def plain(value: Any) -> Any:
+    """The same value in JSON's own types; unknown numbers are None."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple | set):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value if isinstance(value, str | int | bool) or value is None else str(value)
