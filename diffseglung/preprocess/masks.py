@@ -1,0 +1,93 @@
+"""Lung masks from elsewhere, read as 1 right lung, 2 left lung: binary, lungmask and TotalSegmentator label maps."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffseglung.errors import GeometryError, InputError
+from diffseglung.preprocess.resample import covers_same_box, resample_onto
+from diffseglung.preprocess.sides import LEFT, RIGHT, split_sides
+from diffseglung.volume import Array, Reorientation, Volume
+
+LOBES_LUNGMASK = {1: LEFT, 2: LEFT, 3: RIGHT, 4: RIGHT, 5: RIGHT}
+"""lungmask LTRCLobes: left upper, left lower, right upper, right middle, right lower."""
+LOBES_TOTALSEGMENTATOR = {10: LEFT, 11: LEFT, 12: RIGHT, 13: RIGHT, 14: RIGHT}
+"""TotalSegmentator task `total`, version 2: the same lobes among 117 structures."""
+TOTALSEGMENTATOR_LABELS = 117
+REMEDY = "pass a mask that is 1 in the lungs and 0 elsewhere, or 1 in the right and 2 in the left lung"
+
+
+def adapt_mask(mask: Volume, ct: Volume) -> Volume:
+    """`mask` on the grid of `ct` as uint8: 0 outside, 1 right lung, 2 left lung.
+
+    Accepts a binary mask (any one value), lungmask R231 (1 right, 2 left) and LTRCLobes (1..5), and TotalSegmentator
+    `total` (10..14). A mask stored with other axes or voxels is moved onto the CT when both fill the same box.
+    Raises GeometryError when they do not, InputError when the mask is empty or its labels mean something else.
+    """
+    if not mask.same_grid(ct):
+        if not covers_same_box(mask, ct):
+            raise GeometryError(
+                f"the lung mask {mask.shape} and the CT {ct.shape} do not cover the same box of the patient",
+                remedy="resample the mask onto the CT, or make it from this very series",
+            )
+        mask = resample_onto(mask, ct, order=0)
+    values = _labels(mask.array)
+    if len(values) == 1 and values != {RIGHT, LEFT} and values != {LEFT}:
+        return ct.with_array(_sides_of(mask))
+    table = _table(values)
+    sides = table[np.asarray(mask.array).astype(np.int64)]
+    _check_sides(ct.with_array(sides))
+    return ct.with_array(sides)
+
+
+def _labels(array: Array) -> set[int]:
+    """The labels present, 0 left out."""
+    found = np.unique(array)
+    whole = np.asarray(found, np.float64)
+    if not np.isfinite(whole).all() or (whole != np.round(whole)).any() or (whole < 0).any():
+        raise InputError("the lung mask holds fractions, negative or unknown values, not labels", remedy=REMEDY)
+    values = {int(v) for v in whole if v}
+    if not values:
+        raise InputError("the lung mask is empty", remedy="pass another mask, or none to have the lungs found")
+    return values
+
+
+def _table(values: set[int]) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    """Lookup table from label to side."""
+    meanings: dict[int, int] | None = None
+    if values <= {RIGHT, LEFT}:
+        meanings = {RIGHT: RIGHT, LEFT: LEFT}
+    elif values <= LOBES_LUNGMASK.keys():
+        meanings = LOBES_LUNGMASK
+    elif values & LOBES_TOTALSEGMENTATOR.keys() and max(values) <= TOTALSEGMENTATOR_LABELS:
+        meanings = LOBES_TOTALSEGMENTATOR
+    if meanings is None:
+        shown = ", ".join(map(str, sorted(values)[:12]))
+        raise InputError(f"the lung mask holds labels of unknown meaning ({shown})", remedy=REMEDY)
+    table = np.zeros(max(values) + 1, np.uint8)
+    for label, side in meanings.items():
+        if label in values:
+            table[label] = side
+    return table
+
+
+def _sides_of(mask: Volume) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """A binary mask split into right and left."""
+    turn = Reorientation.of(mask)
+    upright = turn.apply(mask)
+    return turn.undo(split_sides(upright.array != 0, upright.spacing_mm))
+
+
+def _check_sides(sides: Volume) -> None:
+    """Refuse a mask whose right lung lies to the left: another convention, or a mirrored file."""
+    means = []
+    for side in (RIGHT, LEFT):
+        where = np.argwhere(sides.array == side)
+        if not len(where):
+            return
+        means.append(float(sides.affine[0] @ np.append(where.mean(axis=0), 1.0)))
+    if means[0] >= means[1]:
+        raise InputError(
+            "the label of the right lung lies on the patient's left",
+            remedy="check the mask's orientation and its labels; " + REMEDY,
+        )
