@@ -138,7 +138,12 @@ class DistillConfig(Config):
     taps: tuple[str, ...] = setting(
         ("bottleneck", "decoder"), "network taps that the student head reads (published: bottleneck)"
     )
-    grid_stride: int = setting(2, "voxels (of the model grid) between feature positions of the local loss", low=1)
+    grid_stride: int = setting(4, "voxels (of the model grid) between feature positions of the local loss", low=1)
+    window: int = setting(8, "edge in voxels of the cube that a local teacher descriptor sees", low=2)
+    hidden: int = setting(256, "channels between the two layers of the heads", low=2)
+    max_level: float = setting(
+        0.5, "noise level up to which a patch takes part in the local loss, as a fraction of the chain", low=0, high=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +154,7 @@ class TrainConfig(Config):
     batch_size: int = setting(8, "patches an update on each process", low=1)
     accumulate: int = setting(1, "micro-batches averaged into one update", low=1)
     lr: float = setting(1e-4, "Adam learning rate", low=0)
+    lr_schedule: str = setting("constant", "learning rate over the run (cosine ends at 5 %)", choices=("constant", "cosine"))
     ema: float = setting(0.995, "decay of the moving average of the weights", low=0, high=1)
     clip_norm: float = setting(1.0, "largest gradient norm", low=0)
     precision: str = setting("auto", "arithmetic of the forward pass", choices=("auto", "fp32", "bf16"))

@@ -1,0 +1,108 @@
+"""Let radiomics shape the features of a trained diffusion model (stage 2).
+
+Continues from a stage 1 checkpoint (--resume) with loss = diffusion + lambda * contrastive. Writes into --results_dir
+what `train` writes, the weights as ddpm_distill.pt: the network with its student head, without the teacher. Patches
+precomputed with --teacher make it several times faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import TYPE_CHECKING
+
+from diffseglung.cli import add_config, read_config
+from diffseglung.cli.train import (
+    add_run_options,
+    check_start,
+    conduct,
+    find_patches,
+    plain,
+    provenance,
+    sampler,
+    seeded,
+)
+from diffseglung.config import DistillConfig, TrainConfig
+from diffseglung.errors import ConfigError
+
+if TYPE_CHECKING:
+    from diffseglung.training.data import Patches
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `distill`."""
+    add_run_options(parser, results="./results_distill")
+    add_config(parser, DistillConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train stage 2."""
+    config, distill = read_config(args, TrainConfig), read_config(args, DistillConfig)
+    if not args.resume:
+        raise ConfigError("stage 2 needs a stage 1 checkpoint", remedy="pass --resume results/ddpm_base.pt")
+    from diffseglung import runtime
+    from diffseglung.model import checkpoint
+    from diffseglung.training.data import Draws
+    from diffseglung.training.loop import Run, Trainer
+    from diffseglung.training.objective import DistillObjective, fit_standardiser
+    from diffseglung.training.precompute import patch_settings
+
+    weights, base = checkpoint.load(args.resume)
+    model = checkpoint.build(weights, base)
+    start = distill.warmup_start if args.start_step is None else args.start_step
+    check_start(start, config)
+    patches = find_patches(args, teacher=distill)
+    patch, intensity = patch_settings(patches)
+    stored = stored_teacher(patches, distill)
+    with runtime.start(args.device, config.precision) as process:
+        training = provenance(patches, config, process.world_size)
+        training["stage1"] = {"sha256": checkpoint.sha256(args.resume), "iteration": base.iteration, **base.training}
+        card = dataclasses.replace(
+            base,
+            distill=distill,
+            stage=2,
+            patch=patch,
+            intensity=intensity,
+            name=args.name or base.name,
+            training=training,
+        )
+        settings = {
+            "train": {**config.to_dict(), "processes": process.world_size, "start": start},
+            "network": {"from": training["stage1"]["sha256"]},
+            "distill": distill.to_dict(),
+            "patches": {"digest": patches.digest},
+        }
+        plan = Run(
+            folder=args.results_dir,
+            config=config,
+            runtime=process,
+            name="ddpm_distill.pt",
+            card=card,
+            settings=plain(settings),
+            start=start,
+            sample=sampler(args.results_dir, patches, config.seed),
+        )
+        draws = Draws.of(patches, config, steps=base.diffusion.steps, runtime=process, teacher=stored)
+        network = model.network.requires_grad_(True)
+
+        def make(run: Run) -> Trainer:
+            objective: DistillObjective = seeded(
+                lambda: DistillObjective(
+                    network, base.diffusion, distill=distill, intensity=intensity, seed=config.seed
+                ),
+                config.seed,
+            )
+            if not (run.folder / "last.pt").is_file():
+                fit_standardiser(objective, patches)
+            return Trainer(objective, draws, run)
+
+        return conduct(plan, make, args.quiet)
+
+
+def stored_teacher(patches: Patches, distill: DistillConfig) -> str | None:
+    """Which stored descriptors serve these settings: dense, whole, or None (computed during training)."""
+    if distill.loss == "published":
+        return "whole" if patches.whole is not None else None
+    teacher = patches.info.get("teacher") or {}
+    fits = (teacher.get("stride"), teacher.get("window")) == (distill.grid_stride, distill.window)
+    return "dense" if patches.dense is not None and fits else None

@@ -1,0 +1,67 @@
+"""Cut training patches from NPZ cases, once, into memory-mapped arrays.
+
+Writes ct.npy (float16, model units), mask.npy (uint8), patient_ids.npy and patches.json into --out_dir; with --teacher
+also teacher.npy and teacher_patch.npy, which make stage 2 several times faster. The patches depend on the settings and
+the case alone, not on the number of workers. Run the same command again to continue after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from diffseglung.cli import add_conduct, add_config, read_config, spellings
+from diffseglung.cli.progress import bar
+from diffseglung.config import DistillConfig, IntensityConfig, PatchConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `precompute`."""
+    parser.add_argument(*spellings("npz_dir"), "-i", "--input", type=Path, required=True, help="folder of .npz cases")
+    parser.add_argument(*spellings("out_dir"), "-o", "--output", type=Path, required=True, help="folder to write")
+    parser.add_argument("--dataset", default="", help="use only cases whose file name begins with this")
+    parser.add_argument(
+        *spellings("num_workers"), type=int, default=os.cpu_count() or 1, help="processes (at most one a core)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the patch positions (default: 0)")
+    parser.add_argument(
+        "--teacher", action="store_true", help="also store the radiomic descriptors that stage 2 learns from"
+    )
+    names = {"grid_stride": "stride of the stored descriptors", "window": "their window, both in voxels"}
+    for name, help in names.items():
+        default = getattr(DistillConfig(), name)
+        parser.add_argument(*spellings(name), type=int, default=default, help=f"{help} (default: {default})")
+    add_config(parser, PatchConfig)
+    add_config(parser, IntensityConfig)
+    add_conduct(parser, device=False)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Precompute, and say what was written."""
+    from diffseglung.training.data import open_patches
+    from diffseglung.training.precompute import PatchJob, list_cases, precompute
+
+    distill = DistillConfig(grid_stride=args.grid_stride, window=args.window) if args.teacher else None
+    job = PatchJob(
+        patch=read_config(args, PatchConfig),
+        intensity=read_config(args, IntensityConfig),
+        distill=distill,
+        seed=args.seed,
+    )
+    workers = bounded_workers(args.num_workers, quiet=args.quiet)
+    cases = list_cases(args.npz_dir, args.dataset)
+    with bar("cutting patches", quiet=args.quiet) as track:
+        precompute(cases, args.out_dir, job, workers=workers, progress=track)
+    if not args.quiet:
+        patches = open_patches(args.out_dir)
+        print(f"{len(patches)} patches of {patches.shape} voxels from {len(cases)} cases in {args.out_dir}")
+
+
+def bounded_workers(wish: int, *, quiet: bool) -> int:
+    """No more processes than cores; says so when that is fewer than asked for."""
+    cores = os.cpu_count() or 1
+    if wish > cores and not quiet:
+        print(f"note: {wish} workers were asked for, {cores} are used, one a core", file=sys.stderr)
+    return max(1, min(wish, cores))

@@ -1,0 +1,207 @@
+"""Learn the diffusion model of lung patches (stage 1).
+
+Writes into --results_dir: ddpm_base.pt (averaged weights with their card), last.pt (resume state), journal.jsonl,
+curve.png, TensorBoard events and samples/. Run the same command again to continue; Ctrl-C stops cleanly. Several GPUs
+or processes: torchrun --nproc_per_node=N train.py ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import platform
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffseglung import __version__
+from diffseglung.cli import add_conduct, add_config, bars, read_config, spellings
+from diffseglung.cli.progress import bar
+from diffseglung.config import UNETS, DiffusionConfig, DistillConfig, PatchConfig, TrainConfig
+from diffseglung.errors import ConfigError
+
+if TYPE_CHECKING:
+    from diffseglung.training.data import Patches
+    from diffseglung.training.loop import Ending, Run, Trainer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `train`."""
+    add_run_options(parser, results="./results")
+    parser.add_argument("--size", choices=UNETS, default="small", help="network size (default: small)")
+    add_config(parser, DiffusionConfig)
+
+
+def add_run_options(parser: argparse.ArgumentParser, *, results: str) -> None:
+    """Options that both stages share."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(*spellings("patches_dir"), type=Path, help="folder written by precompute")
+    source.add_argument(*spellings("npz_dir"), type=Path, help="folder of .npz cases; patches are cut into results_dir")
+    parser.add_argument(
+        *spellings("results_dir"), "-o", "--output", type=Path, default=Path(results), help=f"default: {results}"
+    )
+    parser.add_argument("--dataset", default="", help="with --npz_dir: only cases whose file name begins with this")
+    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="weights to begin with")
+    parser.add_argument(*spellings("start_step"), type=int, metavar="N", help="iteration number to begin at")
+    parser.add_argument("--name", default="", help="name on the model card (default: lung-SIZE)")
+    add_config(parser, TrainConfig)
+    parser.add_argument("--epochs", dest="iterations", type=int, default=argparse.SUPPRESS, help="same as --iterations")
+    add_config(parser, PatchConfig)
+    add_conduct(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train stage 1."""
+    config = read_config(args, TrainConfig)
+    patches = find_patches(args, teacher=None)
+    from diffseglung import runtime
+    from diffseglung.model import checkpoint
+    from diffseglung.model.checkpoint import ModelCard
+    from diffseglung.model.unet import UNet
+    from diffseglung.training.data import Draws
+    from diffseglung.training.loop import Run, Trainer
+    from diffseglung.training.objective import DiffusionObjective
+    from diffseglung.training.precompute import patch_settings
+
+    diffusion, unet, start = read_config(args, DiffusionConfig), UNETS[args.size], args.start_step or 0
+    network = seeded(lambda: UNet(unet), config.seed)
+    if args.resume and not (args.results_dir / "last.pt").is_file():
+        weights, old = checkpoint.load(args.resume)
+        if old.unet != unet:
+            raise ConfigError(f"{args.resume} is not of size {args.size}", remedy="pass the --size it was trained with")
+        network.load_state_dict(checkpoint.build(weights, old).network.state_dict())
+        start = old.iteration if args.start_step is None else args.start_step
+    check_start(start, config)
+    patch, intensity = patch_settings(patches)
+    with runtime.start(args.device, config.precision) as process:
+        card = ModelCard(
+            unet=unet,
+            diffusion=diffusion,
+            patch=patch,
+            intensity=intensity,
+            stage=1,
+            name=args.name or f"lung-{args.size}",
+            training=provenance(patches, config, process.world_size),
+        )
+        settings = {
+            "train": {**config.to_dict(), "processes": process.world_size, "start": start},
+            "network": {"size": args.size, "from": str(args.resume or "")},
+            "diffusion": diffusion.to_dict(),
+            "patches": {"digest": patches.digest},
+        }
+        plan = Run(
+            folder=args.results_dir,
+            config=config,
+            runtime=process,
+            name="ddpm_base.pt",
+            card=card,
+            settings=plain(settings),
+            start=start,
+            sample=sampler(args.results_dir, patches, config.seed),
+        )
+        draws = Draws.of(patches, config, steps=diffusion.steps, runtime=process)
+        return conduct(plan, lambda run: Trainer(DiffusionObjective(network, diffusion), draws, run), args.quiet)
+
+
+def find_patches(args: argparse.Namespace, *, teacher: DistillConfig | None) -> Patches:
+    """Open --patches_dir, or cut the cases of --npz_dir into results_dir/patches (the first process does)."""
+    from diffseglung.training.data import open_patches
+    from diffseglung.training.precompute import PatchJob, list_cases, precompute
+
+    if args.patches_dir:
+        return open_patches(args.patches_dir)
+    if not args.npz_dir:
+        raise ConfigError("there is nothing to train on", remedy="pass --patches_dir or --npz_dir")
+    out = args.results_dir / "patches"
+    if int(os.environ.get("RANK", 0)) == 0:
+        args.results_dir.mkdir(parents=True, exist_ok=True)
+        cases = list_cases(args.npz_dir, args.dataset)
+        job = PatchJob(patch=read_config(args, PatchConfig), distill=teacher, seed=args.seed)
+        with bar("cutting patches", quiet=args.quiet) as track:
+            precompute(cases, out, job, workers=os.cpu_count() or 1, progress=track)
+    while not (out / "ct.npy").is_file():
+        time.sleep(0.5)
+    return open_patches(out)
+
+
+def seeded(make: Any, seed: int) -> Any:
+    """Call `make` with torch's own generator at `seed`, and leave that generator as it was."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
+
+
+def check_start(start: int, config: TrainConfig) -> None:
+    """A run must have at least one iteration ahead."""
+    if start >= config.iterations:
+        raise ConfigError(
+            f"the run begins at iteration {start} and ends at {config.iterations}",
+            remedy="give a larger --iterations (--epochs), or a smaller --start_step",
+        )
+
+
+def provenance(patches: Patches, config: TrainConfig, processes: int) -> dict[str, Any]:
+    """What the model card keeps of the run."""
+    import torch
+
+    return {
+        "cases": patches.info.get("cases", []),
+        "patches": len(patches),
+        "settings": plain(config.to_dict()),
+        "processes": processes,
+        "versions": {"diffseglung": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+
+
+def plain(values: Any) -> Any:
+    """Tuples as lists, so that settings survive JSON and compare equal afterwards."""
+    if isinstance(values, dict):
+        return {name: plain(value) for name, value in values.items()}
+    return [plain(value) for value in values] if isinstance(values, list | tuple) else values
+
+
+def sampler(folder: Path, patches: Patches, seed: int) -> Any:
+    """Draws qualitative samples into results_dir/samples."""
+    from diffseglung.training.samples import draw_samples
+
+    def sample(objective: Any, iteration: int) -> None:
+        draw_samples(objective.model, patches, folder / "samples", iteration=iteration, seed=seed)
+
+    return sample
+
+
+def conduct(plan: Run, make: Any, quiet: bool) -> int:
+    """Run a trainer under a progress bar; the exit code is 130 when it was asked to stop."""
+    if not plan.runtime.is_first:
+        quiet = True
+    trainer: Trainer = make(plan)
+    if trainer.iteration >= plan.config.iterations:
+        if not quiet:
+            print(f"{plan.folder} already holds iteration {trainer.iteration}; give a larger --iterations to go on")
+        return 0
+    said = time.monotonic()
+    with bars.counting("training", start=trainer.iteration, total=plan.config.iterations, quiet=quiet) as show:
+
+        def watch(iteration: int, line: dict[str, float | int] | None) -> None:
+            nonlocal said
+            show(iteration, note(line) if line else "")
+            if line and not quiet and not bars.wanted(quiet) and time.monotonic() - said > 60:
+                said = time.monotonic()
+                print(f"iteration {iteration}/{plan.config.iterations}  {note(line)}", flush=True)
+
+        trainer.run = dataclasses.replace(plan, watch=watch)
+        ending: Ending = trainer.fit()
+    if not quiet:
+        print(f"{'stopped' if ending.stopped else 'done'} at iteration {ending.iteration}: {plan.folder / plan.name}")
+    return 130 if ending.stopped else 0
+
+
+def note(line: dict[str, float | int]) -> str:
+    """The part of a journal line worth watching."""
+    text = f"loss {line['diffusion']:.4f}"
+    if "contrastive" in line:
+        text += f"  contrastive {line['contrastive']:.3f}  lambda {line['lambda']:.2f}"
+    return f"{text}  {line['patches_per_second']:.1f} patches/s"

@@ -1,0 +1,78 @@
+"""The radiomic teacher of a training patch: descriptors on the feature grid or of the whole patch, standardised.
+
+The teacher is fixed and has no gradient. Its statistics come from the training patches and travel in the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from diffseglung.config import DistillConfig, IntensityConfig
+from diffseglung.errors import TrainingError
+from diffseglung.radiomics.batch import describe_batch
+from diffseglung.radiomics.dense import describe_dense
+from diffseglung.radiomics.descriptor import DESCRIPTOR_NAMES
+
+LIMIT = 4.0
+"""Standardised descriptors are clipped here: skewness and kurtosis have long tails."""
+
+
+def to_hu(clean: Tensor, intensity: IntensityConfig) -> Tensor:
+    """Model units [-1, 1] back to HU."""
+    return (clean + 1) / 2 * (intensity.high_hu - intensity.low_hu) + intensity.low_hu
+
+
+@torch.no_grad()
+def describe(clean: Tensor, lung: Tensor, intensity: IntensityConfig, distill: DistillConfig) -> Tensor:
+    """Descriptors of patches: (B, 34) for the published loss, (B, 34, z, y, x) with NaN off the lung for the local one.
+
+    clean: (B, 1, Z, Y, X) in model units.  lung: (B, 1, Z, Y, X), 0 or 1.
+    """
+    hu, inside = to_hu(clean.float(), intensity)[:, 0], lung[:, 0] > 0
+    if distill.loss == "published":
+        return describe_batch(hu, inside)
+    return describe_dense(hu, inside, stride=distill.grid_stride, window=distill.window)
+
+
+def family_weights(names: Iterable[str] = DESCRIPTOR_NAMES) -> Tensor:
+    """(F,) weights of the descriptors in a distance; each family (HU, GLCM, LBP, Gabor) weighs as much as another.
+
+    Without them the 23 correlated LBP and Gabor values would outvote density.
+    """
+    families = [next((f for f in ("glcm", "lbp", "gabor") if f in name.lower()), "hu") for name in names]
+    return torch.tensor([1 / families.count(family) / len(set(families)) for family in families])
+
+
+class Standardiser(nn.Module):
+    """Brings descriptors to zero mean and unit deviation over the training patches; clips the tails."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, descriptors: int = len(DESCRIPTOR_NAMES)) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(descriptors))
+        self.register_buffer("scale", torch.ones(descriptors))
+
+    def fit(self, rows: Tensor) -> None:
+        """Estimate from descriptors (N, F); rows with NaN are left out."""
+        rows = rows[torch.isfinite(rows).all(1)].double()
+        if len(rows) < 2:
+            raise TrainingError(
+                "the training patches give no radiomic descriptors", remedy="check that the patches' masks hold lung"
+            )
+        self.mean.copy_(rows.mean(0))
+        deviation = rows.std(0)
+        self.scale.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(N, F) -> (N, F)."""
+        return ((rows.float() - self.mean) / self.scale).clamp(-LIMIT, LIMIT)
+
+
+def as_rows(descriptor: Tensor) -> Tensor:
+    """Descriptors (B, F) or (B, F, z, y, x) as rows (N, F)."""
+    return descriptor if descriptor.ndim == 2 else descriptor.movedim(1, -1).flatten(0, -2)

@@ -1,0 +1,257 @@
+"""Training patches on disk (memory-mapped), and the batches drawn from them.
+
+Every random draw of an iteration belongs to (seed, iteration, place of the patch in the global batch): it does not
+depend on how that batch is divided into processes and micro-batches, nor on whether the run was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import queue
+import threading
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffseglung.config import TrainConfig
+from diffseglung.errors import InputError
+from diffseglung.radiomics.descriptor import DESCRIPTOR_NAMES
+from diffseglung.runtime import Runtime, generator, patch_noise
+from diffseglung.volume import Array, Shape
+
+T = TypeVar("T")
+ORDER, DRAW, NOISE, LEVEL = range(4)
+"""Purposes of random numbers: order of patches, flips, noise, noise level."""
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """A folder written by `precompute`.
+
+    ct:          (N, Z, Y, X) float16, model units.
+    mask:        (N, Z, Y, X) uint8, 1 in the lungs.
+    patient_ids: (N,) text.
+    dense:       (N, 34, z, y, x) float16 descriptors on the feature grid, NaN off the lung; None if not stored.
+    whole:       (N, 34) float32 descriptors of whole patches; None if not stored.
+    info:        content of patches.json: settings and cases.
+    """
+
+    folder: Path
+    ct: Array
+    mask: Array
+    patient_ids: Array
+    dense: Array | None
+    whole: Array | None
+    info: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.ct)
+
+    @property
+    def shape(self) -> Shape:
+        """Size of a patch in voxels."""
+        z, y, x = self.ct.shape[1:]
+        return z, y, x
+
+    @property
+    def digest(self) -> str:
+        """Short hash that tells one set of patches from another."""
+        return hashlib.sha256(json.dumps(self.info, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def open_patches(folder: Path) -> Patches:
+    """Map a folder of precomputed patches; nothing is read until it is used."""
+    if not (folder / "ct.npy").is_file() or not (folder / "mask.npy").is_file():
+        raise InputError(
+            f"{folder} holds no precomputed patches (ct.npy and mask.npy)",
+            remedy="run precompute first, and pass its --out_dir",
+        )
+    ct, mask = _map(folder / "ct.npy"), _map(folder / "mask.npy")
+    if ct.ndim != 4 or ct.shape != mask.shape or len(ct) == 0:
+        raise InputError(
+            f"ct.npy {ct.shape} and mask.npy {mask.shape} in {folder} are not patches (N, Z, Y, X) of one shape",
+            remedy="run precompute again",
+        )
+    ids = _map(folder / "patient_ids.npy") if (folder / "patient_ids.npy").is_file() else np.full(len(ct), "unknown")
+    info: dict[str, Any] = {"shape": list(ct.shape)}
+    if (folder / "patches.json").is_file():
+        info = json.loads((folder / "patches.json").read_text())
+    dense = _map(folder / "teacher.npy") if (folder / "teacher.npy").is_file() else None
+    whole = _map(folder / "teacher_patch.npy") if (folder / "teacher_patch.npy").is_file() else None
+    return Patches(folder, ct, mask, ids, dense, whole, info)
+
+
+def _map(path: Path) -> Array:
+    """Memory-map one array; pickled ones are refused."""
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        return array
+    except (ValueError, EOFError) as cause:
+        raise InputError(f"cannot read {path}: {cause}", remedy="run precompute again") from cause
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one forward pass needs.
+
+    clean, lung, noise: (B, 1, Z, Y, X) float32.  step: (B,) in 1..T.
+    teacher: descriptors, (B, 34) or (B, 34, z, y, x), or None when they are to be computed.
+    """
+
+    clean: Tensor
+    lung: Tensor
+    noise: Tensor
+    step: Tensor
+    teacher: Tensor | None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device, volumes channels-last."""
+        put = [
+            tensor.to(device, non_blocking=True, memory_format=torch.channels_last_3d)
+            for tensor in (self.clean, self.lung, self.noise)
+        ]
+        teacher = None if self.teacher is None else self.teacher.to(device, non_blocking=True)
+        return Batch(put[0], put[1], put[2], self.step.to(device, non_blocking=True), teacher)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Which patches a process sees, and what is drawn for them. steps: length T of the chain; teacher: dense, whole."""
+
+    patches: Patches
+    config: TrainConfig
+    steps: int
+    teacher: str | None = None
+    rank: int = 0
+    world_size: int = 1
+
+    @classmethod
+    def of(
+        cls, patches: Patches, config: TrainConfig, *, steps: int, runtime: Runtime, teacher: str | None = None
+    ) -> Draws:
+        """Draws of the present process."""
+        return cls(patches, config, steps, teacher, runtime.rank, runtime.world_size)
+
+    @property
+    def global_batch(self) -> int:
+        """Patches in one update over all processes and micro-batches."""
+        return self.config.batch_size * self.config.accumulate * self.world_size
+
+    def batch(self, iteration: int, micro: int = 0) -> Batch:
+        """Micro-batch `micro` of an iteration, as this process sees it."""
+        first = (micro * self.world_size + self.rank) * self.config.batch_size
+        items = [self._item(iteration, first + i) for i in range(self.config.batch_size)]
+        clean, lung, noise, teacher = (list(column) for column in zip(*items, strict=True))
+        return Batch(
+            torch.stack(clean),
+            torch.stack(lung),
+            torch.stack(noise),
+            self.levels(iteration)[first : first + self.config.batch_size],
+            None if self.teacher is None else torch.stack(teacher),
+        )
+
+    def levels(self, iteration: int) -> Tensor:
+        """Steps (global batch,) in 1..T: evenly spread, with one random offset (Kingma et al. 2021, app. I.1)."""
+        offset = torch.rand(1, generator=generator(self.config.seed, LEVEL, iteration), dtype=torch.float64)
+        spread = (torch.arange(self.global_batch) + offset) / self.global_batch
+        return 1 + (spread * self.steps).long().clamp(max=self.steps - 1)
+
+    def index(self, iteration: int, place: int) -> int:
+        """The patch at a place of the global batch: every patch once, in a new order, then again."""
+        epoch, position = divmod((iteration - 1) * self.global_batch + place, len(self.patches))
+        return int(_order(len(self.patches), self.config.seed, epoch)[position])
+
+    def _item(self, iteration: int, place: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """clean, lung, noise (1, Z, Y, X) each, and the teacher; flipped together."""
+        index = self.index(iteration, place)
+        coins = torch.rand(3, generator=generator(self.config.seed, DRAW, iteration, place)) < 0.5
+        axes = [i - 3 for i in range(3) if coins[i]]
+        clean = torch.from_numpy(self.patches.ct[index].astype(np.float32))[None].flip(axes)
+        lung = torch.from_numpy((self.patches.mask[index] > 0).astype(np.float32))[None].flip(axes)
+        noise = patch_noise(tuple(clean.shape), self.config.seed, NOISE, iteration, place)
+        teacher = None
+        if self.teacher == "dense" and self.patches.dense is not None:
+            teacher = mirror(torch.from_numpy(self.patches.dense[index].astype(np.float32)), axes)
+        elif self.teacher == "whole" and self.patches.whole is not None:
+            teacher = mirror(torch.from_numpy(self.patches.whole[index].astype(np.float32)), axes)
+        return clean, lung, noise, teacher
+
+
+_LAST_ORDER: dict[tuple[int, int, int], NDArray[np.int64]] = {}
+
+
+def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Order of the patches in one pass over them; the last two passes are kept."""
+    key = (count, seed, epoch)
+    if key not in _LAST_ORDER:
+        if len(_LAST_ORDER) > 1:
+            _LAST_ORDER.pop(next(iter(_LAST_ORDER)))
+        _LAST_ORDER[key] = np.random.default_rng([seed, ORDER, epoch]).permutation(count)
+    return _LAST_ORDER[key]
+
+
+def mirror(descriptor: Tensor, axes: list[int]) -> Tensor:
+    """Descriptors (34, ...) of a patch flipped along `axes` (-3, -2, -1).
+
+    The grid is flipped with the patch. A flip of one in-plane axis alone turns diagonal textures: Gabor energies at
+    45 and 135 degrees change places. All other descriptors do not notice flips.
+    """
+    if descriptor.ndim == 4:
+        descriptor = descriptor.flip(axes)
+    return descriptor[list(diagonals())] if (-2 in axes) != (-1 in axes) else descriptor
+
+
+def diagonals(names: Iterable[str] = DESCRIPTOR_NAMES) -> tuple[int, ...]:
+    """Permutation of the descriptors that exchanges the 45 and 135 degree Gabor energies."""
+    listed = list(names)
+    swap = {"135": "45", "45": "135"}
+    order = []
+    for name in listed:
+        angle = next((a for a in swap if "gabor" in name.lower() and name.endswith(a)), None)
+        order.append(listed.index(name if angle is None else name.removesuffix(angle) + swap[angle]))
+    return tuple(order)
+
+
+def prefetch(items: Iterable[T], depth: int = 3) -> Generator[T, None, None]:
+    """Produce items ahead of their use in one thread; errors surface where the item is asked for."""
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(entry: tuple[str, Any]) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(entry, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def fill() -> None:
+        try:
+            for item in items:
+                if not put(("item", item)):
+                    return
+            put(("end", None))
+        except BaseException as error:
+            put(("error", error))
+
+    thread = threading.Thread(target=fill, daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = ready.get()
+            if kind == "error":
+                raise value
+            if kind == "end":
+                return
+            yield value
+    finally:
+        stop.set()
+        thread.join()
