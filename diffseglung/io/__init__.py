@@ -1,0 +1,108 @@
+"""Scans and masks from files of any supported format; one function each, and one error for each defect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from diffseglung.errors import InputError
+from diffseglung.io.plausibility import check_hu, quality_notes
+from diffseglung.io.scan import Scan
+from diffseglung.volume import Volume
+
+__all__ = ["SCAN_ENDINGS", "Scan", "quality_notes", "read_mask", "read_scan", "read_volume", "scan_ending"]
+
+SCAN_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz", ".dcm")
+_FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha, .mhd), a folder of DICOM files, or an NPZ case"
+
+
+def read_volume(path: Path | str, *, series_uid: str | None = None) -> Volume:
+    """A CT in HU, float32, on the grid and in the orientation of its file.
+
+    path:       a file, a folder that holds a DICOM series, or one file of a DICOM series.
+    series_uid: SeriesInstanceUID or series number, where a folder holds several series.
+    Raises InputError when the file cannot be read or does not hold a CT in HU.
+    """
+    return read_scan(path, series_uid=series_uid).volume
+
+
+def read_scan(path: Path | str, *, series_uid: str | None = None) -> Scan:
+    """As `read_volume`, with notes on quality and on what had to be assumed, and with its source."""
+    path = Path(path)
+    scan = _read(path, series_uid)
+    if scan.volume.array.dtype.kind not in "iuf":
+        raise InputError(f"{path} does not hold numbers in HU", remedy="pass a CT, not a mask")
+    raw = scan.volume.with_array(scan.volume.array.astype(np.float32))
+    volume = check_hu(raw, path.name or str(path))
+    return Scan(volume, [*scan.notes, *quality_notes(raw)], scan.source)
+
+
+def read_mask(path: Path | str) -> Volume:
+    """A mask or label map of any format: whole numbers from 0, as uint8 where they fit, else int32."""
+    path = Path(path)
+    if scan_ending(path) == ".npz":
+        from diffseglung.io import cases
+
+        _require_exists(path)
+        return cases.read_lungs(path)
+    volume = _read(path, None).volume
+    array = volume.array
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all() or not (array == np.round(array)).all():
+            raise InputError(
+                f"{path} is not a mask: it holds numbers that are not whole",
+                remedy="pass a binary mask or a label map, without interpolation",
+            )
+    elif array.dtype.kind not in "iub":
+        raise InputError(f"{path} is not a mask: it holds {array.dtype} values", remedy="pass a label map of integers")
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high > 2**31 - 1:
+        raise InputError(
+            f"{path} is not a mask: its values run from {low} to {high}",
+            remedy="pass a binary mask or a label map; the CT itself goes in with -i",
+        )
+    return volume.with_array(array.astype(np.uint8 if high <= 255 else np.int32))
+
+
+def scan_ending(path: Path) -> str:
+    """Which of SCAN_ENDINGS the name ends in, whatever its case; empty for none."""
+    name = path.name.lower()
+    return next((ending for ending in SCAN_ENDINGS if name.endswith(ending)), "")
+
+
+def _require_exists(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f"{path} does not exist", remedy=f"check the path; a scan is {_FORMATS}")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes)", remedy="copy or download the file again")
+
+
+def _read(path: Path, series_uid: str | None) -> Scan:
+    """Choose the reader; the libraries behind are imported only when their format is met."""
+    _require_exists(path)
+    ending = scan_ending(path)
+    if path.is_dir() or ending == ".dcm" or (not ending and _has_dicom_preamble(path)):
+        from diffseglung.io import dicom
+
+        return dicom.read(path, series_uid=series_uid)
+    if series_uid is not None:
+        raise InputError(f"{path} is no DICOM series, so it has no series to choose", remedy="leave the series out")
+    if ending in (".nii", ".nii.gz"):
+        from diffseglung.io import nifti
+
+        return nifti.read(path)
+    if ending == ".npz":
+        from diffseglung.io import cases
+
+        return cases.read(path)
+    if ending:
+        from diffseglung.io import itk
+
+        return itk.read(path)
+    raise InputError(f"{path} is of no known format", remedy=f"pass {_FORMATS}")
+
+
+def _has_dicom_preamble(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"

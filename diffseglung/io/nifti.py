@@ -1,0 +1,179 @@
+"""NIfTI in and out. RAS (NIfTI) becomes LPS (here) in this module and nowhere else."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.nifti1 import Nifti1Extension
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+from numpy.typing import NDArray
+
+from diffseglung.errors import GeometryError, InputError
+from diffseglung.io.scan import Scan
+from diffseglung.labels import ALL
+from diffseglung.volume import Volume
+
+_DAMAGED = (
+    ImageFileError, HeaderDataError, HeaderTypeError, OSError, EOFError, zlib.error, ValueError, MemoryError, KeyError
+)  # fmt: skip
+_CARET = 30  # extension code registered for the Caret XML in which label tables are written
+
+
+def read_nifti(path: Path | str) -> Volume:
+    """The voxels as stored (integers stay integers; scaled data become float32) on the LPS grid of the header.
+
+    Raises InputError for a file that is damaged or not a single 3D volume.
+    """
+    return read(Path(path)).volume
+
+
+def read(path: Path) -> Scan:
+    """As `read_nifti`, with notes on what the header left open."""
+    try:
+        image: Any = nib.load(path)  # type: ignore[attr-defined]
+        shape = tuple(int(n) for n in image.shape)
+        _require_3d(path, shape)
+        array = _values(image)
+    except _DAMAGED as cause:
+        reason = (str(cause).splitlines() or [type(cause).__name__])[0][:120]
+        raise InputError(
+            f"{path} cannot be read as NIfTI ({reason})",
+            remedy="copy or download the file again; if it is another format, give it that format's ending",
+        ) from cause
+    if array.dtype.kind not in "iufb":
+        raise InputError(
+            f"{path} holds {array.dtype} voxels, not one number each",
+            remedy="export the CT as a plain volume in HU, not as colour or complex data",
+        )
+    affine, notes = _affine(image)
+    try:
+        volume = Volume(np.ascontiguousarray(array.reshape(shape[:3]).T), affine)
+    except GeometryError as error:
+        raise GeometryError(f"{path}: {error.problem}", remedy=error.remedy) from error
+    return Scan(volume, notes, {"format": "NIfTI"})
+
+
+def _require_3d(path: Path, shape: tuple[int, ...]) -> None:
+    if len(shape) >= 3 and 0 in shape:
+        raise InputError(f"{path} has no voxels (shape {shape})", remedy="export the scan again from its source")
+    if len(shape) < 3 or shape[2] == 1:
+        raise InputError(
+            f"{path} is a 2D image (shape {shape})", remedy="pass the whole scan: a volume with all its slices"
+        )
+    if any(n != 1 for n in shape[3:]):
+        raise InputError(
+            f"{path} has {int(np.prod(shape[3:]))} volumes (shape {shape})",
+            remedy="pick one time point or channel and write it as a 3D file",
+        )
+
+
+def _values(image: Any) -> NDArray[Any]:
+    """Unscaled data in their own type, scaled data in float32."""
+    slope, intercept = image.header.get_slope_inter() if hasattr(image.header, "get_slope_inter") else (None, None)
+    if (slope in (None, 1.0)) and (intercept in (None, 0.0)):
+        return np.asanyarray(image.dataobj)
+    return np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
+
+
+def _affine(image: Any) -> tuple[NDArray[np.float64], list[str]]:
+    """The best affine of the header, RAS to LPS and (x, y, z) to (z, y, x), and what had to be assumed."""
+    header, ras, notes = image.header, np.asarray(image.affine, np.float64), []
+    codes = [int(header[name]) if name in header else 0 for name in ("sform_code", "qform_code")]
+    if not any(codes):
+        notes.append("the NIfTI header gives no orientation; left and right may be swapped")
+    elif all(codes):
+        other = header.get_qform()
+        if abs(np.linalg.det(ras[:3, :3])) < 1e-9:
+            ras = other
+            notes.append("the NIfTI sform is singular; the qform was used")
+        elif not np.allclose(ras, other, atol=0.1):
+            notes.append("the NIfTI sform and qform disagree; the sform was used")
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ ras
+    return lps[:, [2, 1, 0, 3]], notes
+
+
+def write_nifti(path: Path | str, volume: Volume, *, names: Mapping[int, str] | None = None) -> None:
+    """Write on the same grid as it was read: same shape, same affine, sform and qform set.
+
+    names: label id -> name, stored as a label table in a header extension (Caret XML, as TotalSegmentator does).
+    Booleans become uint8. The bytes depend on the content only (no time stamp); a half-written file is never left.
+    """
+    path = Path(path)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"{path} is not a NIfTI file by its name", remedy="use a name that ends in .nii.gz or .nii")
+    content = _encode(volume, names)
+    if path.name.endswith(".gz"):
+        buffer = io.BytesIO()
+        with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=6, mtime=0) as file:
+            file.write(content)
+        content = buffer.getvalue()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _encode(volume: Volume, names: Mapping[int, str] | None) -> bytes:
+    array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
+    ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine[:, [2, 1, 0, 3]]
+    image = nib.Nifti1Image(array.T, ras, dtype=array.dtype)  # type: ignore[no-untyped-call]
+    header: Any = image.header
+    header.set_xyzt_units("mm")
+    header.set_sform(ras, code="scanner")
+    if _orthogonal(ras):
+        header.set_qform(ras, code="scanner")
+    if names is not None:
+        header["intent_code"] = 1002  # NIFTI_INTENT_LABEL
+        header.extensions.append(Nifti1Extension(_CARET, _label_table(names)))  # type: ignore[no-untyped-call]
+    content: bytes = image.to_bytes()  # type: ignore[no-untyped-call]
+    return content
+
+
+def _orthogonal(ras: NDArray[np.float64]) -> bool:
+    """Whether a rotation with flips describes the grid; a qform cannot hold a shear."""
+    axes = ras[:3, :3] / np.linalg.norm(ras[:3, :3], axis=0)
+    return bool(np.allclose(axes.T @ axes, np.eye(3), atol=1e-4))
+
+
+def _label_table(names: Mapping[int, str]) -> bytes:
+    """Caret XML with one <Label> for each id, padded with blanks to the extension's unit of 16 bytes."""
+    colours = {label.id: label.colour for label in ALL}
+    rows = []
+    for key, name in sorted(names.items()):
+        red, green, blue = (f"{value / 255:.4f}" for value in colours.get(key, (150, 150, 150)))
+        alpha = 0 if key == 0 else 1
+        rows.append(
+            f"<Label Key={quoteattr(str(key))} Red='{red}' Green='{green}' Blue='{blue}' Alpha='{alpha}'>"
+            f"{escape(name)}</Label>"
+        )
+    text = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<CaretExtension><VolumeInformation Index="0"><LabelTable>\n'
+        + "\n".join(rows)
+        + "\n</LabelTable><VolumeType>Label</VolumeType></VolumeInformation></CaretExtension>\n"
+    ).encode()
+    return text + b" " * (-(len(text) + 8) % 16)
+
+
+def read_label_names(path: Path | str) -> dict[int, str]:
+    """Label id -> name from the header extension of a NIfTI label map; empty where there is none."""
+    import xml.etree.ElementTree as ElementTree
+
+    image: Any = nib.load(path)  # type: ignore[attr-defined]
+    for extension in image.header.extensions:
+        text = bytes(extension.get_content()).strip(b"\0 \n")
+        if b"<LabelTable" in text and b"<!ENTITY" not in text:
+            labels = ElementTree.fromstring(text).iter("Label")
+            return {int(label.attrib["Key"]): (label.text or "").strip() for label in labels}
+    return {}

@@ -1,0 +1,159 @@
+"""Is this a CT in HU, and is it good enough? Refusals are errors; limits are sentences for the user."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffseglung.errors import GeometryError, InputError
+from diffseglung.volume import Reorientation, Volume
+
+PADDING_HU = -1024.0
+"""What lies outside the reconstructed field of view reads at least this; darker values are set to it."""
+
+MIN_VOXELS = 8  # along every axis: fewer hold no texture, and no lung
+SPACING_MM = (0.1, 20.0)
+THICK_MM = 3.0
+SHORT_MM = 160.0
+AIR_TOLERANCE_HU = 15.0
+
+
+def check_hu(volume: Volume, name: str) -> Volume:
+    """The volume with padding raised to -1024 HU, or an InputError that names the defect and its remedy."""
+    _check_grid(volume, name)
+    hu = volume.array
+    bad = hu.size - int(np.isfinite(hu).sum())
+    if bad:
+        raise InputError(
+            f"{name} holds {bad} voxels that are not numbers (NaN or infinite)",
+            remedy="export the scan again, or set these voxels to -1024 HU",
+        )
+    _check_range(hu, name)
+    return volume.with_array(np.maximum(hu, np.float32(PADDING_HU)))
+
+
+def _check_grid(volume: Volume, name: str) -> None:
+    thin = min(volume.shape)
+    if thin == 1:
+        raise InputError(
+            f"{name} is a single 2D image (shape {volume.shape})",
+            remedy="pass the whole scan: a volume, or the folder with all slices of the series",
+        )
+    if thin < MIN_VOXELS:
+        raise InputError(
+            f"{name} has only {thin} slices or rows (shape {volume.shape})",
+            remedy=f"pass the whole scan; at least {MIN_VOXELS} voxels along every axis are needed",
+        )
+    low, high = SPACING_MM
+    if not all(low <= s <= high for s in volume.spacing_mm):
+        spacing = " x ".join(f"{s:.4g}" for s in volume.spacing_mm)
+        raise GeometryError(
+            f"{name} has an impossible voxel spacing of {spacing} mm (Z, Y, X)",
+            remedy="write the right spacing, in millimetres, into the header",
+        )
+    axes = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
+    if np.abs(axes.T @ axes - np.eye(3)).max() > 0.02:
+        raise GeometryError(
+            f"{name} is sheared: its axes are not at right angles (gantry tilt)",
+            remedy="resample it onto an upright grid first, for example with `dcm2niix` or 3D Slicer",
+        )
+
+
+def _check_range(hu: NDArray[np.float32], name: str) -> None:
+    """Each branch is one way in which a CT loses its HU scale, from the plainest to the most general."""
+    low, high = float(hu.min()), float(hu.max())
+    span = f"from {low:g} to {high:g}"
+    if low == high:
+        raise InputError(f"{name} is constant: every voxel is {low:g}", remedy="export the scan again from its source")
+    if low >= -1.001 and high <= 1.001:
+        raise InputError(
+            f"{name} is normalised: its values run {span}",
+            remedy="pass the CT in HU, or store normalised values as an NPZ case (`ct`, `mask`)",
+        )
+    if low >= 0 and high <= 255:
+        raise InputError(
+            f"{name} holds picture grey levels ({span}), not HU",
+            remedy="export the original CT in HU; pictures (PNG, JPEG, 8 bit) have lost the scale",
+        )
+    if max(-low, high) > 1e5:
+        raise InputError(
+            f"{name} holds values {span}, which no CT has",
+            remedy="export it again with the right number type and byte order",
+        )
+    if low >= 0 and _looks_offset(hu):
+        raise InputError(
+            f"{name} looks like a CT stored with an offset: its values run {span}, soft tissue lies near 1000",
+            remedy="add -1024 to every voxel (the rescale intercept is missing), then pass it again",
+        )
+    if float(np.mean(hu < -200)) < 1e-3:
+        raise InputError(
+            f"{name} has no air: its values run {span}, as in MR, PET or a bone or soft-tissue crop",
+            remedy="pass a chest CT in HU, in which lung lies near -850 and outside air near -1000",
+        )
+    if float(np.mean(hu > -200)) < 1e-4:
+        raise InputError(
+            f"{name} has no tissue: its values run {span}, all darker than -200 HU",
+            remedy="check that the rescale intercept was not applied twice, and pass the CT in HU",
+        )
+
+
+def _looks_offset(values: NDArray[np.float32]) -> bool:
+    """Air below 400 and a soft-tissue peak between 850 and 1250, as in raw 12-bit CT."""
+    counts, edges = np.histogram(values, bins=40, range=(600, 1600))
+    peak = float(edges[int(counts.argmax())])
+    return bool(850 <= peak <= 1250 and np.mean(values < 400) > 0.01 and np.mean(values > 1250) < 0.3)
+
+
+def quality_notes(ct: Volume, *, lungs: Volume | None = None) -> list[str]:
+    """Sentences on what limits a result from this CT (HU); empty for a good scan.
+
+    lungs: when given, whether they are cut off at the first or last slice is told too.
+    """
+    canonical = Reorientation.of(ct).apply(ct)
+    notes = []
+    thickest = max(ct.spacing_mm)
+    if thickest > THICK_MM:
+        notes.append(
+            f"voxels are up to {thickest:.1f} mm apart (more than {THICK_MM:g} mm): fine texture, and so fibrosis and "
+            "small lesions, cannot be told reliably"
+        )
+    height = canonical.shape[0] * canonical.spacing_mm[0]
+    if height < SHORT_MM:
+        notes.append(f"the scan covers only {height:.0f} mm from feet to head: the lungs are probably incomplete")
+    darkest = float(ct.array.min())
+    if darkest > -960:
+        notes.append(f"no voxel is darker than {darkest:.0f} HU: emphysema cannot be measured on clipped values")
+    air = air_peak_hu(ct)
+    if air is not None and abs(air + 1000) > AIR_TOLERANCE_HU:
+        notes.append(
+            f"air outside the body reads {air:.0f} HU instead of -1000: HU are not calibrated, and emphysema and "
+            "density figures are off by about as much"
+        )
+    if lungs is not None:
+        mask = Reorientation.of(lungs).apply(lungs).array > 0
+        area = mask.sum((1, 2)).astype(float)
+        for index, side in ((0, "lowest"), (-1, "highest")):
+            if area.max() > 0 and area[index] > 0.2 * area.max():
+                notes.append(f"the lungs are cut off at the {side} slice: volumes and percentages are of a part only")
+    return notes
+
+
+def air_peak_hu(ct: Volume) -> float | None:
+    """Most frequent HU of the air around the body, or None where none is seen.
+
+    Taken from a 3-voxel border of the slices. Padding (one value in heaps) is left out. Severe emphysema that touches
+    the border of a tight crop stays out by the search range.
+    """
+    array = Reorientation.of(ct).apply(ct).array
+    rim = [array[:, :3], array[:, -3:], array[:, 3:-3, :3], array[:, 3:-3, -3:]]
+    values = np.concatenate([np.asarray(part).ravel() for part in rim])
+    counts = np.bincount(np.clip(np.rint(values), -1100, -700).astype(int) + 1100, minlength=401).astype(float)
+    counts[[0, -1]] = 0
+    around = np.stack([np.roll(counts, shift) for shift in (-4, -3, -2, 2, 3, 4)])
+    heaps = counts > 8 * (np.median(around, 0) + 1)
+    smooth = np.convolve(np.where(heaps, np.median(around, 0), counts), np.ones(9) / 9, "same")
+    peak = int(smooth.argmax()) - 1100
+    near = smooth[max(0, peak + 1100 - 15) : peak + 1100 + 16].sum()
+    if not -1060 <= peak <= -940 or near < max(500.0, 0.02 * values.size):
+        return None
+    return float(peak)
