@@ -1,0 +1,77 @@
+"""Label every lung voxel of a CT: healthy, emphysema, GGO, fibrosis, consolidation.
+
+Reads NIfTI, NRRD, MetaImage, a DICOM series folder, or an NPZ case. Writes label_map.nii.gz on exactly the input's
+grid, statistics.json, preview.png and run.json into the output folder. Research use only; not a medical device.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from diffseglung.cli import add_conduct, add_config, read_config
+from diffseglung.config import METHODS, SegmentConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """-i, -o and friends; the seed's --npz, --out are other spellings of the same."""
+    parser.add_argument(
+        "-i", "--input", "--npz", type=Path, required=True, help="CT: file, DICOM series folder, or NPZ case"
+    )
+    parser.add_argument("-o", "--output", "--out", type=Path, required=True, help="folder to write into")
+    parser.add_argument("-m", "--model", type=Path, default=None, help="weights file (default: the installed model)")
+    parser.add_argument(
+        "--lung-mask", "--lung_mask", type=Path, default=None,
+        help="lungs on the CT's grid: binary, or a label map of lungmask or TotalSegmentator (default: found)",
+    )  # fmt: skip
+    parser.add_argument("--series", default=None, help="SeriesInstanceUID, when a DICOM folder holds several")
+    parser.add_argument(
+        "--save-probabilities", "--save_probabilities", action="store_true", help="also write probabilities.nii.gz"
+    )
+    parser.add_argument("--no-preview", dest="preview", action="store_false", help="do not draw preview.png")
+    parser.add_argument("--no-statistics", dest="statistics", action="store_false", help="do not write statistics.json")
+    parser.add_argument("--json", action="store_true", help="print statistics as JSON")
+    add_conduct(parser)
+    add_config(parser, SegmentConfig, skip=("method", "fast"))
+    parser.add_argument("-f", "--fast", action="store_true", help="no tile overlap: quicker, a little less accurate")
+    parser.add_argument(
+        "--method", choices=METHODS, default=SegmentConfig().method, help="how tissue is found (default: %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Segment one scan."""
+    from diffseglung.cli.progress import bar
+    from diffseglung.io import read_mask, read_scan
+    from diffseglung.output import write
+    from diffseglung.pipeline import Segmenter
+
+    scan = read_scan(args.input, series_uid=args.series)
+    mask = read_mask(args.lung_mask) if args.lung_mask else None
+    segmenter = Segmenter.load(args.model, config=read_config(args, SegmentConfig), device=args.device)
+    with bar(quiet=args.quiet) as progress:
+        result = segmenter(
+            scan.volume, mask, notes=scan.notes, probabilities=args.save_probabilities, progress=progress
+        )
+    files = write(
+        result, args.output, probabilities=args.save_probabilities, preview=args.preview, statistics=args.statistics
+    )
+    if args.json:
+        import json
+
+        print(json.dumps(result.statistics, indent=2))
+    elif not args.quiet:
+        report(result.statistics, result.run, files)
+    return 0
+
+
+def report(statistics: dict, run_record: dict, files: list[Path]) -> None:  # type: ignore[type-arg]
+    """What was found and where it lies, for a person."""
+    from diffseglung.labels import TISSUES
+
+    for label in TISSUES:
+        entry = statistics[label.name]
+        print(f"  {label.title:24} {entry['volume_ml']:8.1f} mL  {100 * entry['fraction_of_lung']:5.1f} % of lung")
+    for warning in run_record["warnings"]:
+        print(f"  note: {warning}")
+    print("\n".join(f"  {path}" for path in files))

@@ -1,0 +1,1 @@
+"""Vectors per grid position: local statistics in physical units, and multi-timestep diffusion features."""

@@ -1,0 +1,129 @@
+"""Multi-timestep diffusion features: noise a tile to a few levels, one network call each, read the projected taps.
+
+No sampling chain runs at inference: a scan costs (tiles holding lung) x (noise levels) network calls. The noise of a
+tile depends on the seed, its corner and the level only, so features do not depend on batch size or tile order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from diffseglung.config import FeatureConfig
+from diffseglung.distillation.heads import StudentHead
+from diffseglung.features.local import Positions
+from diffseglung.model.diffusion import DiffusionModel, noised, per_patch
+from diffseglung.patches import cut, lung_corners, place, taper, tile_corners
+from diffseglung.runtime import Runtime, patch_noise
+from diffseglung.volume import Shape
+
+Rows = NDArray[np.float32]
+Reader = Callable[[dict[str, Tensor]], Tensor]
+"""Network taps -> features (B, D, z, y, x) on a grid of `stride` voxels: a student head, or one raw tap."""
+Progress = Callable[[Iterable[list[Shape]], int], Iterable[list[Shape]]]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSource:
+    """A diffusion model and what is read from it: `read` gives `channels` features every `stride` voxels."""
+
+    model: DiffusionModel
+    read: Reader
+    channels: int
+    stride: int
+
+    @classmethod
+    def student(cls, model: DiffusionModel, head: StudentHead) -> FeatureSource:
+        """Projected features of a distilled model."""
+        return cls(model, head, head.leave.out_channels, head.stride)
+
+    @classmethod
+    def tap(cls, model: DiffusionModel, name: str = "bottleneck") -> FeatureSource:
+        """One raw tap of the network, without any head."""
+        network = model.network
+        return cls(model, lambda taps: taps[name], network.tap_channels[name], network.tap_strides[name])
+
+
+def tile_size(wanted: Shape, shape: Shape, multiple: int) -> Shape:
+    """The wanted tile, no larger than the grid needs, each side a multiple the network can halve."""
+    z, y, x = (-(-min(w, n) // multiple) * multiple for w, n in zip(wanted, shape, strict=True))
+    return z, y, x
+
+
+def diffusion_features(
+    grid: Rows, lungs: NDArray[np.bool_], source: FeatureSource, config: FeatureConfig, runtime: Runtime,
+    progress: Progress | None = None,
+) -> Tensor:  # fmt: skip
+    """Feature vectors (levels x channels, z, y, x) every `source.stride` voxels; NaN where no tile came.
+
+    grid: (Z, Y, X) HU in model units;  lungs: (Z, Y, X).  float16, so that a full CT at stride 4 stays near 200 MB.
+    """
+    tile = tile_size(config.tile, grid.shape, source.model.network.multiple)  # type: ignore[arg-type]
+    corners = lung_corners(tile_corners(grid.shape, tile, config.overlap), tile, lungs)  # type: ignore[arg-type]
+    stride = source.stride
+    corners = sorted({tuple(c // stride * stride for c in corner) for corner in corners})  # type: ignore[misc]
+    cells: Shape = tuple(-(-n // stride) for n in grid.shape)  # type: ignore[assignment]
+    small: Shape = tuple(n // stride for n in tile)  # type: ignore[assignment]
+    window = torch.from_numpy(taper(small))
+    total = torch.zeros((len(config.steps) * source.channels, *cells), dtype=torch.float32)
+    weight = torch.zeros(cells)
+    batches = [corners[i : i + config.batch_size] for i in range(0, len(corners), config.batch_size)]
+    for batch in progress(batches, len(batches)) if progress else batches:
+        for corner, values in zip(batch, _levels(grid, lungs, batch, tile, source, config, runtime), strict=True):
+            at: Shape = tuple(c // stride for c in corner)  # type: ignore[assignment]
+            on, within = place(at, small, cells)
+            total[(slice(None), *on)] += values[(slice(None), *within)] * window[within]
+            weight[on] += window[within]
+    return (total / weight.where(weight > 0, torch.nan)).half()
+
+
+def _levels(
+    grid: Rows, lungs: NDArray[np.bool_], batch: list[Shape], tile: Shape, source: FeatureSource,
+    config: FeatureConfig, runtime: Runtime,
+) -> Iterator[Tensor]:  # fmt: skip
+    """Features (levels x channels, z, y, x) of each tile of a batch."""
+    clean = torch.stack([torch.from_numpy(cut(grid, corner, tile, -1.0)) for corner in batch])[:, None]
+    mask = torch.stack([torch.from_numpy(cut(lungs.astype(np.float32), corner, tile)) for corner in batch])[:, None]
+    clean, mask = clean.to(runtime.device), mask.to(runtime.device)
+    last, parts = source.model.config.steps, []
+    for level, fraction in enumerate(config.steps):
+        step = torch.full((len(batch),), max(1, round(fraction * last)), device=runtime.device)
+        noise = torch.stack([patch_noise((1, *tile), config.seed, level, *corner) for corner in batch])
+        noisy = noised(clean, noise.to(runtime.device), per_patch(source.model.signal, step, clean))
+        with torch.inference_mode(), runtime.autocast():
+            _, taps = source.model.network.with_taps(torch.cat([noisy, mask], dim=1), step / last)
+            parts.append(source.read(taps).float().cpu())
+    yield from torch.cat(parts, dim=1)
+
+
+def at_positions(features: Tensor, stride: int, where: Positions) -> Tensor:
+    """Rows (N, F) of features (F, z, y, x) given every `stride` voxels, linear between cell centres, NaN-free.
+
+    Cells that no tile covered take the nearest covered one.
+    """
+    values = features.numpy()
+    missing = np.isnan(values[0])
+    if missing.any():
+        index = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
+        values = values[(slice(None), *index)]
+    centre = (where.voxel + 0.5) / stride - 0.5
+    if np.allclose(centre, np.rint(centre)):
+        z, y, x = np.minimum(np.rint(centre).astype(np.int64), np.array(values.shape[1:]) - 1).T
+        return torch.from_numpy(values[:, z, y, x].T.astype(np.float32))
+    grid = [np.clip(c, 0, n - 1) for c, n in zip(centre.T, values.shape[1:], strict=True)]
+    low = [np.floor(c).astype(np.int64) for c in grid]
+    rows = np.zeros((len(centre), len(values)), np.float32)
+    for corner in np.ndindex(2, 2, 2):
+        weight, index = np.ones(len(centre), np.float32), []
+        for axis, up in enumerate(corner):
+            part = (grid[axis] - low[axis]).astype(np.float32)
+            weight *= part if up else 1 - part
+            index.append(np.minimum(low[axis] + up, values.shape[axis + 1] - 1))
+        rows += weight[:, None] * values[:, index[0], index[1], index[2]].T
+    return torch.from_numpy(rows)

@@ -1,0 +1,167 @@
+"""Local statistics on a coarse grid of lung positions, in physical units: the floor every learned feature must beat.
+
+Quantiles instead of means, because vessels move the upper quantiles only while disease lifts the lower quartile; all
+on the aligned HU scale (`preprocess.alignment`), lung voxels only, so neither vessels, the pleura nor the patient's
+inspiration look like disease.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from diffseglung.features.hessian import MEASURES, structure
+
+Rows = NDArray[np.float32]
+QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
+NEAR_MM, FAR_MM = 5.0, 10.0
+SIGMAS_MM = (1.5, 2.5)
+STRIDE = 2
+
+NAMES = (
+    *(f"near_q{int(100 * q)}" for q in QUANTILES),
+    *(f"far_q{int(100 * q)}" for q in QUANTILES),
+    "near_sd", "near_skew", "near_below_950", "near_haze", "near_dense", "core_q50",
+    *(f"{name}_{i}" for i in range(len(SIGMAS_MM)) for name in MEASURES),
+    *(f"far_{name}" for name in MEASURES),
+    "border_mm",
+)  # fmt: skip
+"""Columns of the local descriptors. HU columns are aligned HU; `border_mm` is the depth below the lung's surface."""
+
+
+HEAVY_TAILED = tuple(
+    i for i, name in enumerate(NAMES) if name.split("_")[0] in ("plate", "tube", "dark") or name == "near_sd"
+)
+FAR_STRUCTURE = tuple(i for i, name in enumerate(NAMES) if name in [f"far_{m}" for m in MEASURES])
+
+
+def shaped(local: Rows) -> Rows:
+    """Local descriptors as a classifier likes them: logarithms of heavy-tailed columns, depth limited to 12 mm."""
+    rows = local.copy()
+    heavy = [*HEAVY_TAILED, *FAR_STRUCTURE]
+    rows[:, heavy] = np.log1p(np.maximum(rows[:, heavy], 0))
+    rows[:, -1] = np.minimum(rows[:, -1], 12.0)
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Positions:
+    """Lung positions of the feature grid: every `STRIDE`-th voxel (an offset in) whose cell holds lung.
+
+    index: (N, 3) cell indices (z, y, x);  shape: cells along each axis;  stride: voxels a cell.
+    """
+
+    index: NDArray[np.int64]
+    shape: tuple[int, int, int]
+    stride: int
+
+    @property
+    def voxel(self) -> NDArray[np.int64]:
+        """(N, 3) voxel at the middle of each cell."""
+        return self.index * self.stride + self.stride // 2
+
+    def scatter(self, rows: NDArray[np.float32], fill: float = 0.0) -> NDArray[np.float32]:
+        """Rows (N, C) as a volume (C, z, y, x); cells without lung hold `fill`."""
+        out = np.full((rows.shape[1], *self.shape), fill, np.float32)
+        out[:, self.index[:, 0], self.index[:, 1], self.index[:, 2]] = rows.T
+        return out
+
+
+def positions(lungs: NDArray[np.bool_], stride: int = STRIDE) -> Positions:
+    """Cells of `stride` voxels that contain at least one lung voxel."""
+    pad = [(0, -n % stride) for n in lungs.shape]
+    z, y, x = (n // stride for n in np.pad(lungs, pad).shape)
+    cells = np.pad(lungs, pad).reshape(z, stride, y, stride, x, stride).any(axis=(1, 3, 5))
+    return Positions(np.argwhere(cells), (z, y, x), stride)
+
+
+def ball(radius_voxels: float, thin: int = 1) -> NDArray[np.int64]:
+    """Offsets (M, 3) within a radius; `thin` = 2 keeps every other voxel of a checkerboard."""
+    reach = int(np.ceil(radius_voxels))
+    grid = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    keep = (grid**2).sum(1) <= radius_voxels**2
+    if thin > 1:
+        keep &= grid.sum(1) % thin == 0
+    return grid[keep]
+
+
+def neighbourhoods(volume: Rows, at: NDArray[np.int64], offsets: NDArray[np.int64]) -> Rows:
+    """Values (N, M) around voxels `at` (N, 3); beyond the edge of the volume NaN."""
+    reach = int(np.abs(offsets).max())
+    padded = np.pad(volume, reach + 1, constant_values=np.nan)
+    strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
+    flat = (np.minimum(at, np.array(volume.shape)) + reach + 1) @ strides
+    return padded.ravel()[flat[:, None] + (offsets @ strides)[None]]
+
+
+def masked_quantiles(values: Rows, quantiles: tuple[float, ...]) -> Rows:
+    """Nearest-rank quantiles (N, Q) of each row's finite values; NaN where a row has none."""
+    ordered = np.sort(values, axis=1)  # NaN last
+    count = np.isfinite(ordered).sum(1)
+    rank = np.rint(np.asarray(quantiles)[None] * (np.maximum(count, 1) - 1)[:, None]).astype(np.int64)
+    return np.take_along_axis(ordered, rank, axis=1)
+
+
+def _near(values: Rows) -> Rows:
+    """Quantiles, spread and aeration shares of each neighbourhood, (N, 10)."""
+    count = np.maximum(np.isfinite(values).sum(1), 1)
+    quantile = masked_quantiles(values, QUANTILES)
+    centre = np.nanmean(values, axis=1)
+    gap = np.nan_to_num(values - centre[:, None])
+    sd = np.sqrt((gap**2).sum(1) / count)
+    skew = (gap**3).sum(1) / count / np.maximum(sd, 5.0) ** 3
+    shares = [(values < -950).sum(1), ((values > -720) & (values < -300)).sum(1), (values >= -300).sum(1)]
+    return np.column_stack([quantile, sd, skew, *[share / count for share in shares]]).astype(np.float32)
+
+
+def fill_outside(hu: Rows, inside: NDArray[np.bool_]) -> Rows:
+    """HU with everything outside replaced by the nearest inside value, so that a border makes no edge."""
+    index = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
+    return hu[tuple(index)]
+
+
+def local_descriptors(
+    hu: Rows, lungs: NDArray[np.bool_], spacing_mm: float, where: Positions, chunk: int = 20000
+) -> Rows:
+    """Rows (N, len(NAMES)) for aligned HU (Z, Y, X) on an isotropic grid.
+
+    Statistics leave out the outermost voxel of the lung (partial volume); a position with no voxel left takes the
+    nearest inside values.
+    """
+    inside = ndimage.binary_erosion(lungs, ndimage.generate_binary_structure(3, 1))
+    inside = inside if inside.any() else lungs
+    filled = fill_outside(hu, inside)
+    masked = np.where(inside, filled, np.nan).astype(np.float32)
+    depth = (ndimage.distance_transform_edt(np.pad(lungs, 1))[1:-1, 1:-1, 1:-1] * spacing_mm).astype(np.float32)
+    at = np.minimum(where.voxel, np.array(hu.shape) - 1)
+    near, far = ball(NEAR_MM / spacing_mm), ball(FAR_MM / spacing_mm, thin=3)
+    columns = []
+    for start in range(0, len(at), chunk):
+        here = at[start : start + chunk]
+        values = neighbourhoods(masked, here, near)
+        values[:, 0] = np.where(np.isfinite(values).any(1), values[:, 0], filled[tuple(here.T)])
+        wide = neighbourhoods(masked, here, far)
+        wide[:, 0] = np.where(np.isfinite(wide).any(1), wide[:, 0], filled[tuple(here.T)])
+        core = masked_quantiles(neighbourhoods(filled, here, ball(2.3 / spacing_mm)), (0.5,))
+        n = _near(values)
+        columns.append(np.hstack([n[:, :5], masked_quantiles(wide, QUANTILES), n[:, 5:], core]))
+    structures = _structure_rows(filled, inside, spacing_mm, at)
+    return np.hstack([np.vstack(columns), structures, depth[tuple(at.T)][:, None]]).astype(np.float32)
+
+
+def _structure_rows(filled: Rows, inside: NDArray[np.bool_], spacing_mm: float, at: NDArray[np.int64]) -> Rows:
+    """Mean plate, tube and dark-blob strength near each position, at each scale, and far around it, (N, 9)."""
+    weight = ndimage.gaussian_filter(inside.astype(np.float32), 3.0 / spacing_mm)
+    wide_weight = ndimage.gaussian_filter(inside.astype(np.float32), 8.0 / spacing_mm)
+    out, wide = [], []
+    for scale, sigma_mm in enumerate(SIGMAS_MM):
+        for volume in structure(filled, inside, sigma_mm / spacing_mm).values():
+            mean = ndimage.gaussian_filter(volume, 3.0 / spacing_mm) / np.maximum(weight, 1e-3)
+            out.append(mean[tuple(at.T)])
+            if scale == 0:
+                broad = ndimage.gaussian_filter(volume, 8.0 / spacing_mm) / np.maximum(wide_weight, 1e-3)
+                wide.append(broad[tuple(at.T)])
+    return np.column_stack([*out, *wide])

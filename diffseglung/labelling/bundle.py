@@ -1,0 +1,79 @@
+"""A model file as the pipeline uses it: diffusion network, student head and the tissue models fitted with them.
+
+Tissue tensors live in the same file under `tissue.<method>.<name>`, written by `diffseglung fit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from diffseglung.distillation.heads import load_student
+from diffseglung.errors import CheckpointError
+from diffseglung.features.diffusion import FeatureSource
+from diffseglung.labelling.tissue import TissueModel
+from diffseglung.model import checkpoint
+from diffseglung.model.checkpoint import ModelCard
+
+PREFIX = "tissue."
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """source: what features are read from;  tissues: fitted tissue model of each method;  path and sha256: the file."""
+
+    source: FeatureSource
+    tissues: dict[str, TissueModel]
+    card: ModelCard
+    path: Path
+    sha256: str
+
+    def tissue(self, method: str) -> TissueModel:
+        """The tissue model of a method; CheckpointError when the file holds none."""
+        if method not in self.tissues:
+            raise CheckpointError(
+                f"{self.path.name} holds no tissue model for the method {method}",
+                remedy=f"fit one: diffseglung fit --model {self.path.name} --cases DIR, or choose --method physics",
+            )
+        return self.tissues[method]
+
+
+def load_bundle(path: Path | None, device: str = "cpu") -> Bundle:
+    """From a model file; None takes the one that is installed with the package.
+
+    A file without tissue models borrows those on local descriptors (method `seeded`) from the installed one, because
+    they do not depend on the network.
+    """
+    path = path or checkpoint.default_path()
+    weights, card = checkpoint.load(path)
+    model = checkpoint.build(weights, card)
+    model.network.to(device)
+    if card.stage == 2:
+        source = FeatureSource.student(model, load_student(weights, card).to(device))
+    else:
+        source = FeatureSource.tap(model)
+    tissues = tissue_models(weights)
+    if "seeded" not in tissues and path != checkpoint.default_path() and checkpoint.default_path().exists():
+        shipped = tissue_models(checkpoint.load(checkpoint.default_path())[0])
+        tissues |= {name: value for name, value in shipped.items() if name == "seeded"}
+    return Bundle(source, tissues, card, path, checkpoint.sha256(path))
+
+
+def tissue_models(weights: Mapping[str, Tensor]) -> dict[str, TissueModel]:
+    """Every tissue model among a file's tensors."""
+    methods: dict[str, dict[str, Tensor]] = {}
+    for name, value in weights.items():
+        if name.startswith(PREFIX):
+            method, rest = name.removeprefix(PREFIX).split(".", 1)
+            methods.setdefault(method, {})[rest] = value
+    return {method: TissueModel.from_tensors(tensors) for method, tensors in methods.items()}
+
+
+def tissue_tensors(tissues: Mapping[str, TissueModel]) -> dict[str, Tensor]:
+    """Inverse of `tissue_models`."""
+    return {
+        f"{PREFIX}{m}.{name}": value for m, tissue in tissues.items() for name, value in tissue.to_tensors().items()
+    }

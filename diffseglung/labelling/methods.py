@@ -1,0 +1,132 @@
+"""Every way to a class posterior at the lung positions of a scene; the rest of the pipeline is the same for all.
+
+physics    the rule alone, no learning
+seeded     classifier and seeded mixture on local descriptors
+diffusion  the same on multi-timestep diffusion features
+combined   the same on both together
+published  diffusion features, a free mixture per scan (K or BIC), names by fixed HU ranges
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from diffseglung.config import FeatureConfig, SegmentConfig
+from diffseglung.features.diffusion import Progress, at_positions, diffusion_features
+from diffseglung.features.local import Positions, local_descriptors, positions, shaped
+from diffseglung.labelling.bundle import Bundle
+from diffseglung.labelling.naming import named_posterior
+from diffseglung.labelling.physics import physics_posterior
+from diffseglung.mixture.gaussian import Mixture, fit, fit_by_bic
+from diffseglung.mixture.projection import Projection
+from diffseglung.preprocess.intensity import normalise
+from diffseglung.preprocess.scene import Scene
+from diffseglung.runtime import Runtime
+
+PUBLISHED_DIMENSIONS = 16
+FITTED_ROWS = 60000
+
+
+@dataclass(eq=False)
+class Rows:
+    """Descriptors of one scene, each computed when first asked for."""
+
+    scene: Scene
+    bundle: Bundle | None
+    runtime: Runtime
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    progress: Progress | None = None
+    _local: Tensor | None = None
+    _diffusion: Tensor | None = None
+    _where: Positions | None = None
+
+    @property
+    def where(self) -> Positions:
+        """Lung positions that the rows belong to."""
+        if self._where is None:
+            self._where = positions(self.scene.lungs)
+        return self._where
+
+    @property
+    def local(self) -> Tensor:
+        """Local descriptors (N, F) in physical units."""
+        if self._local is None:
+            rows = local_descriptors(self.scene.aligned, self.scene.lungs, self.scene.spacing_mm, self.where)
+            self._local = torch.from_numpy(rows)
+        return self._local
+
+    @property
+    def shaped(self) -> Tensor:
+        """Local descriptors (N, F) as the classifiers take them."""
+        return torch.from_numpy(shaped(self.local.numpy()))
+
+    @property
+    def diffusion(self) -> Tensor:
+        """Multi-timestep diffusion features (N, levels x channels)."""
+        if self._diffusion is None:
+            bundle = needed(self.bundle)
+            grid = normalise(self.scene.hu, bundle.card.intensity)
+            found = diffusion_features(
+                grid, self.scene.lungs, bundle.source, self.features, self.runtime, self.progress
+            )
+            self._diffusion = at_positions(found, bundle.source.stride, self.where)
+        return self._diffusion
+
+    def joined(self, projection: Projection) -> Tensor:
+        """Local descriptors and projected diffusion features side by side, (N, F + P)."""
+        return torch.cat([self.shaped, projection(self.diffusion)], dim=1)
+
+
+def needed(bundle: Bundle | None) -> Bundle:
+    """The bundle; methods without a model never ask."""
+    if bundle is None:
+        raise ValueError("this method needs a model")
+    return bundle
+
+
+def physics(rows: Rows, config: SegmentConfig) -> Tensor:
+    """The rule alone."""
+    return torch.from_numpy(physics_posterior(rows.local.numpy()))
+
+
+def seeded(rows: Rows, config: SegmentConfig) -> Tensor:
+    """Tissue model on local descriptors."""
+    return needed(rows.bundle).tissue("seeded").posterior(rows.shaped)
+
+
+def diffusion(rows: Rows, config: SegmentConfig) -> Tensor:
+    """Tissue model on diffusion features."""
+    return needed(rows.bundle).tissue("diffusion").posterior(rows.diffusion)
+
+
+def combined(rows: Rows, config: SegmentConfig) -> Tensor:
+    """Tissue model on both."""
+    bundle = needed(rows.bundle)
+    return bundle.tissue("combined").posterior(rows.joined(bundle.tissue("diffusion").projection))
+
+
+def published(rows: Rows, config: SegmentConfig) -> Tensor:
+    """The published recipe: standardise, PCA, one free mixture on this scan, HU-guided names by fixed ranges."""
+    z = Projection.fit(rows.diffusion, PUBLISHED_DIMENSIONS)(rows.diffusion)
+    pick = z[torch.linspace(0, len(z) - 1, min(len(z), FITTED_ROWS)).long()]
+    mixture: Mixture = (
+        fit(pick, config.components, seed=config.seed) if config.components else fit_by_bic(pick, seed=config.seed)
+    )
+    at = rows.where.voxel.clip(max=[n - 1 for n in rows.scene.hu.shape])
+    hu = rows.scene.hu[tuple(at.T)]
+    return torch.from_numpy(named_posterior(mixture.responsibilities(z).numpy(), hu, rule="published"))
+
+
+Method = Callable[[Rows, SegmentConfig], Tensor]
+POSTERIORS: dict[str, Method] = {
+    "physics": physics,
+    "seeded": seeded,
+    "diffusion": diffusion,
+    "combined": combined,
+    "published": published,
+}
+"""Method name -> class posterior (N, 5) at `rows.where`, in the order of `labels.TISSUES`."""

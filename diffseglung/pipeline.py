@@ -1,0 +1,185 @@
+"""The one function that composes the stages: CT and lungs in, label map, statistics and provenance out."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffseglung.config import FeatureConfig, LungMaskConfig, SegmentConfig
+from diffseglung.features.diffusion import Progress
+from diffseglung.fusion import fuse, to_voxels
+from diffseglung.io import quality_notes, read_mask, read_scan
+from diffseglung.labelling.bundle import Bundle, load_bundle
+from diffseglung.labelling.methods import POSTERIORS, Rows
+from diffseglung.labels import TISSUES, UNASSIGNED
+from diffseglung.output.statistics import measure
+from diffseglung.preprocess.lungs import find_lungs
+from diffseglung.preprocess.masks import adapt_mask
+from diffseglung.preprocess.scene import Scene, make_scene, onto_window
+from diffseglung.runtime import Runtime, choose_device, choose_precision
+from diffseglung.segmentation import Segmentation
+from diffseglung.volume import Volume
+
+SLAB = 16
+"""Slices of the input grid filled at a time: memory does not grow with the scan."""
+EXHALE_HU = -790.0
+
+
+class Stopwatch:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time the block under `name`."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begin, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmenter:
+    """A model ready for many scans: `Segmenter.load(...)`, then call it with a `Volume`."""
+
+    bundle: Bundle | None
+    config: SegmentConfig
+    runtime: Runtime
+    lung_config: LungMaskConfig = field(default_factory=LungMaskConfig)
+
+    @classmethod
+    def load(
+        cls, model: Path | str | None = None, *, config: SegmentConfig | None = None, device: str = "auto"
+    ) -> Segmenter:
+        """model: a weights file, or None for the installed one.  Raises CheckpointError or ConfigError."""
+        config, place = config or SegmentConfig(), choose_device(device)
+        runtime = Runtime(device=place, precision=choose_precision("auto", place))
+        bundle = None if config.method == "physics" else load_bundle(Path(model) if model else None, str(place))
+        return cls(bundle, config, runtime)
+
+    def __call__(
+        self,
+        ct: Volume,
+        lung_mask: Volume | None = None,
+        *,
+        notes: list[str] | None = None,
+        probabilities: bool = False,
+        progress: Progress | None = None,
+    ) -> Segmentation:
+        """Segment one CT.
+
+        lung_mask: a binary mask, or a label map of lungmask or TotalSegmentator, on the CT's grid; found if None.
+        notes: warnings about the scan that its reader raised.  probabilities: keep the posterior on the CT's grid.
+        """
+        watch = Stopwatch()
+        with watch.stage("lungs"):
+            lungs = adapt_mask(lung_mask, ct) if lung_mask is not None else find_lungs(ct, self.lung_config)
+        with watch.stage("scene"):
+            scene = make_scene(ct, lungs, self.config.spacing_mm)
+        with watch.stage("tissue"):
+            rows = Rows(scene, self.bundle, self.runtime, self._features(), progress)
+            posterior = POSTERIORS[self.config.method](rows, self.config)
+            coarse = rows.where.scatter(posterior.numpy().astype(np.float32))
+        with watch.stage("fusion"):
+            if self.config.fusion:
+                fine = fuse(coarse, rows.where.stride, scene.aligned, scene.lungs, spacing_mm=scene.spacing_mm)
+            else:
+                fine = to_voxels(coarse, rows.where.stride, scene.grid.shape)
+        with watch.stage("back"):
+            label_map, kept = back_onto(ct, lungs, scene, fine.numpy(), self.config, probabilities)
+        with watch.stage("statistics"):
+            statistics = measure(ct, lungs, label_map)
+        warnings = [*(quality_notes(ct) if notes is None else notes), *scan_warnings(scene)]
+        run = {
+            "settings": self.config.to_dict(),
+            "model": self._model(),
+            "device": str(self.runtime.device),
+            "precision": self.runtime.precision,
+            "seconds": watch.seconds,
+            "warnings": warnings,
+            "scan": self._details(scene, lung_mask is not None),
+        }
+        return Segmentation(ct, lungs, label_map, kept, statistics, run)
+
+    def _features(self) -> FeatureConfig:
+        config = FeatureConfig(seed=self.config.seed)
+        return dataclasses.replace(config, overlap=0.0) if self.config.fast else config
+
+    def _model(self) -> dict[str, Any] | None:
+        if self.bundle is None:
+            return None
+        card = self.bundle.card
+        own = {"name": card.name, "stage": card.stage, "iteration": card.iteration}
+        return own | {"file": self.bundle.path.name, "sha256": self.bundle.sha256}
+
+    def _details(self, scene: Scene, mask_given: bool) -> dict[str, Any]:
+        return {
+            "healthy_level_hu": round(scene.level.level_hu, 1),
+            "gravity_slope_hu_per_mm": round(scene.level.slope, 3),
+            "model_grid": {"shape": list(scene.grid.shape), "spacing_mm": list(scene.grid.spacing_mm)},
+            "lung_mask": "given" if mask_given else "found",
+        }
+
+
+def scan_warnings(scene: Scene) -> list[str]:
+    """When not to trust the map, told from the scan itself."""
+    notes = []
+    if scene.level.level_hu > EXHALE_HU:
+        notes.append(
+            f"healthy lung reads {scene.level.level_hu:.0f} HU: expiratory or diffusely dense; "
+            "emphysema and GGO fractions are not comparable with inspiratory scans"
+        )
+    return notes
+
+
+def back_onto(
+    ct: Volume, lungs: Volume, scene: Scene, posterior: NDArray[np.float32], config: SegmentConfig, keep: bool
+) -> tuple[Volume, NDArray[np.float16] | None]:
+    """Label map, and the posterior (Z, Y, X, 5) when it is kept, on the CT's own grid.
+
+    posterior: (5, z, y, x) on the model grid.  A lung voxel outside every tissue takes the most probable class.
+    """
+    mask = scene.reorientation.apply(lungs).array
+    labels = np.zeros(mask.shape, np.uint8)
+    kept = np.zeros((*mask.shape, len(TISSUES)), np.float16) if keep else None
+    low, shape = scene.low, scene.window.shape
+    for first in range(0, shape[0], SLAB):
+        planes = slice(first, min(first + SLAB, shape[0]))
+        here = (
+            slice(low[0] + planes.start, low[0] + planes.stop),
+            *(slice(a, a + n) for a, n in zip(low[1:], shape[1:], strict=True)),
+        )
+        values = onto_window(scene, posterior, planes)
+        values /= np.maximum(values.sum(0, keepdims=True), 1e-6)
+        best = values.argmax(0).astype(np.uint8) + 1
+        if config.abstain > 0:
+            best[values.max(0) < config.abstain] = UNASSIGNED.id
+        inside = mask[here] > 0
+        labels[here] = np.where(inside, best, 0)
+        if kept is not None:
+            kept[here] = (np.moveaxis(values, 0, -1) * inside[..., None]).astype(np.float16)
+    undo = scene.reorientation.undo
+    return ct.with_array(undo(labels)), None if kept is None else undo(kept)
+
+
+def segment(
+    scan: Path | str | Volume, lung_mask: Path | str | Volume | None = None, *, model: Path | str | None = None,
+    config: SegmentConfig | None = None, device: str = "auto",
+) -> Segmentation:  # fmt: skip
+    """One call from a path or a Volume to a Segmentation; for many scans make a `Segmenter` once."""
+    segmenter = Segmenter.load(model, config=config, device=device)
+    notes: list[str] | None = None
+    if not isinstance(scan, Volume):
+        read = read_scan(Path(scan))
+        scan, notes = read.volume, read.notes
+    mask = lung_mask if lung_mask is None or isinstance(lung_mask, Volume) else read_mask(Path(lung_mask))
+    return segmenter(scan, mask, notes=notes)

@@ -1,0 +1,103 @@
+"""A scan as the pipeline sees it: canonical axes, cropped to the lungs, on the isotropic model grid, aligned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffseglung.errors import InputError
+from diffseglung.preprocess.alignment import HealthyLevel, align, healthy_level
+from diffseglung.preprocess.resample import resample
+from diffseglung.volume import Array, Reorientation, Shape, Volume
+
+MARGIN_MM = 12.0
+MINIMUM_VOXELS = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """hu, aligned: (Z, Y, X) float32 on the model grid;  lungs: boolean;  level: the scan's healthy level.
+
+    low: first canonical voxel of the crop;  window: the crop on the scan's canonical grid;  grid: the model grid.
+    """
+
+    reorientation: Reorientation
+    low: Shape
+    window: Volume
+    grid: Volume
+    lungs: NDArray[np.bool_]
+    level: HealthyLevel
+    aligned: NDArray[np.float32]
+    spacing_mm: float
+
+    @property
+    def hu(self) -> NDArray[np.float32]:
+        """HU on the model grid, (Z, Y, X)."""
+        return self.grid.array
+
+
+def lung_box(lungs: Array, margin: Shape) -> tuple[Shape, Shape]:
+    """Lowest and one-past-highest index of the mask, widened by `margin` voxels inside the array."""
+    low, high = [], []
+    for axis in range(3):
+        other = tuple(i for i in range(3) if i != axis)
+        hits = np.flatnonzero(lungs.any(axis=other))
+        low.append(max(int(hits[0]) - margin[axis], 0))
+        high.append(min(int(hits[-1]) + 1 + margin[axis], lungs.shape[axis]))
+    return (low[0], low[1], low[2]), (high[0], high[1], high[2])
+
+
+def make_scene(ct: Volume, lungs: Volume, spacing_mm: float) -> Scene:
+    """Bring a scan and its lungs (non-zero inside) onto the model grid.
+
+    Raises InputError when the lungs hold too few voxels to measure anything.
+    """
+    if not lungs.array.any():
+        raise InputError(
+            "the lung mask is empty", remedy="check the mask, or leave it out to find the lungs automatically"
+        )
+    reorientation = Reorientation.of(ct)
+    whole, mask = reorientation.apply(ct), reorientation.apply(lungs)
+    margin = [round(MARGIN_MM / s) for s in whole.spacing_mm]
+    low, high = lung_box(mask.array, (margin[0], margin[1], margin[2]))
+    window, inside = whole.crop(low, high), mask.crop(low, high)
+    grid = resample(Volume(np.ascontiguousarray(window.array, np.float32), window.affine), spacing_mm)
+    soft = resample(Volume((inside.array > 0).astype(np.float32), inside.affine), spacing_mm)
+    kept = soft.array >= 0.5
+    if kept.sum() < MINIMUM_VOXELS:
+        litres = float(kept.sum()) * grid.voxel_ml / 1000
+        raise InputError(
+            f"the lung mask holds only {litres:.3f} litres", remedy="check that the mask covers the lungs of this scan"
+        )
+    hu = grid.array.astype(np.float32)
+    level = healthy_level(hu, kept, spacing_mm)
+    return Scene(reorientation, low, window, grid, kept, level, align(hu, level, spacing_mm), spacing_mm)
+
+
+def axis_weights(count: int, origin_mm: float, spacing_mm: float, grid_mm: float, length: int) -> tuple[Array, Array]:
+    """For each of `count` window voxels along one axis: lower model-grid index and weight of the next one."""
+    place = np.clip((np.arange(count) * spacing_mm - origin_mm) / grid_mm, 0, length - 1)
+    lower = np.minimum(place.astype(np.int64), max(length - 2, 0))
+    return lower, (place - lower).astype(np.float32)
+
+
+def onto_window(scene: Scene, values: NDArray[np.float32], planes: slice) -> NDArray[np.float32]:
+    """Channels (C, z, y, x) of the model grid on window slices `planes`, (C, planes, Y, X), linear."""
+    directions = scene.window.affine[:3, :3] / np.array(scene.window.spacing_mm)
+    offset = np.linalg.solve(directions, scene.grid.affine[:3, 3] - scene.window.affine[:3, 3])
+    out = values
+    for axis in range(3):
+        lower, upper_weight = axis_weights(
+            scene.window.shape[axis], offset[axis], scene.window.spacing_mm[axis], scene.grid.spacing_mm[axis],
+            scene.grid.shape[axis],
+        )  # fmt: skip
+        if axis == 0:
+            lower, upper_weight = lower[planes], upper_weight[planes]
+        upper = np.minimum(lower + 1, scene.grid.shape[axis] - 1)
+        shape = [1, 1, 1, 1]
+        shape[axis + 1] = -1
+        w = upper_weight.reshape(shape)
+        out = np.take(out, lower, axis + 1) * (1 - w) + np.take(out, upper, axis + 1) * w
+    return out

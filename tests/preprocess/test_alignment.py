@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from diffseglung.preprocess.alignment import REFERENCE_HU, HealthyLevel, align, healthy_level
+
+
+def lung(level: float, slope: float, *, sick: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """A noisy block of lung with a gravity gradient (HU a voxel of 1.5 mm) and a share of GGO."""
+    random = np.random.default_rng(3)
+    shape = (40, 60, 50)
+    hu = level + slope * (np.arange(shape[1]) - 30)[None, :, None] + random.normal(0, 25, shape)
+    hu[: int(sick * shape[0])] = -600 + random.normal(0, 40, (int(sick * shape[0]), *shape[1:]))
+    return hu.astype(np.float32), np.ones(shape, bool)
+
+
+@pytest.mark.parametrize("level", [-900.0, -860.0, -780.0])
+@pytest.mark.parametrize("sick", [0.0, 0.4])
+def test_level_and_slope_are_found_also_beside_disease(level: float, sick: float) -> None:
+    hu, lungs = lung(level, 0.45, sick=sick)
+    found = healthy_level(hu, lungs, 1.5)
+    assert found.level_hu == pytest.approx(level, abs=10)
+    assert found.slope == pytest.approx(0.3, abs=0.07)
+
+
+def test_alignment_takes_the_healthy_level_to_the_reference_and_keeps_air_and_tissue() -> None:
+    level = HealthyLevel(-800.0, 0.0, 0.0)
+    hu = np.array([-1000.0, -800.0, 0.0, 60.0], np.float32).reshape(4, 1, 1)
+    assert align(hu, level, 1.5).ravel() == pytest.approx([-1000, REFERENCE_HU, 0, 60], abs=1e-3)
+
+
+def test_alignment_keeps_the_order_of_hu() -> None:
+    hu = np.linspace(-1024, 200, 500, dtype=np.float32).reshape(500, 1, 1)
+    assert (np.diff(align(hu, HealthyLevel(-760.0, 0.2, 50.0), 1.5).ravel()) > 0).all()
+
+
+def test_two_breaths_of_one_patient_look_alike_after_alignment() -> None:
+    for level in (-880.0, -760.0):
+        hu, lungs = lung(level, 0.3)
+        aligned = align(hu, healthy_level(hu, lungs, 1.5), 1.5)
+        assert np.median(aligned) == pytest.approx(REFERENCE_HU, abs=12)

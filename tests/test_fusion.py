@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+import torch
+
+from diffseglung.fusion import diffuse, fuse, sobel_magnitude, to_voxels
+
+
+def two_tissues() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Healthy | consolidation with the true border at x = 21, between cell borders of the coarse grid."""
+    shape = (16, 24, 40)
+    hu = np.full(shape, -860, np.float32)
+    hu[:, :, 21:] = 20
+    hu += np.random.default_rng(0).normal(0, 15, shape).astype(np.float32)
+    coarse = np.zeros((5, 4, 6, 10), np.float32)
+    coarse[0, :, :, :5], coarse[4, :, :, 5:] = 0.9, 0.9
+    coarse[0, :, :, 5:] += 0.1
+    coarse[4, :, :, :5] += 0.1
+    return coarse, hu, np.ones(shape, bool)
+
+
+def test_posterior_sums_to_one_and_constant_posteriors_stay() -> None:
+    coarse = np.tile(np.array([0.2, 0.1, 0.3, 0.25, 0.15], np.float32)[:, None, None, None], (1, 4, 4, 4))
+    fine = to_voxels(coarse, 2, (7, 8, 8))
+    assert fine.shape == (5, 7, 8, 8)
+    torch.testing.assert_close(fine[:, 3, 3, 3], torch.tensor([0.2, 0.1, 0.3, 0.25, 0.15]))
+
+
+def test_cells_without_lung_do_not_pull_at_their_neighbours() -> None:
+    coarse = np.zeros((5, 4, 4, 4), np.float32)
+    coarse[2, :, :, :2] = 1
+    fine = to_voxels(coarse, 2, (8, 8, 8))
+    torch.testing.assert_close(fine[2, :, :, :4], torch.ones(8, 8, 4))
+
+
+def test_fusion_moves_a_border_to_the_edge_of_the_ct() -> None:
+    coarse, hu, lungs = two_tissues()
+    plain = to_voxels(coarse, 4, hu.shape).argmax(0).numpy()
+    fused = fuse(coarse, 4, hu, lungs, spacing_mm=1.5).argmax(0).numpy()
+    truth = np.where(np.arange(40) >= 21, 4, 0)[None, None]
+    assert (fused == truth).mean() > 0.995 > (plain == truth).mean()
+
+
+def test_far_from_borders_hu_changes_nothing() -> None:
+    coarse, hu, lungs = two_tissues()
+    hu[8, 12, 5] = 300
+    assert int(fuse(coarse, 4, hu, lungs, spacing_mm=1.5)[:, 8, 12, 5].argmax()) == 0
+
+
+def test_diffusion_keeps_the_mean_and_stops_at_edges() -> None:
+    field = torch.rand(2, 6, 6, 8)
+    out = diffuse(field, torch.ones(6, 6, 8), 5)
+    torch.testing.assert_close(out.mean((1, 2, 3)), field.mean((1, 2, 3)))
+    wall = torch.ones(6, 6, 8)
+    wall[:, :, 4] = 0
+    step = torch.zeros(1, 6, 6, 8)
+    step[..., 5:] = 1
+    torch.testing.assert_close(diffuse(step, wall, 5), step)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_sobel_of_a_ramp_is_its_slope(axis: int) -> None:
+    ramp = np.moveaxis(np.tile(np.arange(8.0, dtype=np.float32) * 30, (8, 8, 1)), -1, axis)
+    assert sobel_magnitude(ramp)[4, 4, 4] == pytest.approx(30)
