@@ -40,8 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Precompute, and say what was written."""
+    from diffseglung.io.cases import iter_cases
     from diffseglung.training.data import open_patches
-    from diffseglung.training.precompute import PatchJob, list_cases, precompute
+    from diffseglung.training.precompute import PatchJob, precompute
 
     distill = DistillConfig(grid_stride=args.grid_stride, window=args.window) if args.teacher else None
     job = PatchJob(
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed,
     )
     workers = bounded_workers(args.num_workers, quiet=args.quiet)
-    cases = list_cases(args.npz_dir, args.dataset)
+    cases = iter_cases(args.npz_dir, args.dataset)
     with bar("cutting patches", quiet=args.quiet) as track:
         precompute(cases, args.out_dir, job, workers=workers, progress=track)
     if not args.quiet:

@@ -106,8 +106,9 @@ def run(args: argparse.Namespace) -> int:
 
 def find_patches(args: argparse.Namespace, *, teacher: DistillConfig | None) -> Patches:
     """Open --patches_dir, or cut the cases of --npz_dir into results_dir/patches (the first process does)."""
+    from diffseglung.io.cases import iter_cases
     from diffseglung.training.data import open_patches
-    from diffseglung.training.precompute import PatchJob, list_cases, precompute
+    from diffseglung.training.precompute import PatchJob, precompute
 
     if args.patches_dir:
         return open_patches(args.patches_dir)
@@ -116,7 +117,7 @@ def find_patches(args: argparse.Namespace, *, teacher: DistillConfig | None) -> 
     out = args.results_dir / "patches"
     if int(os.environ.get("RANK", 0)) == 0:
         args.results_dir.mkdir(parents=True, exist_ok=True)
-        cases = list_cases(args.npz_dir, args.dataset)
+        cases = iter_cases(args.npz_dir, args.dataset)
         job = PatchJob(patch=read_config(args, PatchConfig), distill=teacher, seed=args.seed)
         with bar("cutting patches", quiet=args.quiet) as track:
             precompute(cases, out, job, workers=os.cpu_count() or 1, progress=track)

@@ -129,7 +129,7 @@ class Trainer:
         if self.journal:
             self.journal.settings({**self.run.settings, "card": self.run.card.to_dict()})
         last, stopped, tally = self.config.iterations, False, Tally()
-        batches = prefetch(self._batches())
+        batches = prefetch(self._batches(self.iteration + 1))
         with stop_requests() as asked:
             while self.iteration < last and not stopped:
                 self.iteration += 1
@@ -153,9 +153,9 @@ class Trainer:
             self.journal.close()
         return Ending(self.iteration, stopped and self.iteration < last)
 
-    def _batches(self) -> Iterator[list[Batch]]:
-        """Micro-batches of each iteration to come."""
-        for iteration in range(self.iteration + 1, self.config.iterations + 1):
+    def _batches(self, first: int) -> Iterator[list[Batch]]:
+        """Micro-batches of the iterations from `first` to the last."""
+        for iteration in range(first, self.config.iterations + 1):
             yield [self.draws.batch(iteration, micro) for micro in range(self.config.accumulate)]
 
     def _update(self, batches: list[Batch], tally: Tally) -> float:

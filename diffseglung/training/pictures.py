@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 LEVEL_HU, WIDTH_HU = -600.0, 1500.0
 """The lung window of radiology: grey at the level, black and white half a width away."""
-GAP = 4
+GAP = 6
 
 
 def contact_sheet(patches: NDArray[Any], *, columns: int | None = None, scale: int = 2) -> bytes:
@@ -26,7 +26,7 @@ def contact_sheet(patches: NDArray[Any], *, columns: int | None = None, scale: i
         columns = round((1.5 * len(tiles) * (height + GAP) / (width + GAP)) ** 0.5)
     columns = min(max(columns, 1), len(tiles))
     rows = -(-len(tiles) // columns)
-    sheet = np.ones((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP), np.float32)
+    sheet = np.zeros((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP), np.float32)
     for i, tile in enumerate(tiles):
         top, left = GAP + i // columns * (height + GAP), GAP + i % columns * (width + GAP)
         sheet[top : top + height, left : left + width] = tile

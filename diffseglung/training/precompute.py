@@ -59,17 +59,6 @@ class PatchJob:
         }
 
 
-def list_cases(folder: Path, dataset: str = "") -> list[Path]:
-    """NPZ cases of a folder in name order; `dataset` keeps those whose name begins with it."""
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder", remedy="pass a folder of .npz cases, as convert writes them")
-    cases = sorted(path for path in folder.glob("*.npz") if path.name.startswith(dataset))
-    if not cases:
-        wanted = f" whose name begins with {dataset!r}" if dataset else ""
-        raise InputError(f"{folder} holds no .npz case{wanted}", remedy="make cases with convert or phantom --npz")
-    return cases
-
-
 def precompute(
     cases: Sequence[Path], out: Path, job: PatchJob, *, workers: int = 1, progress: Progress | None = None
 ) -> Path:
@@ -200,7 +189,7 @@ def case_patches(path: Path, job: PatchJob) -> tuple[Array, Array]:
     hu, lungs = turn.apply(case.ct), turn.apply(case.lungs)
     if job.patch.spacing_mm > 0:
         hu, lungs = resample(hu, job.patch.spacing_mm), resample(lungs, job.patch.spacing_mm, order=0)
-    values, inside = normalise(hu.array, job.intensity), (lungs.array > 0).astype(np.uint8)
+    values, inside = normalise(np.nan_to_num(hu.array, nan=-1000.0), job.intensity), (lungs.array > 0).astype(np.uint8)
     rng = np.random.default_rng([job.seed, zlib.crc32(path.stem.encode())])
     try:
         corners = choose_corners(
