@@ -79,6 +79,19 @@ class LungMaskConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhantomConfig(Config):
+    """One synthetic case with known truth."""
+
+    seed: int = setting(0, "seed of everything random in the case", low=0)
+    split: str = setting(
+        "train", "family of seeds, parameter ranges and lesion models; never train on test", choices=("train", "dev", "test")
+    )
+    size: str = setting("full", "full chest, or a reduced one for tests and training", choices=("full", "small"))
+    healthy: bool = setting(False, "no lesions")
+    models: tuple[str, ...] = setting((), "lesion models to draw; none: a random mix of the split")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PatchConfig(Config):
     """Training patches."""
 
@@ -96,16 +109,19 @@ class UNetConfig(Config):
 
     base_channels: int = setting(64, "channels of the first level", low=4)
     multipliers: tuple[int, ...] = setting((1, 2, 3, 4), "channel multiplier of each level", low=1)
-    stem_stride: int = setting(1, "stride of the first convolution (2 halves the grid before the first level)", low=1, high=4)
+    stem_stride: int = setting(1, "stride of the first convolution (2 halves the grid)", low=1, high=4)
     blocks: int = setting(1, "residual blocks a level", low=1)
     heads: int = setting(4, "attention heads at the lowest level", low=1)
+    dense_skips: bool = setting(
+        False, "hand every encoder activation to the decoder, which has one block more a level, as published"
+    )
 
 
 UNETS = {
     "tiny": UNetConfig(base_channels=8, multipliers=(1, 2), stem_stride=2, heads=2),
     "small": UNetConfig(base_channels=32, multipliers=(1, 2, 3, 4), stem_stride=2),
     "medium": UNetConfig(base_channels=64, multipliers=(1, 2, 3, 4), stem_stride=2),
-    "reference": UNetConfig(base_channels=64, multipliers=(1, 2, 3, 4), stem_stride=1, blocks=2),
+    "reference": UNetConfig(base_channels=64, multipliers=(1, 2, 3, 4), stem_stride=1, dense_skips=True),
 }
 """Named sizes: tiny for tests, small is shipped, reference is the published one (about 39 M parameters)."""
 
@@ -173,6 +189,22 @@ class FeatureConfig(Config):
     overlap: float = setting(0.25, "fraction shared by neighbouring tiles", low=0.0, high=0.75)
     batch_size: int = setting(2, "tiles a network call", low=1)
     seed: int = setting(0, "seed of the noise", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RadiomicsConfig(Config):
+    """The 34 radiomic descriptors of a patch; the defaults are the published teacher."""
+
+    low_hu: float = setting(-1000.0, "HU below this count as this")
+    high_hu: float = setting(400.0, "HU above this count as this")
+    bins: int = setting(50, "histogram bins of the entropy, over low_hu..high_hu", low=2, high=256)
+    levels: int = setting(64, "grey levels of the co-occurrence matrix, over low_hu..high_hu", low=2, high=256)
+    frequencies: tuple[float, ...] = setting((0.10, 0.25, 0.40), "Gabor frequencies, cycles per voxel", low=0.01, high=0.5)
+    orientations: int = setting(4, "Gabor orientations, evenly spaced over 180 degrees", low=1, high=16)
+    sigma: float = setting(3.0, "standard deviation of the Gabor envelope, in voxels", low=0.5, high=10.0)
+    kernel: int = setting(15, "edge of the Gabor kernel in voxels (odd)", low=3, high=63)
+    planes: str = setting("middle", "planes of a patch on which LBP and Gabor look", choices=("middle", "all"))
+    min_lung: float = setting(0.25, "least lung share of a window; dense descriptors are NaN below it", low=0.0, high=1.0)
 
 
 METHODS = ("combined", "seeded", "diffusion", "physics", "published")

@@ -1,0 +1,85 @@
+"""Lesions: which models there are, who may use them, and how a set of them is put into a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, Label
+from diffseglung.phantom import airless, airspace, destruction, scarring
+from diffseglung.phantom.record import Draw, Scene
+from diffseglung.phantom.region import Region, place
+
+
+@dataclass(frozen=True)
+class Model:
+    """One way a pathology looks. `splits` that may draw it; where it sits; its usual radius in mm."""
+
+    name: str
+    label: Label
+    splits: tuple[str, ...]
+    site: str
+    radius_mm: tuple[float, float]
+    paint: Callable[[Region, Draw], None]
+
+
+ALL, TRAIN, DEV, TEST = ("train", "dev", "test"), ("train",), ("dev",), ("test",)
+MODELS = (
+    Model("ggo_geographic", GGO, ("train", "dev"), "any", (18, 42), airspace.geographic),
+    Model("ggo_nodular", GGO, ("train", "test"), "any", (16, 34), airspace.nodular),
+    Model("ggo_crazy_paving", GGO, ("dev", "test"), "any", (20, 40), airspace.crazy_paving),
+    Model("ggo_faint_gradient", GGO, TEST, "posterior", (26, 50), airspace.faint_gradient),
+    Model("consolidation_lobar", CONSOLIDATION, ("train", "test"), "any", (20, 40), airless.lobar),
+    Model("consolidation_patchy", CONSOLIDATION, ("train", "dev"), "peripheral", (12, 28), airless.patchy),
+    Model("consolidation_organising", CONSOLIDATION, TEST, "peripheral", (16, 30), airless.organising),
+    Model("emphysema_centrilobular", EMPHYSEMA, ("train", "test"), "upper", (24, 48), destruction.centrilobular),
+    Model("emphysema_panlobular", EMPHYSEMA, ("train", "dev"), "lower", (28, 55), destruction.panlobular),
+    Model("emphysema_paraseptal", EMPHYSEMA, ("dev", "test"), "upper_rim", (22, 40), destruction.paraseptal),
+    Model("emphysema_bullous", EMPHYSEMA, TEST, "upper_rim", (20, 36), destruction.bullous),
+    Model("fibrosis_reticulation", FIBROSIS, ("train", "dev"), "basal_rim", (26, 48), scarring.reticulation),
+    Model("fibrosis_sparse", FIBROSIS, ("train", "dev"), "basal_rim", (26, 48), scarring.sparse),
+    Model("fibrosis_honeycomb", FIBROSIS, ALL, "basal_rim", (20, 40), scarring.honeycomb),
+    Model("fibrosis_traction", FIBROSIS, TEST, "posterior", (24, 42), scarring.traction),
+)
+
+
+def models_for(split: str, label: Label | None = None) -> list[Model]:
+    """Models that a split may draw, of one label or all."""
+    return [m for m in MODELS if split in m.splits and (label is None or m.label == label)]
+
+
+def add(scene: Scene, draw: Draw, *, names: tuple[str, ...] | None = None) -> list[dict[str, Any]]:
+    """Draw a set of lesions into the scene; returns one record a lesion.
+
+    names: models to draw; else a random mix of the split, every pathology with probability 0.75 and at least one.
+    """
+    chosen = [m for m in MODELS if m.name in names] if names is not None else _mix(draw)
+    # gas-rich lesions first: consolidation hides what lies under it
+    order = {EMPHYSEMA.id: 0, FIBROSIS.id: 1, GGO.id: 2, CONSOLIDATION.id: 3}
+    records = []
+    for model in sorted(chosen, key=lambda m: order[m.label.id]):
+        record: dict[str, Any] = {"model": model.name, "label": model.label.name}
+        region = place(scene, draw.inside(record), model.site, model.radius_mm)
+        if region is None:
+            continue
+        before = scene.truth[region.box] == model.label.id
+        model.paint(region, draw.inside(record))
+        after: NDArray[np.bool_] = scene.truth[region.box] == model.label.id
+        record["added_ml"] = round(float((after & ~before).sum() * np.prod(scene.spacing_mm) / 1000), 3)
+        records.append(record)
+    return records
+
+
+def _mix(draw: Draw) -> list[Model]:
+    """A random mix of disease."""
+    chosen: list[Model] = []
+    labels = [label for label in (EMPHYSEMA, GGO, FIBROSIS, CONSOLIDATION) if draw.chance(f"has_{label.name}", 0.75)]
+    for label in labels or [GGO]:
+        options = models_for(draw.split, label)
+        for _ in range(draw.count(f"lesions_{label.name}", 1, 3)):
+            chosen.append(options[int(draw.rng.integers(len(options)))])
+    return chosen

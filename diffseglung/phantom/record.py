@@ -1,0 +1,117 @@
+"""What a generator returns, and how it draws its random parameters."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffseglung.errors import ConfigError
+from diffseglung.volume import Volume
+
+SPLITS = ("train", "dev", "test")
+_BINS = "train", "test", "train", "dev", "train", "test", "train", "dev", "train", "test"
+
+
+@dataclass(frozen=True, eq=False)
+class Phantom:
+    """A chest CT with known tissue.
+
+    ct:    HU float32.
+    lungs: uint8; 0 outside, 1 right lung, 2 left lung.
+    truth: uint8; ids of `diffseglung.labels` inside the lungs, 0 outside.
+    meta:  every parameter that was drawn, ready for JSON.
+    """
+
+    ct: Volume
+    lungs: Volume
+    truth: Volume
+    meta: dict[str, Any]
+
+
+@dataclass
+class Draw:
+    """Random parameters of one split.
+
+    Every range is cut into ten bins; a split owns some of them, so that train, dev and test never share a parameter
+    value, although each covers the range. Which bins depends on the parameter's name.
+    """
+
+    seed: int
+    split: str = "train"
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ConfigError(f"split is {self.split!r}", remedy=f"choose one of {', '.join(SPLITS)}")
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}", remedy="choose a seed of 0 or more")
+        self.rng = np.random.default_rng([SPLITS.index(self.split), self.seed])
+
+    def stream(self, *words: int) -> np.random.Generator:
+        """An independent generator for one purpose of this phantom."""
+        return np.random.default_rng([SPLITS.index(self.split), self.seed, 977, *words])
+
+    def uniform(self, name: str, low: float, high: float) -> float:
+        """A value of [low, high] from the bins of the split, recorded under `name`."""
+        shift = hashlib.sha256(name.encode()).digest()[0] % len(_BINS)
+        own = [i for i in range(len(_BINS)) if _BINS[(i + shift) % len(_BINS)] == self.split]
+        value = low + (high - low) * (own[int(self.rng.integers(len(own)))] + float(self.rng.random())) / len(_BINS)
+        return self._note(name, value)
+
+    def choice(self, name: str, options: list[str] | tuple[str, ...]) -> str:
+        """One of the options, recorded under `name`."""
+        return self._note(name, options[int(self.rng.integers(len(options)))])
+
+    def count(self, name: str, low: int, high: int) -> int:
+        """A whole number of [low, high], recorded under `name`."""
+        return self._note(name, int(self.rng.integers(low, high + 1)))
+
+    def chance(self, name: str, probability: float) -> bool:
+        """True with this probability, recorded under `name`."""
+        return self._note(name, bool(self.rng.random() < probability))
+
+    def inside(self, record: dict[str, Any]) -> Draw:
+        """The same stream writing its parameters into another record."""
+        other = object.__new__(Draw)
+        other.seed, other.split, other.record, other.rng = self.seed, self.split, record, self.rng
+        return other
+
+    def _note(self, name: str, value: Any) -> Any:
+        self.record[name] = round(value, 5) if isinstance(value, float) else value
+        return value
+
+
+@dataclass
+class Scene:
+    """Lung tissue before the scanner: lesions change it in place.
+
+    parenchyma: (Z, Y, X) float32 HU of lung tissue without its vessels.
+    vessels:    share of each voxel that is vessel or airway wall.
+    lumen:      share of each voxel that is airway air.
+    lungs:      uint8; 0 outside, 1 right lung, 2 left lung.
+    depth:      distance to the lung surface in mm, positive inside.
+    truth:      uint8 label ids.
+    spacing_mm: of the grid, canonical axes.
+    scale:      size of this chest against an adult's.
+    vessel_hu:  of blood.
+    """
+
+    parenchyma: NDArray[np.float32]
+    vessels: NDArray[np.float32]
+    lumen: NDArray[np.float32]
+    lungs: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    truth: NDArray[np.uint8]
+    spacing_mm: tuple[float, float, float]
+    scale: float = 1.0
+    vessel_hu: float = 40.0
+
+    def compose(self) -> NDArray[np.float32]:
+        """HU of tissue, vessels and airways together."""
+        hu = self.parenchyma + self.vessels * (self.vessel_hu - self.parenchyma)
+        hu += self.lumen * (-1000.0 - hu)
+        return hu

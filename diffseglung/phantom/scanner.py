@@ -1,0 +1,102 @@
+"""A CT scanner: slice profile, in-plane sharpness, kernel-shaped noise, calibration error, whole HU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+
+from diffseglung.phantom.record import Draw
+from diffseglung.volume import Shape
+
+Field = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scanner:
+    """One protocol.
+
+    in_plane_mm:  pixel edge.        slice_mm: distance between slices.   thickness_mm: width of a slice.
+    blur_mm:      in-plane sd of the point spread.
+    sharpness:    0 soft kernel .. 1 sharp: edge overshoot and high-frequency noise.
+    noise_hu:     sd of the noise.   offset_hu: calibration error.
+    """
+
+    in_plane_mm: float = 0.8
+    slice_mm: float = 1.5
+    thickness_mm: float = 1.5
+    blur_mm: float = 0.5
+    sharpness: float = 0.3
+    noise_hu: float = 25.0
+    offset_hu: float = 0.0
+
+    @classmethod
+    def random(cls, draw: Draw, *, small: bool) -> Scanner:
+        """A protocol from the clinical range."""
+        slice_mm = (
+            draw.uniform("slice_mm", 0.6, 2.5)
+            if draw.chance("thin", 0.65)
+            else draw.uniform("slice_thick_mm", 2.5, 5.0)
+        )
+        if small:
+            slice_mm = max(slice_mm, 1.0)
+        sharpness = draw.uniform("sharpness", 0.0, 1.0)
+        return cls(
+            in_plane_mm=draw.uniform("in_plane_mm", 0.85 if small else 0.7, 1.0),
+            slice_mm=slice_mm,
+            thickness_mm=slice_mm * draw.uniform("thickness_ratio", 1.0, 1.25),
+            blur_mm=draw.uniform("blur_mm", 0.42, 0.62) - 0.12 * sharpness,
+            sharpness=sharpness,
+            noise_hu=draw.uniform("noise_hu", 15, 50),
+            offset_hu=draw.uniform("offset_hu", -12, 12),
+        )
+
+    def grid(self, extent_mm: tuple[float, float, float]) -> tuple[Shape, tuple[float, float, float], int]:
+        """Drawing grid for an extent: shape, spacing, and drawing planes per slice."""
+        planes = max(1, round(self.slice_mm / 1.1))
+        spacing = (self.slice_mm / planes, self.in_plane_mm, self.in_plane_mm)
+        slices = max(2, int(extent_mm[0] / self.slice_mm))
+        shape = (slices * planes, int(extent_mm[1] / self.in_plane_mm), int(extent_mm[2] / self.in_plane_mm))
+        return shape, spacing, planes
+
+    def blurred(self, hu: Field, planes: int) -> Field:
+        """Drawing grid -> slices: slice profile, in-plane point spread, edge overshoot of the kernel."""
+        width = self.thickness_mm / (self.slice_mm / planes)
+        hu = _box(hu, width)[planes // 2 :: planes]
+        sigma = self.blur_mm / self.in_plane_mm
+        soft = ndimage.gaussian_filter1d(ndimage.gaussian_filter1d(hu, sigma, axis=1), sigma, axis=2)
+        if self.sharpness > 0.5:
+            wide = 1.1 / self.in_plane_mm
+            low = ndimage.gaussian_filter1d(ndimage.gaussian_filter1d(soft, wide, axis=1), wide, axis=2)
+            soft += (self.sharpness - 0.5) * 0.8 * (soft - low)
+        return np.asarray(soft, np.float32)
+
+    def noise(self, rng: np.random.Generator, shape: Shape) -> Field:
+        """Noise of sd `noise_hu`: power rises with frequency (filtered back projection) up to the kernel's cut-off."""
+        fy, fx = fft.fftfreq(shape[1]).astype(np.float32), fft.rfftfreq(shape[2]).astype(np.float32)
+        f = np.hypot(fy[:, None], fx[None, :]) / self.in_plane_mm  # cycles per mm
+        cut = 0.32 + 0.33 * self.sharpness
+        transfer = (np.sqrt(f + 0.02) * np.exp(-((f / cut) ** 2))).astype(np.float32)
+        white = rng.standard_normal(shape, np.float32)
+        overlap = max(self.thickness_mm / self.slice_mm - 1, 0) + 0.15
+        white = ndimage.gaussian_filter1d(white, 0.6 * overlap + 0.15, axis=0)
+        for i in range(shape[0]):
+            white[i] = fft.irfft2(fft.rfft2(white[i]) * transfer, s=shape[1:])
+        return white * np.float32(self.noise_hu / max(float(white.std()), 1e-6))
+
+    def scan(self, hu: Field, planes: int, rng: np.random.Generator) -> Field:
+        """Drawn HU -> image HU (whole numbers, -1024..3071)."""
+        image = self.blurred(hu, planes)
+        image += self.noise(rng, image.shape) + np.float32(self.offset_hu)
+        return np.clip(np.rint(image), -1024, 3071).astype(np.float32)
+
+
+def _box(hu: Field, width: float) -> Field:
+    """Moving average of a real-valued width (in planes) along z."""
+    if width <= 1.0:
+        return hu
+    reach = int(np.ceil((width - 1) / 2))
+    kernel = np.clip((width + 1) / 2 - np.abs(np.arange(-reach, reach + 1)), 0, 1)
+    return np.asarray(ndimage.correlate1d(hu, kernel / kernel.sum(), axis=0, mode="nearest"), np.float32)

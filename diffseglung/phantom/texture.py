@@ -1,0 +1,92 @@
+"""Random fields and cell patterns on a grid, in millimetres."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from diffseglung.volume import Shape
+
+Field = NDArray[np.float32]
+Spacing = tuple[float, float, float]
+
+
+def smooth_noise(rng: np.random.Generator, shape: Shape, spacing_mm: Spacing, scale_mm: float) -> Field:
+    """(Z, Y, X) field of mean 0 and sd about 1, correlated over about `scale_mm`."""
+    sizes = [max(4, int(np.ceil(n * s / scale_mm)) + 3) for n, s in zip(shape, spacing_mm, strict=True)]
+    if np.prod(sizes) > np.prod(shape) / 3:
+        field = rng.standard_normal(shape, np.float32)
+        sigma = [0.45 * scale_mm / s for s in spacing_mm]
+        field = ndimage.gaussian_filter(field, sigma, truncate=2.5)
+    else:
+        field = rng.standard_normal(sizes, np.float32)
+        for axis, (n, s) in enumerate(zip(shape, spacing_mm, strict=True)):
+            field = _interpolate(field, axis, np.arange(n) * s / scale_mm + 1.0)
+    field /= max(float(field.std()), 1e-6)
+    return np.asarray(field, np.float32)
+
+
+def _interpolate(field: Field, axis: int, at: NDArray[np.float64]) -> Field:
+    """Values between the points of one axis, by a uniform cubic B-spline (smooth, no overshoot)."""
+    low = np.clip(np.floor(at).astype(int), 1, field.shape[axis] - 3)
+    t = at - low
+    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]) / 6
+    matrix = np.zeros((len(at), field.shape[axis]), np.float32)
+    for k in range(4):
+        matrix[np.arange(len(at)), low - 1 + k] = weights[k]
+    moved = np.tensordot(matrix, field, axes=(1, axis))
+    return np.moveaxis(moved, 0, axis)
+
+
+def cells(
+    rng: np.random.Generator, where: NDArray[np.bool_], spacing_mm: Spacing, *, size_mm: float
+) -> tuple[NDArray[np.int32], Field]:
+    """Voronoi cells of about `size_mm` inside `where`: cell number (-1 elsewhere) and distance to the cell wall in mm."""
+    number = np.full(where.shape, -1, np.int32)
+    wall = np.full(where.shape, 1e3, np.float32)
+    points = np.argwhere(where) * np.asarray(spacing_mm)
+    if len(points) == 0:
+        return number, wall
+    low, high = points.min(0) - size_mm, points.max(0) + size_mm
+    lattice = np.stack(
+        np.meshgrid(*[np.arange(a, b, size_mm) for a, b in zip(low, high, strict=True)], indexing="ij"), -1
+    )
+    seeds = lattice.reshape(-1, 3) + rng.uniform(-0.45, 0.45, (lattice.size // 3, 3)) * size_mm
+    distance, index = cKDTree(seeds).query(points, k=2)
+    a, b = seeds[index[:, 0]], seeds[index[:, 1]]
+    gap = np.linalg.norm(a - b, axis=1)
+    number[where] = index[:, 0]
+    wall[where] = (distance[:, 1] ** 2 - distance[:, 0] ** 2) / (2 * gap)
+    return number, wall
+
+
+def sheet(distance_mm: Field, thickness_mm: float, voxel_mm: float) -> Field:
+    """Share of a voxel covered by a sheet of this thickness at a distance from its middle (box voxel)."""
+    h = voxel_mm / 2
+    t = thickness_mm / 2
+    d = np.abs(distance_mm)
+    return np.clip((np.minimum(d + h, t) - np.maximum(d - h, -t)) / voxel_mm, 0.0, 1.0).astype(np.float32)
+
+
+def balls(
+    centres_mm: NDArray[np.float64], radii_mm: NDArray[np.float64], shape: Shape, spacing_mm: Spacing
+) -> tuple[Field, Field]:
+    """Share of each voxel inside the balls, and signed distance to the nearest ball's surface (negative inside)."""
+    share = np.zeros(shape, np.float32)
+    signed = np.full(shape, 1e3, np.float32)
+    step = np.asarray(spacing_mm)
+    soft = float(step.mean())
+    for centre, radius in zip(centres_mm, radii_mm, strict=True):
+        reach = radius + 3.0
+        low = np.maximum(np.floor((centre - reach) / step).astype(int), 0)
+        high = np.minimum(np.ceil((centre + reach) / step).astype(int) + 1, shape)
+        if (high <= low).any():
+            continue
+        box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        axes = [(np.arange(a, b) * s - c) ** 2 for a, b, s, c in zip(low, high, step, centre, strict=True)]
+        d = np.sqrt(axes[0][:, None, None] + axes[1][None, :, None] + axes[2][None, None, :]) - radius
+        np.minimum(signed[box], d, out=signed[box], casting="unsafe")
+        np.maximum(share[box], np.clip(0.5 - d / soft, 0, 1), out=share[box], casting="unsafe")
+    return share, signed
