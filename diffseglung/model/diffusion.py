@@ -41,7 +41,7 @@ def signal_of(config: DiffusionConfig) -> Tensor:
 
 def per_patch(signal: Tensor, step: Tensor, like: Tensor) -> Tensor:
     """abar at each patch's step, shaped (B, 1, 1, 1, 1) in the dtype of `like`."""
-    return signal.to(step.device)[step].to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+    return signal.to(like.dtype).to(step.device)[step].reshape(-1, *[1] * (like.ndim - 1))
 
 
 def noised(clean: Tensor, noise: Tensor, abar: Tensor) -> Tensor:
