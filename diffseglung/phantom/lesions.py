@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffseglung.errors import ConfigError
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, Label
 from diffseglung.phantom import airless, airspace, destruction, scarring
 from diffseglung.phantom.record import Draw, Scene
@@ -52,11 +54,22 @@ def models_for(split: str, label: Label | None = None) -> list[Model]:
     return [m for m in MODELS if split in m.splits and (label is None or m.label == label)]
 
 
+def check_models(names: tuple[str, ...]) -> None:
+    """Raise ConfigError for a name that is no model."""
+    known = [m.name for m in MODELS]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"known models: {', '.join(known)}"
+            raise ConfigError(f"there is no lesion model {name!r}", remedy=remedy)
+
+
 def add(scene: Scene, draw: Draw, *, names: tuple[str, ...] | None = None) -> list[dict[str, Any]]:
     """Draw a set of lesions into the scene; returns one record a lesion.
 
     names: models to draw; else a random mix of the split, every pathology with probability 0.75 and at least one.
     """
+    check_models(names or ())
     chosen = [m for m in MODELS if m.name in names] if names is not None else _mix(draw)
     # gas-rich lesions first: consolidation hides what lies under it
     order = {EMPHYSEMA.id: 0, FIBROSIS.id: 1, GGO.id: 2, CONSOLIDATION.id: 3}

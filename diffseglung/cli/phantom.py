@@ -1,0 +1,118 @@
+"""Make chest CTs with known lesions: from nothing (procedural), or drawn into a real, near-normal scan.
+
+Each case becomes a folder with ct.nii.gz, lungs.nii.gz (1 right, 2 left), truth.nii.gz (label ids) and meta.json
+(every parameter). The same seed gives the same bytes. Never tune or train on `--split test`.
+
+  diffseglung phantom -o phantoms -n 4
+  diffseglung phantom -o semi --background scan.nii.gz --seed 7
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffseglung.cli import add_conduct
+
+if TYPE_CHECKING:
+    from diffseglung.phantom.record import Phantom
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the cases")
+    parser.add_argument("-n", "--number", type=int, default=1, help="how many cases (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first case; the next takes the next (default: 0)")
+    parser.add_argument(
+        "--split", choices=("train", "dev", "test"), default="train",
+        help="family of seeds, parameter ranges and lesion models (default: train)",
+    )  # fmt: skip
+    parser.add_argument("--size", choices=("full", "small"), default="full", help="full or reduced chest (default: full)")
+    parser.add_argument("--healthy", action="store_true", help="no lesions")
+    parser.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="lesion models to draw (default: a mix)")
+    parser.add_argument("--background", type=Path, metavar="CT", help="draw lesions into this scan")
+    parser.add_argument("--lung-mask", "--lung_mask", type=Path, help="lungs of the background (default: found in it)")
+    parser.add_argument("--npz", action="store_true", help="also write NPZ training cases")
+    add_conduct(parser, device=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the cases, one after another."""
+    from diffseglung.cli.progress import bar
+    from diffseglung.errors import ConfigError
+
+    if args.number < 1:
+        raise ConfigError(f"the number of cases is {args.number}", remedy="-n 1 or more")
+    if args.background is None and args.lung_mask is not None:
+        raise ConfigError("--lung-mask was given without --background", remedy="give the scan that the mask belongs to")
+    if args.background is not None and (args.healthy or args.size != "full"):
+        raise ConfigError(
+            "--healthy and --size shape a chest from nothing, but --background gives one",
+            remedy="leave them out, or leave out --background",
+        )
+    make = _maker(args)
+    with bar("making cases", quiet=args.quiet) as track:
+        for seed in track(range(args.seed, args.seed + args.number), args.number):
+            folder = args.output / f"{_kind(args)}_{args.split}_{seed:04d}"
+            _write(make(seed), folder, npz=args.npz)
+            if not args.quiet:
+                print(folder)
+    return 0
+
+
+def _kind(args: argparse.Namespace) -> str:
+    """First word of a case's name."""
+    if args.background is not None:
+        return "semi-" + args.background.name.split(".")[0]
+    return "healthy" if args.healthy else "phantom"
+
+
+def _maker(args: argparse.Namespace) -> Callable[[int], Phantom]:
+    """seed -> Phantom, for the chosen generator."""
+    from diffseglung.config import PhantomConfig
+    from diffseglung.phantom.lesions import check_models
+    from diffseglung.phantom.procedural import make_phantom
+    from diffseglung.phantom.semisynthetic import add_lesions
+
+    models = tuple(args.models)
+    check_models(models)
+    if args.background is None:
+        settings = {"split": args.split, "size": args.size, "healthy": args.healthy, "models": models}
+        return lambda seed: make_phantom(PhantomConfig(seed=seed, **settings))
+    from diffseglung import io
+    from diffseglung.preprocess.lungs import find_lungs
+    from diffseglung.preprocess.masks import adapt_mask
+
+    ct = io.read_volume(args.background)
+    lungs = adapt_mask(io.read_mask(args.lung_mask), ct) if args.lung_mask else find_lungs(ct)
+    return lambda seed: add_lesions(ct, lungs, seed, split=args.split, models=models)
+
+
+def _write(phantom: Phantom, folder: Path, *, npz: bool) -> None:
+    """One case folder, written beside its place and renamed."""
+    import json
+    import shutil
+
+    import numpy as np
+
+    from diffseglung import labels
+    from diffseglung.io.cases import Case, write_case
+    from diffseglung.io.nifti import write_nifti
+
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        write_nifti(part / "ct.nii.gz", phantom.ct.with_array(phantom.ct.array.astype(np.int16)))
+        write_nifti(part / "lungs.nii.gz", phantom.lungs, names={1: "right lung", 2: "left lung"})
+        write_nifti(part / "truth.nii.gz", phantom.truth, names={x.id: x.name for x in labels.ALL[:-1]})
+        (part / "meta.json").write_text(json.dumps(phantom.meta, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    if npz:
+        dataset, _, patient = folder.name.partition("_")
+        write_case(folder.parent / f"{dataset}__{patient}.npz", Case(folder.name, phantom.ct, phantom.lungs, phantom.meta))
