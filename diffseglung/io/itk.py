@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 
 from diffseglung.errors import GeometryError, InputError
 from diffseglung.io.scan import Scan
 from diffseglung.volume import Volume
 
-ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
+sitk: Any = SimpleITK  # it carries no types
 
 
 def read(path: Path) -> Scan:
@@ -21,7 +22,7 @@ def read(path: Path) -> Scan:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
-        with _silent():
+        with silent():
             reader.ReadImageInformation()
             size = reader.GetSize()
             _require_3d(path, size, reader.GetNumberOfComponents())
@@ -67,7 +68,7 @@ def _require_3d(path: Path, size: tuple[int, ...], components: int) -> None:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """ITK's own warnings off; what matters is raised."""
     before = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-import nibabel as nib
+import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nibabel.nifti1 import Nifti1Extension
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from numpy.typing import NDArray
 
@@ -21,6 +20,8 @@ from diffseglung.errors import GeometryError, InputError
 from diffseglung.io.scan import Scan
 from diffseglung.labels import ALL
 from diffseglung.volume import Volume
+
+nib: Any = nibabel  # typed in part only
 
 _DAMAGED = (
     ImageFileError, HeaderDataError, HeaderTypeError, OSError, EOFError, zlib.error, ValueError, MemoryError, KeyError
@@ -39,7 +40,7 @@ def read_nifti(path: Path | str) -> Volume:
 def read(path: Path) -> Scan:
     """As `read_nifti`, with notes on what the header left open."""
     try:
-        image: Any = nib.load(path)  # type: ignore[attr-defined]
+        image = nib.load(path)
         shape = tuple(int(n) for n in image.shape)
         _require_3d(path, shape)
         array = _values(image)
@@ -128,16 +129,16 @@ def write_nifti(path: Path | str, volume: Volume, *, names: Mapping[int, str] | 
 def _encode(volume: Volume, names: Mapping[int, str] | None) -> bytes:
     array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
     ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine[:, [2, 1, 0, 3]]
-    image = nib.Nifti1Image(array.T, ras, dtype=array.dtype)  # type: ignore[no-untyped-call]
-    header: Any = image.header
+    image = nib.Nifti1Image(array.T, ras, dtype=array.dtype)
+    header = image.header
     header.set_xyzt_units("mm")
     header.set_sform(ras, code="scanner")
     if _orthogonal(ras):
         header.set_qform(ras, code="scanner")
     if names is not None:
         header["intent_code"] = 1002  # NIFTI_INTENT_LABEL
-        header.extensions.append(Nifti1Extension(_CARET, _label_table(names)))  # type: ignore[no-untyped-call]
-    content: bytes = image.to_bytes()  # type: ignore[no-untyped-call]
+        header.extensions.append(nib.nifti1.Nifti1Extension(_CARET, _label_table(names)))
+    content: bytes = image.to_bytes()
     return content
 
 
@@ -170,7 +171,7 @@ def read_label_names(path: Path | str) -> dict[int, str]:
     """Label id -> name from the header extension of a NIfTI label map; empty where there is none."""
     import xml.etree.ElementTree as ElementTree
 
-    image: Any = nib.load(path)  # type: ignore[attr-defined]
+    image = nib.load(path)
     for extension in image.header.extensions:
         text = bytes(extension.get_content()).strip(b"\0 \n")
         if b"<LabelTable" in text and b"<!ENTITY" not in text:

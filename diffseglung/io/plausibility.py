@@ -112,7 +112,7 @@ def quality_notes(ct: Volume, *, lungs: Volume | None = None) -> list[str]:
     canonical = Reorientation.of(ct).apply(ct)
     notes = []
     thickest = max(ct.spacing_mm)
-    if thickest > THICK_MM:
+    if thickest > THICK_MM + 0.01:
         notes.append(
             f"voxels are up to {thickest:.1f} mm apart (more than {THICK_MM:g} mm): fine texture, and so fibrosis and "
             "small lesions, cannot be told reliably"
