@@ -5,7 +5,7 @@ The teacher is fixed and has no gradient. Its statistics come from the training 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ def describe(clean: Tensor, lung: Tensor, intensity: IntensityConfig, distill: D
     return describe_dense(hu, inside, stride=distill.grid_stride, window=distill.window)
 
 
-def family_weights(names: Iterable[str] = DESCRIPTOR_NAMES) -> Tensor:
+def family_weights(names: Sequence[str] = DESCRIPTOR_NAMES) -> Tensor:
     """(F,) weights of the descriptors in a distance; each family (HU, GLCM, LBP, Gabor) weighs as much as another.
 
     Without them the 23 correlated LBP and Gabor values would outvote density.
@@ -46,8 +46,19 @@ def family_weights(names: Iterable[str] = DESCRIPTOR_NAMES) -> Tensor:
     return torch.tensor([1 / families.count(family) / len(set(families)) for family in families])
 
 
+def mirrored_pairs(names: Sequence[str] = DESCRIPTOR_NAMES) -> list[tuple[int, int]]:
+    """Indices of the Gabor energies at 45 and at 135 degrees, of one frequency each.
+
+    A flipped patch exchanges them in some of the three planes, so only their mean does not notice flips.
+    """
+    return [(names.index(name), names.index(f"{name[:-3]}135")) for name in names if name.endswith("_045")]
+
+
 class Standardiser(nn.Module):
-    """Brings descriptors to zero mean and unit deviation over the training patches; clips the tails."""
+    """Makes descriptors blind to flips, and brings them to zero mean and unit deviation over the training patches.
+
+    Tails are clipped.
+    """
 
     mean: Tensor
     scale: Tensor
@@ -57,9 +68,16 @@ class Standardiser(nn.Module):
         self.register_buffer("mean", torch.zeros(descriptors))
         self.register_buffer("scale", torch.ones(descriptors))
 
+    def even(self, rows: Tensor) -> Tensor:
+        """Both diagonal energies of each frequency replaced by their mean."""
+        rows = rows.clone()
+        for low, high in mirrored_pairs():
+            rows[:, [low, high]] = rows[:, [low, high]].mean(1, keepdim=True)
+        return rows
+
     def fit(self, rows: Tensor) -> None:
         """Estimate from descriptors (N, F); rows with NaN are left out."""
-        rows = rows[torch.isfinite(rows).all(1)].double()
+        rows = self.even(rows[torch.isfinite(rows).all(1)].double())
         if len(rows) < 2:
             raise TrainingError(
                 "the training patches give no radiomic descriptors", remedy="check that the patches' masks hold lung"
@@ -70,7 +88,7 @@ class Standardiser(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """(N, F) -> (N, F)."""
-        return ((rows.float() - self.mean) / self.scale).clamp(-LIMIT, LIMIT)
+        return ((self.even(rows.float()) - self.mean) / self.scale).clamp(-LIMIT, LIMIT)
 
 
 def as_rows(descriptor: Tensor) -> Tensor:

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from diffseglung.config import TrainConfig
 from diffseglung.errors import InputError
-from diffseglung.radiomics.descriptor import DESCRIPTOR_NAMES
 from diffseglung.runtime import Runtime, generator, patch_noise
 from diffseglung.volume import Array, Shape
 
@@ -154,7 +153,7 @@ class Draws:
             torch.stack(lung),
             torch.stack(noise),
             self.levels(iteration)[first : first + self.config.batch_size],
-            None if self.teacher is None else torch.stack(teacher),
+            None if teacher[0] is None else torch.stack([rows for rows in teacher if rows is not None]),
         )
 
     def levels(self, iteration: int) -> Tensor:
@@ -178,9 +177,9 @@ class Draws:
         noise = patch_noise(tuple(clean.shape), self.config.seed, NOISE, iteration, place)
         teacher = None
         if self.teacher == "dense" and self.patches.dense is not None:
-            teacher = mirror(torch.from_numpy(self.patches.dense[index].astype(np.float32)), axes)
+            teacher = torch.from_numpy(self.patches.dense[index].astype(np.float32)).flip(axes)
         elif self.teacher == "whole" and self.patches.whole is not None:
-            teacher = mirror(torch.from_numpy(self.patches.whole[index].astype(np.float32)), axes)
+            teacher = torch.from_numpy(self.patches.whole[index].astype(np.float32))
         return clean, lung, noise, teacher
 
 
@@ -195,28 +194,6 @@ def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
             _LAST_ORDER.pop(next(iter(_LAST_ORDER)))
         _LAST_ORDER[key] = np.random.default_rng([seed, ORDER, epoch]).permutation(count)
     return _LAST_ORDER[key]
-
-
-def mirror(descriptor: Tensor, axes: list[int]) -> Tensor:
-    """Descriptors (34, ...) of a patch flipped along `axes` (-3, -2, -1).
-
-    The grid is flipped with the patch. A flip of one in-plane axis alone turns diagonal textures: Gabor energies at
-    45 and 135 degrees change places. All other descriptors do not notice flips.
-    """
-    if descriptor.ndim == 4:
-        descriptor = descriptor.flip(axes)
-    return descriptor[list(diagonals())] if (-2 in axes) != (-1 in axes) else descriptor
-
-
-def diagonals(names: Iterable[str] = DESCRIPTOR_NAMES) -> tuple[int, ...]:
-    """Permutation of the descriptors that exchanges the 45 and 135 degree Gabor energies."""
-    listed = list(names)
-    swap = {"135": "45", "45": "135"}
-    order = []
-    for name in listed:
-        angle = next((a for a in swap if "gabor" in name.lower() and name.endswith(a)), None)
-        order.append(listed.index(name if angle is None else name.removesuffix(angle) + swap[angle]))
-    return tuple(order)
 
 
 def prefetch(items: Iterable[T], depth: int = 3) -> Generator[T, None, None]:
