@@ -11,7 +11,16 @@ from diffseglung.io.plausibility import check_hu, quality_notes
 from diffseglung.io.scan import Scan
 from diffseglung.volume import Volume
 
-__all__ = ["SCAN_ENDINGS", "Scan", "quality_notes", "read_mask", "read_scan", "read_volume", "scan_ending"]
+__all__ = [
+    "SCAN_ENDINGS",
+    "Scan",
+    "check_scan",
+    "quality_notes",
+    "read_mask",
+    "read_scan",
+    "read_volume",
+    "scan_ending",
+]
 
 SCAN_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz", ".dcm")
 _FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha, .mhd), a folder of DICOM files, or an NPZ case"
@@ -30,7 +39,11 @@ def read_volume(path: Path | str, *, series_uid: str | None = None) -> Volume:
 def read_scan(path: Path | str, *, series_uid: str | None = None) -> Scan:
     """As `read_volume`, with notes on quality and on what had to be assumed, and with its source."""
     path = Path(path)
-    scan = _read(path, series_uid)
+    return check_scan(_read(path, series_uid), path)
+
+
+def check_scan(scan: Scan, path: Path) -> Scan:
+    """What a reader returned, as float32 HU with padding clamped, and with notes on quality; or an InputError."""
     if scan.volume.array.dtype.kind not in "iuf":
         raise InputError(f"{path} does not hold numbers in HU", remedy="pass a CT, not a mask")
     raw = scan.volume.with_array(scan.volume.array.astype(np.float32))

@@ -92,6 +92,8 @@ def write_case(path: Path | str, case: Case, *, compress: bool = True) -> None:
         raise GeometryError(
             f"case {case.name}: lungs and CT lie on different grids", remedy="make the lung mask from this CT"
         )
+    if not np.isfinite(case.ct.array).all():
+        raise InputError(f"case {case.name} holds voxels that are not numbers", remedy="set them to -1024 HU first")
     norm = np.clip((case.ct.array.astype(np.float32) - _WINDOW.low_hu) / _HALF - 1, -1, 1).astype(np.float32)
     spacing = [float(s) for s in case.ct.spacing_mm]
     meta = {**case.meta, "affine": case.ct.affine.tolist(), "spacing_mm": spacing, "dataset": case.dataset}

@@ -21,7 +21,6 @@ _TAGS = [
     "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "ConvolutionKernel", "Manufacturer",
     "ManufacturerModelName", "ContrastBolusAgent", "KVP",
 ]  # fmt: skip
-_ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
@@ -62,14 +61,6 @@ def find_slices(path: Path) -> list[Slice]:
                 remedy="pass the folder of the axial series",
             )
         raise InputError(f"{path} holds no CT but {', '.join(modalities)}", remedy="pass a CT series of the chest")
-    if any(
-        str(s.header.get("SOPClassUID", "")) == _ENHANCED_CT or int(s.header.get("NumberOfFrames") or 1) > 1
-        for s in slices
-    ):
-        raise InputError(
-            f"{path} holds an enhanced (multi-frame) CT, which is not read directly",
-            remedy="convert it to NIfTI with `dcm2niix`, or export it as a classic CT series",
-        )
     return slices
 
 
@@ -82,8 +73,8 @@ def group_series(slices: Sequence[Slice]) -> dict[str, list[Slice]]:
 
 
 def is_axial(series: Sequence[Slice]) -> bool:
-    """Whether the slices lie across the body, tilted by less than 37 degrees."""
-    return bool(abs(normal_of(series[0])[2]) > 0.8)
+    """Whether the slices lie across the body, tilted by less than 37 degrees (multi-frame files are taken to)."""
+    return series[0].is_multiframe or bool(abs(normal_of(series[0])[2]) > 0.8)
 
 
 def _header(path: Path) -> Any | None:
@@ -106,12 +97,8 @@ def _is_ct_slice(header: Any) -> bool:
         and "LOCALIZER" not in kind
         and "Rows" in header
         and int(header.get("SamplesPerPixel") or 1) == 1
-        and (_has_plane(header) or str(header.get("SOPClassUID", "")) == _ENHANCED_CT)
+        and (_has_plane(header) or "NumberOfFrames" in header)
     )
-
-
-def _is_multiframe(header: Any) -> bool:
-    return str(header.get("SOPClassUID", "")) == _ENHANCED_CT or int(header.get("NumberOfFrames") or 1) > 1
 
 
 def _has_plane(header: Any) -> bool:

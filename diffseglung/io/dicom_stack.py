@@ -41,9 +41,19 @@ class Slice:
         """Centre of the first pixel, (x, y, z) in mm, LPS."""
         return np.array(self.header.ImagePositionPatient, np.float64)
 
+    @property
+    def is_multiframe(self) -> bool:
+        """Whether the file holds several slices (enhanced CT)."""
+        return "NumberOfFrames" in self.header and int(self.header.NumberOfFrames or 1) > 1
+
 
 def read_series(slices: Sequence[Slice], name: str) -> Scan:
     """One series as HU (Z, Y, X), Z along the slice normal. `name` stands for it in messages."""
+    if any(s.is_multiframe for s in slices):
+        raise InputError(
+            f"{name} holds an enhanced (multi-frame) CT, which is not read directly",
+            remedy="convert it to NIfTI with `dcm2niix`, or export it as a classic CT series",
+        )
     _require_one_stack(slices, name)
     normal = normal_of(slices[0])
     ordered = sorted(slices, key=lambda s: (float(s.position @ normal), str(s.path)))

@@ -1,0 +1,138 @@
+"""Turn CTs of any format into training cases.
+
+Reads one file, one DICOM series, or a folder of studies, finds the lungs (or takes your masks), and writes
+`<dataset>__<patient>.npz` with the keys ct, mask and meta. A scan that fails is reported and the others go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from diffseglung.io.cases import Case
+    from diffseglung.io.studies import Study
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `diffseglung convert`."""
+    parser.add_argument(
+        "-i", "--input", type=Path, required=True, help="a scan, a DICOM series, or a folder of studies"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the cases")
+    parser.add_argument("--dataset", default="local", help="first part of each case's name (default: local)")
+    parser.add_argument(
+        "--lung-mask",
+        "--lung_mask",
+        type=Path,
+        metavar="PATH",
+        help="lung mask of a single scan (default: found in the CT)",
+    )
+    parser.add_argument(
+        "--mask-suffix",
+        "--mask_suffix",
+        metavar="TEXT",
+        help="in a folder, take X<TEXT>.nii.gz as the lung mask of X.nii.gz, for example _lung",
+    )
+    parser.add_argument(
+        "--spacing-mm",
+        "--spacing_mm",
+        type=float,
+        default=0.0,
+        metavar="V",
+        help="resample to isotropic voxels of this size; 0 keeps each scan's own grid (default: 0)",
+    )
+    parser.add_argument(
+        "--series", metavar="S", help="SeriesInstanceUID or number, where a folder holds several series"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="make cases again that exist (default: keep them)")
+    parser.add_argument(
+        "--fast-files", "--fast_files", action="store_true", help="do not compress: larger, faster to read"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 all done, 1 some scans failed; a DiffSegLungError when nothing could be converted."""
+    from diffseglung.cli.progress import bar
+    from diffseglung.errors import DiffSegLungError, InputError
+    from diffseglung.io.cases import write_case
+    from diffseglung.io.studies import clean_name
+
+    dataset = clean_name(args.dataset)
+    studies = _studies(args)
+    done, failures = 0, []
+    with bar("converting", quiet=args.quiet) as track:
+        for study in track(studies, len(studies)):
+            path = args.output / f"{dataset}__{study.name}.npz"
+            if path.exists() and not args.overwrite:
+                done += 1
+                _say(args, f"{path.name}: kept (make it again with --overwrite)")
+                continue
+            try:
+                case = _convert(study, path.stem, args.spacing_mm)
+                write_case(path, case, compress=not args.fast_files)
+            except DiffSegLungError as error:
+                failures.append(error)
+                print(f"failed: {study.path}\n  {error.problem}\n  try: {error.remedy}", file=sys.stderr)
+                continue
+            done += 1
+            _say(args, _summary(path, case))
+    if not done:
+        raise InputError(
+            f"none of the {len(studies)} scans at {args.input} could be converted",
+            remedy=failures[0].remedy,
+        )
+    _say(args, f"{done} of {len(studies)} scans are cases in {args.output}")
+    return 1 if failures else 0
+
+
+def _studies(args: argparse.Namespace) -> list[Study]:
+    """What to convert. One scan when a mask or a series is named."""
+    from diffseglung.errors import ConfigError
+    from diffseglung.io.studies import Study, clean_name, find_studies
+
+    if args.spacing_mm and not 0.3 <= args.spacing_mm <= 10:
+        raise ConfigError(f"--spacing-mm is {args.spacing_mm}", remedy="choose 0, or 0.3 to 10 mm")
+    if args.series:
+        return [Study(clean_name(args.input.name), args.input, args.lung_mask, series_uid=args.series)]
+    studies = find_studies(args.input, mask_suffix=args.mask_suffix)
+    if args.lung_mask is None:
+        return studies
+    if len(studies) > 1:
+        raise ConfigError(
+            f"--lung-mask names one mask, but {args.input} holds {len(studies)} scans",
+            remedy="convert one scan at a time, or pair masks by name with --mask-suffix",
+        )
+    (only,) = studies
+    return [Study(only.name, only.path, args.lung_mask, only.slices)]
+
+
+def _convert(study: Study, name: str, spacing_mm: float) -> Case:
+    from diffseglung.io import read_mask
+    from diffseglung.io.cases import Case
+    from diffseglung.preprocess.lungs import find_lungs
+    from diffseglung.preprocess.masks import adapt_mask
+    from diffseglung.preprocess.resample import resample
+
+    scan = study.read()
+    ct = scan.volume
+    lungs = adapt_mask(read_mask(study.mask), ct) if study.mask else find_lungs(ct)
+    if spacing_mm:
+        ct, lungs = resample(ct, spacing_mm, order=1), resample(lungs, spacing_mm, order=0)
+    meta = {"source": scan.source, "notes": scan.notes, "lung_mask": "given" if study.mask else "found"}
+    return Case(name, ct, lungs, meta)
+
+
+def _summary(path: Path, case: Case) -> str:
+    shape = " x ".join(str(n) for n in case.ct.shape)
+    spacing = " x ".join(f"{s:.3g}" for s in case.ct.spacing_mm)
+    litres = float((case.lungs.array > 0).sum()) * case.ct.voxel_ml / 1000
+    lines = [f"{path.name}: {shape} voxels of {spacing} mm, lungs {litres:.1f} L"]
+    return "\n".join(lines + [f"  note: {note}" for note in case.meta.get("notes", [])])
+
+
+def _say(args: argparse.Namespace, text: str) -> None:
+    if not args.quiet:
+        print(text)

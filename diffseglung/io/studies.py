@@ -1,0 +1,125 @@
+"""The scans of a folder tree: NIfTI, NRRD and MetaImage files and DICOM series, each with a name of its own."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffseglung.errors import InputError
+from diffseglung.io import SCAN_ENDINGS, Scan, check_scan, read_scan, scan_ending
+from diffseglung.io.plausibility import MIN_VOXELS
+
+if TYPE_CHECKING:
+    from diffseglung.io.dicom_stack import Slice
+
+MASK_SUFFIXES = ("_lung", "_lungs", "_mask", "_label", "_labels", "_seg")
+"""Files whose name (without its ending) ends so are masks, not scans."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """One scan that was found, not yet read.
+
+    name: unique in its folder tree, fit for a file name.  path: the file, or the folder of the series.
+    mask: the lung mask that goes with it, if any.  slices: the files of a DICOM series, else empty.
+    series_uid: SeriesInstanceUID or number, where `path` is a folder of several series.
+    """
+
+    name: str
+    path: Path
+    mask: Path | None = None
+    slices: tuple[Slice, ...] = ()
+    series_uid: str | None = None
+
+    def read(self) -> Scan:
+        """The scan in HU, checked. Raises InputError as `read_scan`."""
+        if not self.slices:
+            return read_scan(self.path, series_uid=self.series_uid)
+        from diffseglung.io.dicom_stack import read_series
+
+        return check_scan(read_series(self.slices, str(self.path)), self.path)
+
+
+def find_studies(path: Path | str, *, mask_suffix: str | None = None) -> list[Study]:
+    """Every scan at or below `path`, in the order of their names.
+
+    mask_suffix: pairs `X.nii.gz` with the lung mask `X<suffix>.nii.gz` (any mask format) beside it.
+    DICOM series that are reformatted across the body axis or have fewer than 8 slices are passed over.
+    Raises InputError when `path` does not exist or nothing was found.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist", remedy="check the path")
+    suffixes = (*MASK_SUFFIXES, mask_suffix) if mask_suffix else MASK_SUFFIXES
+    if path.is_file():
+        return [Study(clean_name(_stem(path)), path, _partner(path, mask_suffix))]
+    files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    scans = [p for p in files if scan_ending(p) not in ("", ".dcm") and not _stem(p).endswith(suffixes)]
+    found = [(_stem(p), _relative(p.with_name(_stem(p)), path), Study("", p, _partner(p, mask_suffix))) for p in scans]
+    try:
+        found += _series(path)
+    except InputError as error:
+        if not found:
+            raise InputError(
+                f"{path} holds no scans ({error.problem})",
+                remedy="pass a folder of NIfTI, NRRD, MetaImage or DICOM CT files",
+            ) from error
+    if not found:
+        raise InputError(f"{path} holds no complete CT series", remedy="pass the folder with all slices")
+    return sorted(_named(found), key=lambda study: study.name)
+
+
+def _series(root: Path) -> list[tuple[str, str, Study]]:
+    """The DICOM CT series below `root` that can be scans, as (short name, long name, study)."""
+    from diffseglung.io import dicom
+
+    found = []
+    for series in dicom.group_series(dicom.find_slices(root)).values():
+        whole = len(series) >= MIN_VOXELS or series[0].is_multiframe
+        if not whole or not dicom.is_axial(series):
+            continue
+        folder = series[0].path.parent
+        number = series[0].header.get("SeriesNumber")
+        long = f"{_relative(folder, root)}-s{number}" if number is not None else _relative(folder, root)
+        found.append((folder.name, long, Study("", folder, slices=tuple(series))))
+    return found
+
+
+def _named(found: Iterable[tuple[str, str, Study]]) -> list[Study]:
+    """The short name where it is unique, else the path below the root, else that with a count."""
+    rows, names = list(found), []
+    short = Counter(clean_name(row[0]) for row in rows)
+    taken: Counter[str] = Counter()
+    for brief, long, study in rows:
+        name = clean_name(brief if short[clean_name(brief)] == 1 else long)
+        taken[name] += 1
+        if taken[name] > 1:
+            name = f"{name}-{taken[name]}"
+        names.append(Study(name, study.path, study.mask, study.slices))
+    return names
+
+
+def _relative(path: Path, root: Path) -> str:
+    parts = path.relative_to(root).parts
+    return "-".join(parts) if parts else root.name
+
+
+def _stem(path: Path) -> str:
+    return path.name[: len(path.name) - len(scan_ending(path))]
+
+
+def clean_name(name: str) -> str:
+    """Only letters, digits, dot, hyphen and single underscores, so that `<dataset>__<patient>` can be split again."""
+    return re.sub(r"_{2,}", "_", re.sub(r"[^A-Za-z0-9._-]+", "-", name)).strip("._-") or "scan"
+
+
+def _partner(path: Path, suffix: str | None) -> Path | None:
+    """The mask beside a scan: same name, then the suffix, then any ending of a scan file."""
+    if not suffix:
+        return None
+    names = [path.with_name(_stem(path) + suffix + ending) for ending in SCAN_ENDINGS]
+    return next((name for name in names if name.is_file()), None)
