@@ -88,10 +88,11 @@ class DistillObjective(nn.Module):
         if descriptor is None:
             descriptor = describe(batch.clean, batch.lung, self.intensity, self.distill)
         student, level = self.head(taps), batch.step / self.model.config.steps  # (B, D, z, y, x)
-        if self.distill.loss == "published":
-            contrast = self.published(student, descriptor)
-        else:
-            contrast = self.local(student, descriptor, level, generator(self.seed, POSITIONS, iteration, rank))
+        with torch.autocast(student.device.type, enabled=False):  # distances of like positions need float32
+            if self.distill.loss == "published":
+                contrast = self.published(student, descriptor)
+            else:
+                contrast = self.local(student, descriptor, level, generator(self.seed, POSITIONS, iteration, rank))
         weight = losses.warmup(iteration, self.distill)
         terms: dict[str, float | Tensor] = {"contrastive": contrast.detach(), "lambda": weight}
         return Outcome(each.mean() + weight * contrast, each.detach(), level, terms)
