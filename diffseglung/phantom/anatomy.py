@@ -49,94 +49,140 @@ class Chest:
 
 def build(grid: Grid, draw: Draw, *, scale: float) -> Chest:
     """A healthy chest drawn on `grid`; `scale` 1 is an adult."""
-    z, y, x = grid.axes
-    height = float(z.max())
-    half_x = draw.uniform("cage_half_width_mm", 122, 138) * scale
+    frame = _frame(grid, draw, scale)
+    shapes = _shapes(grid, draw, frame)
+    depth = np.minimum.reduce([shapes["cage"], shapes["above"], shapes["spine"], shapes["mediastinum"], shapes["heart"]])
+    depth = np.asarray(depth + 1.2 * smooth_noise(draw.stream(1), grid.shape, grid.spacing_mm, 22 * scale + 6), np.float32)
+    outside = _body(grid, draw, shapes, frame)
+    trunk = _trunk(grid, draw, frame)
+    _draw_central_airways(outside, depth, trunk, grid)
+    side = np.where(grid.axes[2] < frame.middle, 1, 2).astype(np.uint8)
+    lungs = ((depth > 0) * side).astype(np.uint8)
+    coverage = np.clip(depth / float(np.mean(grid.spacing_mm)) + 0.5, 0, 1)
+    return Chest(outside, coverage, _lung_scene(grid, draw, lungs, depth, trunk, scale))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """Landmarks in mm: half sizes of the rib cage, midline, bottom of the lungs, height of the domes, apex, spine."""
+
+    half_x: float
+    half_y: float
+    middle: float
+    recess: float
+    dome: float
+    apex: float
+    spine_y: float
+    scale: float
+
+    @property
+    def floor(self) -> float:
+        """Level on which the heart lies."""
+        return self.recess + 0.6 * self.dome
+
+
+def _frame(grid: Grid, draw: Draw, scale: float) -> Frame:
+    """Random landmarks."""
+    height = grid.shape[0] * grid.spacing_mm[0]
     half_y = draw.uniform("cage_half_depth_mm", 84, 98) * scale
-    floor = draw.uniform("diaphragm_level", 0.10, 0.22) * height
-    apex = height * draw.uniform("apex_level", 0.93, 0.97)
-    level = np.clip((z - floor) / (apex - floor), -0.5, 1.05)
-    taper = np.sqrt(np.clip(1 - np.clip((level - 0.25) / 0.75, 0, 1.0) ** 2.6, 1e-3, 1)).astype(np.float32)
-    wide, deep = half_x * taper, half_y * taper**0.85
-    back = 12 * scale * np.clip(level, 0, 1)
-    rho = ((np.abs(x) / wide) ** 2.4 + (np.abs(y - back) / deep) ** 2.4) ** np.float32(1 / 2.4)
+    return Frame(
+        half_x=draw.uniform("cage_half_width_mm", 122, 138) * scale,
+        half_y=half_y,
+        middle=3 * scale,
+        recess=draw.uniform("recess_level", 0.02, 0.10) * height,
+        dome=draw.uniform("dome_height_mm", 58, 95) * scale,
+        apex=height * draw.uniform("apex_level", 0.93, 0.97),
+        spine_y=half_y * draw.uniform("spine_place", 0.66, 0.74),
+        scale=scale,
+    )
+
+
+def _shapes(grid: Grid, draw: Draw, frame: Frame) -> dict[str, Field]:
+    """Signed distances in mm, positive where lung may be; their minimum is the lung."""
+    z, y, x = grid.axes
+    scale = np.float32(frame.scale)
+    level = np.clip((z - frame.recess) / (frame.apex - frame.recess), -0.5, 1.05)
+    taper = np.sqrt(np.clip(1 - np.clip((level - 0.12) / 0.88, 0, 1.0) ** 2.3, 1e-3, 1)).astype(np.float32)
+    wide, deep = frame.half_x * taper, frame.half_y * taper**0.8
+    back = 14 * scale * np.clip(level, 0, 1)
+    rho = ((np.abs(x) / wide) ** 2.3 + (np.abs(y - back) / deep) ** 2.3) ** np.float32(1 / 2.3)
     cage = (1 - rho) * np.minimum(wide, deep)
 
-    middle = 4 * scale
-    spine_y = half_y * 0.80
-    spine = np.sqrt(x**2 + (y - spine_y - back) ** 2) - 21 * scale
-    spread = 7 + 22 * np.exp(-(((y - 8 * scale) / (34 * scale)) ** 2)) + 14 * np.clip(level, 0, 1) ** 2
-    mediastinum = np.abs(x - middle) - spread * scale * np.float32(1)
-    heart_z = floor + 46 * scale
-    heart = _ellipsoid(z - heart_z, y + 22 * scale, x - 24 * scale, np.array([50, 46, 56]) * scale)
-    side = np.where(x < middle, 1, -1).astype(np.float32)
-    dome = draw.uniform("dome_height_mm", 38, 60) * scale
-    radius = np.sqrt(
-        ((np.abs(x - middle) - 0.5 * half_x) / (0.62 * half_x)) ** 2 + ((y + 8 * scale) / (0.95 * half_y)) ** 2
-    )
-    surface = floor + (6 * side + dome * (1 - radius**2) - dome * 0.35) * np.where(side > 0, 1.0, 0.92)
-    above = (z - surface) * 0.85
-
-    depth = np.minimum(np.minimum(cage, above), np.minimum(np.minimum(spine, mediastinum), heart)).astype(np.float32)
-    depth += 1.2 * smooth_noise(draw.stream(1), grid.shape, grid.spacing_mm, 22 * scale + 6)
-    lungs = ((depth > 0) * np.where(side > 0, 1, 2)).astype(np.uint8)
-    outside = _body(grid, draw, (rho, cage, spine, above, heart, side))
-    trunk = _trunk(grid, draw, middle, floor, apex, scale)
-    _draw_central_airways(outside, depth, trunk, grid)
-    lungs[depth <= 0] = 0
-    coverage = np.clip(depth / float(np.mean(grid.spacing_mm)) + 0.5, 0, 1)
-    scene = _lung_scene(grid, draw, lungs, depth, trunk, scale)
-    return Chest(outside, coverage, scene)
+    spine_y = frame.spine_y + back
+    body = np.sqrt(x**2 + (y - spine_y) ** 2) - 19 * scale
+    arch = np.where(y > spine_y, np.abs(x) - 13 * scale, np.float32(1e3))
+    aorta = np.sqrt((x - 21 * scale) ** 2 + (y - spine_y + 19 * scale) ** 2) - 12 * scale
+    aorta = np.where(level < 0.68, aorta, np.float32(1e3))
+    spread = 6 + 21 * np.exp(-(((y - 10 * scale) / (32 * scale)) ** 2)) + 12 * np.clip(level, 0, 1) ** 2
+    mediastinum = np.minimum(np.abs(x - frame.middle) - spread * scale, aorta)
+    h = np.float32(draw.uniform("heart_size", 0.88, 1.12)) * scale
+    heart = _ellipsoid(
+        z - frame.floor - 22 * scale, y + 20 * scale + 0.25 * x, x - 20 * scale + 0.3 * (z - frame.floor - 22 * scale),
+        np.array([56, 48, 64]) * h,
+    )  # fmt: skip
+    side = np.where(x < frame.middle, 1, -1).astype(np.float32)
+    across = np.abs(x - frame.middle) - 0.42 * frame.half_x
+    across = np.where(across > 0, across / (0.58 * frame.half_x), across / (0.95 * frame.half_x))
+    radius2 = across**2 + ((y + 10 * scale) / (1.0 * frame.half_y)) ** 2
+    surface = frame.recess + frame.dome * (1 - radius2) * (0.99 + 0.07 * side)
+    above = (z - surface) * 0.75
+    return {
+        "cage": cage, "above": above, "spine": np.minimum(body, arch), "mediastinum": mediastinum, "heart": heart,
+        "side": side, "vertebra": body, "aorta": aorta,
+    }  # fmt: skip
 
 
 def _ellipsoid(z: Field, y: Field, x: Field, radii: NDArray[np.float64]) -> Field:
     """Approximate signed distance, positive outside."""
-    norm = np.sqrt((z / radii[0]) ** 2 + (y / radii[1]) ** 2 + (x / radii[2]) ** 2)
-    return np.asarray((norm - 1) * radii.min(), np.float32)
+    rz, ry, rx = (float(r) for r in radii)
+    return (np.sqrt((z / rz) ** 2 + (y / ry) ** 2 + (x / rx) ** 2) - 1) * min(rz, ry, rx)
 
 
-def _body(grid: Grid, draw: Draw, shapes: tuple[Field, ...]) -> Field:
-    """HU of everything that is not lung: wall, fat, ribs, spine, heart, liver, air around."""
-    rho, cage, spine, above, heart, side = shapes
+def _body(grid: Grid, draw: Draw, shapes: dict[str, Field], frame: Frame) -> Field:
+    """HU of everything that is not lung: wall, fat, ribs, spine, heart, liver, couch, air around."""
     z, y, x = grid.axes
-    fat = draw.uniform("fat_mm", 6, 22)
-    wall = -cage
-    body = fat + 24 - wall
+    fat = draw.uniform("fat_mm", 6, 20) * max(frame.scale, 0.6)
+    muscle = 20 * max(frame.scale, 0.6)
+    wall = -shapes["cage"]
+    skin = 1 - ((np.abs(x) / (frame.half_x + muscle + fat)) ** 2.5 + (np.abs(y - 6) / (frame.half_y + muscle + fat)) ** 2.5)
+    skin = skin * frame.half_y / 2.5
     hu = np.full(grid.shape, -1000, np.float32)
     noise = smooth_noise(draw.stream(2), grid.shape, grid.spacing_mm, 9.0)
-    hu[body > 0] = -100
-    np.copyto(hu, 48 + 8 * noise, where=wall < 20 + 4 * noise)
+    np.copyto(hu, -100 + 8 * noise, where=(skin > 0) | (wall < 4))
+    np.copyto(hu, 48 + 8 * noise, where=(wall < muscle + 4 * noise) | (skin > fat + 3 * noise))
     np.copyto(hu, -95 + 12 * noise, where=(wall < -2) & (np.abs(x) < 60))
-    np.copyto(hu, 42 + 4 * noise, where=heart < 0)
-    organ = np.where(side > 0, 58.0, 44.0)
-    np.copyto(hu, organ + 4 * noise, where=(above < 0) & (wall < 0))
-    great = np.sqrt((x - 4) ** 2 + (y + 4) ** 2) < 22
-    np.copyto(hu, 40 + 4 * noise, where=great & (wall < 0))
-    slant = np.where(y < 0, -0.55, -0.75) * y
-    phase = np.mod(z + slant + 3 * noise, 25.0) / 25.0
-    rib = (wall > 2) & (wall < 10) & (phase < 0.40) & (np.abs(x) > 16)
-    shell = rib & ((wall < 3.6) | (wall > 8.4) | (phase < 0.06) | (phase > 0.34))
+    np.copyto(hu, 42 + 4 * noise, where=(shapes["heart"] < 0) | (shapes["aorta"] < 0))
+    organ = 51 + 7 * shapes["side"]
+    np.copyto(hu, organ + 4 * noise, where=(shapes["above"] < 0) & (wall < 0))
+    great = np.hypot(x - 4 * frame.scale, y + 4) < 20 * frame.scale
+    np.copyto(hu, 40 + 4 * noise, where=great & (wall < 0) & (z > frame.floor))
+    phase = np.mod(z - (0.65 + 0.1 * np.sign(y)) * y + 3 * noise, 25.0) / 25.0
+    rib = (wall > 2) & (wall < 9) & (phase < 0.40) & (np.abs(x) > 16 * frame.scale)
     np.copyto(hu, 190 + 40 * noise, where=rib)
-    np.copyto(hu, 520 + 60 * noise, where=shell)
-    bone = spine < -2
+    np.copyto(hu, 520 + 60 * noise, where=rib & ((wall < 3.4) | (wall > 7.6) | (phase < 0.06) | (phase > 0.34)))
+    bone = shapes["vertebra"] < -2
     np.copyto(hu, 170 + 35 * noise, where=bone)
-    np.copyto(hu, 480 + 50 * noise, where=bone & (spine > -4.5))
-    disc = np.mod(z, 26) < 5
-    np.copyto(hu, 75 + 6 * noise, where=bone & disc)
-    sternum = (np.abs(x) < 16) & (wall > 1) & (wall < 12) & (y < 0)
+    np.copyto(hu, 480 + 50 * noise, where=bone & (shapes["vertebra"] > -4))
+    np.copyto(hu, 75 + 6 * noise, where=bone & (np.mod(z, 26) < 5))
+    behind = (np.abs(x) < 4) & (y > frame.spine_y + 24 * frame.scale) & (skin > fat) & (np.mod(z, 26) < 15)
+    np.copyto(hu, 420 + 40 * noise, where=behind)
+    sternum = (np.abs(x) < 16 * frame.scale) & (wall > 1) & (wall < 11) & (y < 0)
     np.copyto(hu, 220 + 40 * noise, where=sternum)
+    couch = np.abs(y - 0.0012 * x**2 - frame.half_y - muscle - fat - 10) < 1.2
+    np.copyto(hu, -300, where=couch & (skin < 0) & (hu < -900))
     return hu
 
 
-def _trunk(grid: Grid, draw: Draw, middle: float, floor: float, apex: float, scale: float) -> list[NDArray[np.float64]]:
+def _trunk(grid: Grid, draw: Draw, frame: Frame) -> list[NDArray[np.float64]]:
     """Points of the central airway: top of the trachea, carina, right hilum, left hilum."""
-    carina = floor + draw.uniform("carina_level", 0.52, 0.60) * (apex - floor)
+    scale, middle = frame.scale, frame.middle
+    carina = frame.floor + draw.uniform("carina_level", 0.48, 0.56) * (frame.apex - frame.floor)
     top = grid.shape[0] * grid.spacing_mm[0] + 10
     return [
-        grid.index_mm(top, 22 * scale, middle * 0.5),
+        grid.index_mm(top, 24 * scale, middle * 0.5),
         grid.index_mm(carina, 14 * scale, middle),
-        grid.index_mm(carina - 20 * scale, 12 * scale, middle - 34 * scale),
-        grid.index_mm(carina - 26 * scale, 14 * scale, middle + 38 * scale),
+        grid.index_mm(carina - 24 * scale, 12 * scale, middle - 32 * scale),
+        grid.index_mm(carina - 30 * scale, 14 * scale, middle + 36 * scale),
     ]
 
 
@@ -210,8 +256,8 @@ def _draw_trees(
         tree = grow(rng, hilum + shift, scatter(rng, lung, grid.spacing_mm, n), tip_mm=0.42)
         draw_tubes(vessels, tree.start, tree.end, tree.radius, grid.spacing_mm)
         if shift[0] > 0:
-            bronchi: Tree = beside(tree, rng, least_ends=8, ratio=0.8)
-            outer = bronchi.radius * 1.15 + 0.45
+            bronchi: Tree = beside(tree, rng, least_ends=12, ratio=0.62)
+            outer = bronchi.radius * 1.12 + 0.4
             draw_tubes(walls, bronchi.start, bronchi.end, outer, grid.spacing_mm)
             draw_tubes(air, bronchi.start, bronchi.end, bronchi.radius, grid.spacing_mm)
     np.maximum(vessels, walls, out=vessels)
@@ -219,11 +265,12 @@ def _draw_trees(
 
 def _fissures(grid: Grid, draw: Draw, lungs: NDArray[np.uint8], scale: float) -> Field:
     """Thin sheets between the lobes."""
-    z, y, _ = grid.axes
+    z, y, x = grid.axes
     height = float(z.max())
     voxel = float(np.mean(grid.spacing_mm))
-    wave = 3 * scale * smooth_noise(draw.stream(5), grid.shape, grid.spacing_mm, 45 * scale)
-    thick = draw.uniform("fissure_mm", 0.3, 0.9)
+    wave = 5 * scale * smooth_noise(draw.stream(5), grid.shape, grid.spacing_mm, 45 * scale)
+    wave = wave + 10 * scale * (np.abs(x) / np.float32(np.abs(x).max())) ** 2
+    thick = draw.uniform("fissure_mm", 0.2, 0.55)
     share = np.zeros(grid.shape, np.float32)
     for number, level in ((1, 0.46), (2, 0.50)):
         slope = draw.uniform(f"fissure_slope_{number}", 0.8, 1.2)

@@ -64,10 +64,12 @@ def cells(
 
 def sheet(distance_mm: Field, thickness_mm: float, voxel_mm: float) -> Field:
     """Share of a voxel covered by a sheet of this thickness at a distance from its middle (box voxel)."""
-    h = voxel_mm / 2
-    t = thickness_mm / 2
-    d = np.abs(distance_mm)
-    return np.clip((np.minimum(d + h, t) - np.maximum(d - h, -t)) / voxel_mm, 0.0, 1.0).astype(np.float32)
+    share = np.zeros(distance_mm.shape, np.float32)
+    h, t = voxel_mm / 2, thickness_mm / 2
+    near = np.flatnonzero(np.abs(distance_mm) < h + t)
+    d = np.abs(distance_mm.reshape(-1)[near])
+    share.reshape(-1)[near] = (np.minimum(d + h, t) - np.maximum(d - h, -t)) / voxel_mm
+    return share
 
 
 def balls(

@@ -1,7 +1,7 @@
 """Branching trees that fill a lung: arteries, veins and bronchi.
 
 The tree halves its set of end points again and again (like subdivision models of airways, Kitaoka et al. 1999); radii
-follow Murray's law with exponent 2.7.
+follow Murray's law (cube of the radius is shared).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from diffseglung.volume import Shape
 
 Points = NDArray[np.float64]
-MURRAY = 2.7
+MURRAY = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Tree:
     ends: NDArray[np.int64]
 
 
-def grow(rng: np.random.Generator, root: Points, targets: Points, *, tip_mm: float, reach: float = 0.5) -> Tree:
+def grow(rng: np.random.Generator, root: Points, targets: Points, *, tip_mm: float, reach: float = 0.36) -> Tree:
     """A tree from `root` (3,) to every target (N, 3); `tip_mm` is the radius of the last branches."""
     starts, ends, counts = [], [], []
     stack = [(np.asarray(root, np.float64), targets)]
@@ -41,7 +41,7 @@ def grow(rng: np.random.Generator, root: Points, targets: Points, *, tip_mm: flo
         centre = group.mean(0)
         offset = group - centre
         share = reach * (0.8 + 0.4 * rng.random())
-        fork = node + share * (centre - node) + 0.06 * np.linalg.norm(centre - node) * rng.standard_normal(3)
+        fork = node + share * (centre - node) + 0.03 * np.linalg.norm(centre - node) * rng.standard_normal(3)
         starts.append(node)
         ends.append(fork)
         counts.append(len(group))
