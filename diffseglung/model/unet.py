@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from diffseglung.config import UNetConfig
+from diffseglung.model.convolution import Conv3d
 from diffseglung.errors import InputError
 
 
@@ -40,9 +41,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, enter: int, leave: int, embedding: int) -> None:
         super().__init__()
-        self.norm1, self.conv1 = nn.GroupNorm(groups_of(enter), enter), nn.Conv3d(enter, leave, 3, padding=1)
+        self.norm1, self.conv1 = nn.GroupNorm(groups_of(enter), enter), Conv3d(enter, leave, 3, padding=1)
         self.step = nn.Linear(embedding, leave)
-        self.norm2, self.conv2 = nn.GroupNorm(groups_of(leave), leave), nn.Conv3d(leave, leave, 3, padding=1)
+        self.norm2, self.conv2 = nn.GroupNorm(groups_of(leave), leave), Conv3d(leave, leave, 3, padding=1)
         self.skip = nn.Conv3d(enter, leave, 1) if enter != leave else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
 
@@ -116,7 +117,7 @@ class UNet(nn.Module):
         self.leave_middle = ResidualBlock(widths[-1], widths[-1], embedding)
         self._make_decoder()
         self.norm = nn.GroupNorm(groups_of(widths[0]), widths[0])
-        self.leave = nn.Conv3d(widths[0], stride**3, 3, padding=1)
+        self.leave = Conv3d(widths[0], stride**3, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
