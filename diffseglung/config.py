@@ -207,6 +207,20 @@ class RadiomicsConfig(Config):
     min_lung: float = setting(0.25, "least lung share of a window; dense descriptors are NaN below it", low=0.0, high=1.0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig(Config):
+    """Drawing patches from a trained model."""
+
+    sampler: str = setting("dpm", "DPM-Solver++, DDIM, or ancestral DDPM", choices=("dpm", "ddim", "ddpm"))
+    steps: int = setting(250, "denoising steps; a chain that is shorter is walked in full", low=1)
+    spacing: str = setting("uniform", "steps even in time or in log-SNR", choices=("uniform", "logsnr"))
+    order: int = setting(2, "order of DPM-Solver++", low=1, high=3)
+    eta: float = setting(0.0, "noise added by DDIM: 0 none, 1 as much as DDPM", low=0.0, high=1.0)
+    batch_size: int = setting(4, "patches a network call; changes memory and speed, not the samples", low=1)
+    precision: str = setting("auto", "arithmetic of the network", choices=("auto", "fp32", "bf16"))
+    seed: int = setting(0, "seed of the noise and of the lung masks", low=0)
+
+
 METHODS = ("combined", "seeded", "diffusion", "physics", "published")
 
 

@@ -1,0 +1,126 @@
+"""Draw CT patches from a trained model.
+
+Writes samples.png (lung window), sample_000.nii.gz ... (HU), and samples.json (model, settings) into the output
+folder. Each patch is drawn in a lung mask: a rounded one by default, or cut from a scan's. Research use only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffseglung import __version__
+from diffseglung.cli import add_conduct, add_config, read_config, spellings
+from diffseglung.config import SampleConfig
+from diffseglung.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from diffseglung.model.checkpoint import ModelCard
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `sample`."""
+    parser.add_argument("-m", "--model", type=Path, default=None, help="weights file (default: the installed model)")
+    parser.add_argument("-o", "--output", "--out", type=Path, required=True, help="folder to write into")
+    parser.add_argument("-n", *spellings("num_samples"), type=int, default=4, metavar="N", help="patches (default: 4)")
+    parser.add_argument(
+        "--mask", default="round", metavar="round|full|FILE",
+        help="lungs to draw in: rounded, everywhere, or cut from an NPZ case or a mask file (default: round)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shape", type=int, nargs=3, default=None, metavar=("Z", "Y", "X"), help="patch size (default: as in training)"
+    )
+    add_config(parser, SampleConfig)
+    add_conduct(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw, and write what was drawn."""
+    config = read_config(args, SampleConfig)
+    if not 1 <= args.num_samples <= 10_000:
+        raise ConfigError(f"{args.num_samples} samples were asked for", remedy="-n takes 1 to 10000")
+    import torch
+
+    from diffseglung import runtime
+    from diffseglung.cli import bars
+    from diffseglung.model import checkpoint
+    from diffseglung.model.drawing import draw_patches, step_list
+    from diffseglung.preprocess.intensity import denormalise
+
+    path = args.model or checkpoint.default_path()
+    weights, card = checkpoint.load(path)
+    model = checkpoint.build(weights, card)
+    lungs = find_lungs(args, card, config)
+    calls = len(step_list(model, config)) * -(-len(lungs) // config.batch_size)
+    done = 0
+    with (
+        runtime.start(args.device, config.precision) as process,
+        bars.counting("drawing", start=0, total=calls, quiet=args.quiet) as show,
+    ):
+
+        def tick() -> None:
+            nonlocal done
+            done += 1
+            show(done, "")
+
+        model.network.to(process.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        norm = draw_patches(model, lungs, config, runtime=process, tick=tick)
+    record = {
+        "diffseglung": __version__,
+        "model": {"file": path.name, "sha256": checkpoint.sha256(path), **card.to_dict()},
+        "settings": {**config.to_dict(), "mask": str(args.mask), "shape": list(lungs.shape[1:])},
+    }
+    files = write(args.output, denormalise(norm, card.intensity), card, record)
+    if not args.quiet:
+        print("\n".join(f"  {file}" for file in files))
+    return 0
+
+
+def find_lungs(args: argparse.Namespace, card: ModelCard, config: SampleConfig) -> NDArray[np.float32]:
+    """The lung masks (N, Z, Y, X) that --mask asks for."""
+    from diffseglung.io import read_mask
+    from diffseglung.model.drawing import cut_lungs, full_lungs, round_lungs
+
+    z, y, x = args.shape or card.patch.shape
+    if min(z, y, x) < 1:
+        raise ConfigError(f"a patch of {z} x {y} x {x} voxels holds nothing", remedy="--shape takes positive sides")
+    if args.mask == "full":
+        return full_lungs((z, y, x), args.num_samples)
+    if args.mask == "round":
+        return round_lungs((z, y, x), args.num_samples, seed=config.seed)
+    return cut_lungs(
+        read_mask(Path(args.mask)),
+        (z, y, x),
+        args.num_samples,
+        spacing_mm=card.patch.spacing_mm,
+        min_lung_fraction=card.patch.min_lung_fraction,
+        seed=config.seed,
+    )
+
+
+def write(folder: Path, hu: NDArray[np.float32], card: ModelCard, record: dict[str, Any]) -> list[Path]:
+    """samples.png, one NIfTI file a patch, samples.json; each written aside and renamed."""
+    import numpy as np
+
+    from diffseglung.io.nifti import write_nifti
+    from diffseglung.training.pictures import contact_sheet
+    from diffseglung.volume import Volume
+
+    folder.mkdir(parents=True, exist_ok=True)
+    spacing = card.patch.spacing_mm or 1.0
+    affine = np.diag([spacing, spacing, spacing, 1.0])[[2, 1, 0, 3]]
+    files = []
+    texts = {"samples.png": contact_sheet(hu), "samples.json": json.dumps(record, indent=2).encode()}
+    for name, content in texts.items():
+        part = folder / f"{name}.part"
+        part.write_bytes(content)
+        files.append(part.replace(folder / name))
+    for index, patch in enumerate(hu):
+        files.append(folder / f"sample_{index:03d}.nii.gz")
+        write_nifti(files[-1], Volume(patch, affine))
+    return files
