@@ -18,6 +18,9 @@ from diffseglung.radiomics.descriptor import DESCRIPTOR_NAMES
 
 LIMIT = 4.0
 """Standardised descriptors are clipped here: skewness and kurtosis have long tails."""
+LOGARITHMIC = ("gabor", "glcm_contrast", "glcm_asm")
+FLOOR = 1e-6
+"""Least value whose logarithm is taken; a flat window has energy 0."""
 
 
 def to_hu(clean: Tensor, intensity: IntensityConfig) -> Tensor:
@@ -57,21 +60,25 @@ def mirrored_pairs(names: Sequence[str] = DESCRIPTOR_NAMES) -> list[tuple[int, i
 class Standardiser(nn.Module):
     """Makes descriptors blind to flips, and brings them to zero mean and unit deviation over the training patches.
 
-    Tails are clipped.
+    Tails are clipped. With `logs`, energies, contrast and ASM are taken as logarithms: on small windows they spread
+    over three decades, and a few vessels would set their scale (the local loss; the published one keeps them plain).
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, descriptors: int = len(DESCRIPTOR_NAMES)) -> None:
+    def __init__(self, names: Sequence[str] = DESCRIPTOR_NAMES, *, logs: bool = False) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(descriptors))
-        self.register_buffer("scale", torch.ones(descriptors))
+        self.names = list(names)
+        self.logarithmic = [i for i, name in enumerate(names) if logs and name.startswith(LOGARITHMIC)]
+        self.register_buffer("mean", torch.zeros(len(names)))
+        self.register_buffer("scale", torch.ones(len(names)))
 
     def even(self, rows: Tensor) -> Tensor:
-        """Both diagonal energies of each frequency replaced by their mean."""
+        """Logarithms taken, and both diagonal energies of each frequency replaced by their mean."""
         rows = rows.clone()
-        for low, high in mirrored_pairs():
+        rows[:, self.logarithmic] = rows[:, self.logarithmic].clamp(min=FLOOR).log()
+        for low, high in mirrored_pairs(self.names):
             rows[:, [low, high]] = rows[:, [low, high]].mean(1, keepdim=True)
         return rows
 

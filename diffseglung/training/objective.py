@@ -73,7 +73,7 @@ class DistillObjective(nn.Module):
         self.model = DiffusionModel.of(network, config)
         self.distill, self.intensity, self.seed = distill, intensity, seed
         self.head = StudentHead.of(network, distill)
-        self.standardiser = Standardiser()
+        self.standardiser = Standardiser(logs=distill.loss == "local")
         self.teacher_head = TeacherHead(len(self.standardiser.mean), distill)
         self.register_buffer("family", family_weights(), persistent=False)
 
@@ -124,7 +124,7 @@ class DistillObjective(nn.Module):
 
     def nothing(self, student: Tensor) -> Tensor:
         """Zero that still reaches every parameter, which distributed training needs."""
-        silent = self.teacher_head(self.standardiser.mean[None])
+        silent = self.teacher_head(torch.zeros_like(self.standardiser.mean)[None])
         total: Tensor = student.sum() + silent.sum()
         return 0.0 * total
 
