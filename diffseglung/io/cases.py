@@ -8,7 +8,6 @@ without `meta` are read too. Nothing is ever unpickled.
 from __future__ import annotations
 
 import json
-import pickle
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -131,20 +130,28 @@ def iter_cases(folder: Path | str, dataset: str | None = None) -> list[Path]:
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise InputError(f"{path} does not exist", remedy="check the path; cases are .npz files")
+    with path.open("rb") as file:
+        magic = file.read(6)
+    if magic == b"\x93NUMPY":
+        raise InputError(f"{path} is a single array", remedy="write it with np.savez(path, ct=..., mask=...)")
+    if magic.startswith(b"\x80"):  # a pickle, which np.load would name as such whatever the file is
+        raise _pickled(path)
+    if not magic.startswith(b"PK"):
+        raise _damaged(path, ValueError("it is no zip archive"))
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise InputError(f"{path} is a single array", remedy="write it with np.savez(path, ct=..., mask=...)")
-            return {name: file[name] for name in ("ct", "mask", "meta") if name in file.files}
-    except (ValueError, pickle.UnpicklingError) as cause:
-        if "allow_pickle" in str(cause) or "pickle" in str(cause).lower():
-            raise InputError(
-                f"{path} holds pickled objects, which are never opened because they can run code",
-                remedy="write it again with np.savez(path, ct=..., mask=..., meta=json.dumps(...))",
-            ) from cause
-        raise _damaged(path, cause) from cause
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in ("ct", "mask", "meta") if name in archive.files}
+    except ValueError as cause:
+        raise (_pickled(path) if "allow_pickle" in str(cause) else _damaged(path, cause)) from cause
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, MemoryError) as cause:
         raise _damaged(path, cause) from cause
+
+
+def _pickled(path: Path) -> InputError:
+    return InputError(
+        f"{path} holds pickled objects, which are never opened because they can run code",
+        remedy="write it again with np.savez(path, ct=..., mask=..., meta=json.dumps(...))",
+    )
 
 
 def _damaged(path: Path, cause: BaseException) -> InputError:

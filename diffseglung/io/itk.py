@@ -19,7 +19,10 @@ sitk: Any = SimpleITK  # it carries no types
 
 def read(path: Path) -> Scan:
     """Voxels as stored. Raises InputError for a file that is damaged or not a single 3D volume."""
+    nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
+    _require_header(path, nrrd)
     reader = sitk.ImageFileReader()
+    reader.SetImageIO("NrrdImageIO" if nrrd else "MetaImageIO")
     reader.SetFileName(str(path))
     try:
         with silent():
@@ -40,7 +43,6 @@ def read(path: Path) -> Scan:
     axes = np.reshape(image.GetDirection(), (dimensions, dimensions))[:3, :3] * np.array(image.GetSpacing()[:3])
     affine[:3, :3] = axes[:, ::-1]
     affine[:3, 3] = image.GetOrigin()[:3]
-    nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
     notes = []
     if nrrd and "NRRD_space" not in keys:
         notes.append("the NRRD header gives no orientation; left and right may be swapped")
@@ -49,6 +51,17 @@ def read(path: Path) -> Scan:
     except GeometryError as error:
         raise GeometryError(f"{path}: {error.problem}", remedy=error.remedy) from error
     return Scan(volume, notes, {"format": "NRRD" if nrrd else "MetaImage"})
+
+
+def _require_header(path: Path, nrrd: bool) -> None:
+    """ITK's MetaImage reader prints to stderr what it does not understand, so look first."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if not (head.startswith(b"NRRD") if nrrd else b"NDims" in head):
+        raise InputError(
+            f"{path} cannot be read as NRRD or MetaImage (it has no such header)",
+            remedy="copy the file again; if it is another format, give it that format's ending",
+        )
 
 
 def _require_3d(path: Path, size: tuple[int, ...], components: int) -> None:

@@ -26,7 +26,7 @@ nib: Any = nibabel  # typed in part only
 _DAMAGED = (
     ImageFileError, HeaderDataError, HeaderTypeError, OSError, EOFError, zlib.error, ValueError, MemoryError, KeyError
 )  # fmt: skip
-_CARET = 30  # extension code registered for the Caret XML in which label tables are written
+_COMMENT = 0  # extension code under which TotalSegmentator, and tools that read its files, keep the label table
 
 
 def read_nifti(path: Path | str) -> Volume:
@@ -79,9 +79,9 @@ def _require_3d(path: Path, shape: tuple[int, ...]) -> None:
 
 def _values(image: Any) -> NDArray[Any]:
     """Unscaled data in their own type, scaled data in float32."""
-    slope, intercept = image.header.get_slope_inter() if hasattr(image.header, "get_slope_inter") else (None, None)
-    if (slope in (None, 1.0)) and (intercept in (None, 0.0)):
-        return np.asanyarray(image.dataobj)
+    proxy = image.dataobj
+    if (proxy.slope, proxy.inter) == (1.0, 0.0):
+        return np.asanyarray(proxy)
     return np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
 
 
@@ -137,7 +137,7 @@ def _encode(volume: Volume, names: Mapping[int, str] | None) -> bytes:
         header.set_qform(ras, code="scanner")
     if names is not None:
         header["intent_code"] = 1002  # NIFTI_INTENT_LABEL
-        header.extensions.append(nib.nifti1.Nifti1Extension(_CARET, _label_table(names)))
+        header.extensions.append(nib.nifti1.Nifti1Extension(_COMMENT, _label_table(names)))
     content: bytes = image.to_bytes()
     return content
 
@@ -173,7 +173,7 @@ def read_label_names(path: Path | str) -> dict[int, str]:
 
     image = nib.load(path)
     for extension in image.header.extensions:
-        text = bytes(extension.get_content()).strip(b"\0 \n")
+        text = bytes(extension.content).strip(b"\0 \n")
         if b"<LabelTable" in text and b"<!ENTITY" not in text:
             labels = ElementTree.fromstring(text).iter("Label")
             return {int(label.attrib["Key"]): (label.text or "").strip() for label in labels}

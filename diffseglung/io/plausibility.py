@@ -65,6 +65,11 @@ def _check_range(hu: NDArray[np.float32], name: str) -> None:
     span = f"from {low:g} to {high:g}"
     if low == high:
         raise InputError(f"{name} is constant: every voxel is {low:g}", remedy="export the scan again from its source")
+    if low >= 0 and high <= 255 and len(np.unique(hu[:: max(1, hu.shape[0] // 16)])) <= 12:
+        raise InputError(
+            f"{name} is a mask or label map, not a CT: its few values run {span}",
+            remedy="pass the CT; a lung mask goes in with --lung-mask",
+        )
     if low >= -1.001 and high <= 1.001:
         raise InputError(
             f"{name} is normalised: its values run {span}",

@@ -16,8 +16,10 @@ from diffseglung.io.plausibility import MIN_VOXELS
 if TYPE_CHECKING:
     from diffseglung.io.dicom_stack import Slice
 
-MASK_SUFFIXES = ("_lung", "_lungs", "_mask", "_label", "_labels", "_seg")
+MASK_SUFFIXES = ("_mask", "_label", "_labels", "_seg")
 """Files whose name (without its ending) ends so are masks, not scans."""
+LUNG_SUFFIXES = ("_lung", "_lungs")
+"""Files that end so are masks where the same name without it is there too; else scans of lungs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +56,11 @@ def find_studies(path: Path | str, *, mask_suffix: str | None = None) -> list[St
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist", remedy="check the path")
-    suffixes = (*MASK_SUFFIXES, mask_suffix) if mask_suffix else MASK_SUFFIXES
     if path.is_file():
         return [Study(clean_name(_stem(path)), path, _partner(path, mask_suffix))]
     files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-    scans = [p for p in files if scan_ending(p) not in ("", ".dcm") and not _stem(p).endswith(suffixes)]
+    stems = {p.with_name(_stem(p)) for p in files}
+    scans = [p for p in files if scan_ending(p) not in ("", ".dcm") and not _is_mask(p, stems, mask_suffix)]
     found = [(_stem(p), _relative(p.with_name(_stem(p)), path), Study("", p, _partner(p, mask_suffix))) for p in scans]
     try:
         found += _series(path)
@@ -71,6 +73,12 @@ def find_studies(path: Path | str, *, mask_suffix: str | None = None) -> list[St
     if not found:
         raise InputError(f"{path} holds no complete CT series", remedy="pass the folder with all slices")
     return sorted(_named(found), key=lambda study: study.name)
+
+
+def _is_mask(path: Path, stems: set[Path], suffix: str | None) -> bool:
+    stem = _stem(path)
+    paired = [s for s in (*LUNG_SUFFIXES, suffix or "") if s and stem.endswith(s)]
+    return stem.endswith(MASK_SUFFIXES) or any(path.with_name(stem.removesuffix(s)) in stems for s in paired)
 
 
 def _series(root: Path) -> list[tuple[str, str, Study]]:
