@@ -111,11 +111,8 @@ class Batch:
     teacher: Tensor | None
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device, volumes channels-last."""
-        put = [
-            tensor.to(device, non_blocking=True, memory_format=torch.channels_last_3d)
-            for tensor in (self.clean, self.lung, self.noise)
-        ]
+        """The same batch on a device."""
+        put = [tensor.to(device, non_blocking=True) for tensor in (self.clean, self.lung, self.noise)]
         teacher = None if self.teacher is None else self.teacher.to(device, non_blocking=True)
         return Batch(put[0], put[1], put[2], self.step.to(device, non_blocking=True), teacher)
 
