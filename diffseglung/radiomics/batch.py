@@ -57,5 +57,5 @@ def _plane_sums(image: Tensor, weight: Tensor, config: RadiomicsConfig) -> Tenso
     planes = image.flatten(0, 1)
     code = codes_batch(planes).view(weight.shape)
     shares = torch.stack([((code == k) * weight).sum(1) for k in range(BINS)], 1)
-    energy = torch.einsum("fbn,bn->bf", energy_maps(planes, config).view(-1, *weight.shape), weight)
+    energy = torch.stack([(map.view(weight.shape) * weight).sum(1) for map in energy_maps(planes, config)], 1)
     return torch.cat([shares, energy, energy.mean(1, keepdim=True)], 1)

@@ -9,6 +9,9 @@ and voxels off the lung count as the mean of the lung nearby (a 15-voxel box) in
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -21,9 +24,10 @@ from diffseglung.radiomics.gabor import energy_maps
 from diffseglung.radiomics.glcm import glcm_batch
 from diffseglung.radiomics.lbp import BINS, codes_batch
 
-SLAB = 48
+Range = tuple[int, int]
+SLAB = 64
 """Thickness in voxels of the part of a scan whose filter maps are in memory at once."""
-CHUNK_VOXELS = 262_144
+CHUNK_VOXELS = 65_536
 """Voxels of all windows described at once."""
 
 
@@ -43,36 +47,33 @@ def describe_dense(
         )
     names, grid = descriptor_names(config), [n // stride for n in hu.shape[1:]]
     out = torch.full((len(hu), len(names), *grid), torch.nan, device=hu.device)
-    step = max(1, SLAB // stride)
     with torch.autocast(hu.device.type, enabled=False):
         for item in range(len(hu)):
             inside = (lung[item] > 0) & torch.isfinite(hu[item])
-            box = _bounds(inside, stride, window)
-            if box is None:
-                continue
-            (z0, z1), (y0, y1), (x0, x1) = box
-            for low in range(z0, z1, step):
-                part = [(low, min(low + step, z1)), (y0, y1), (x0, x1)]
-                target = tuple(slice(a, b) for a, b in part)
-                out[(item, slice(None), *target)] = _describe_part(hu[item], inside, part, (stride, window), config)
+            for part in _parts(inside, stride, window):
+                z, y, x = (slice(low, high) for low, high in part)
+                out[item, :, z, y, x] = _describe_part(hu[item], inside, part, (stride, window), config)
     return out
 
 
-def _bounds(inside: Tensor, stride: int, window: int) -> list[tuple[int, int]] | None:
-    """Ranges of grid positions along each axis whose windows may hold lung; None where there are none."""
-    box = []
-    for axis, length in enumerate(inside.shape):
-        others = [other for other in range(3) if other != axis]
-        found = inside.any(others[1]).any(others[0]).nonzero().flatten()
-        if len(found) == 0:
-            return None
-        low, high = (int(found[0]) - window) // stride, (int(found[-1]) + window) // stride + 1
-        box.append((max(0, low), min(length // stride, high)))
-    return box if all(high > low for low, high in box) else None
+def _parts(inside: Tensor, stride: int, window: int) -> Iterator[list[Range]]:
+    """Slabs of grid positions, each cut to the windows that may hold lung: ranges along (Z, Y, X)."""
+    step = max(1, SLAB // stride)
+    for start in range(0, inside.shape[0] // stride, step):
+        stop = min(start + step, inside.shape[0] // stride)
+        slab = inside[max(0, start * stride - window) : stop * stride + window]
+        part = [(start, stop)]
+        for axis, length in ((1, inside.shape[1]), (2, inside.shape[2])):
+            found = slab.any(0).any(2 - axis).nonzero().flatten()
+            if len(found):
+                low, high = (int(found[0]) - window) // stride, (int(found[-1]) + window) // stride + 1
+                part.append((max(0, low), min(length // stride, high)))
+        if len(part) == 3 and all(high > low for low, high in part):
+            yield part
 
 
 def _describe_part(
-    hu: Tensor, inside: Tensor, part: list[tuple[int, int]], size: tuple[int, int], config: RadiomicsConfig
+    hu: Tensor, inside: Tensor, part: list[Range], size: tuple[int, int], config: RadiomicsConfig
 ) -> Tensor:
     """Descriptors (34, z, y, x) of the grid positions in `part`; hu and inside are the whole scan (Z, Y, X)."""
     stride, window = size
@@ -82,26 +83,27 @@ def _describe_part(
     mask = _cut(inside, ranges, 0)
     image = torch.where(mask, _cut(hu.float(), ranges, 0), config.low_hu).clamp(config.low_hu, config.high_hu)
 
-    core = tuple(slice(reach, n - reach) for n in image.shape)
+    core = _trim(image.shape, reach)
     windows = _windows(image[core], stride, window)  # (z, y, x, w, w, w), a view
     masks = _windows(mask[core], stride, window)
-    voxels = _box_sums(mask[core].float()[None], stride, window)[0]  # lung voxels of each window (z, y, x)
-    chosen = (voxels >= max(config.min_lung * window**3, 0.5)).nonzero(as_tuple=True)
+    voxels = _box_sums(mask[core].float(), stride, window)  # lung voxels of each window (z, y, x)
+    enough = voxels >= max(config.min_lung * window**3, 0.5)
     out = torch.full((len(descriptor_names(config)), *voxels.shape), torch.nan, device=hu.device)
-    if len(chosen[0]) == 0:
+    if not enough.any():
         return out
 
     rows = []
-    for indices in zip(*(index.split(max(1, CHUNK_VOXELS // window**3)) for index in chosen), strict=True):
-        cubes, lungs = windows[indices], masks[indices]  # (N, w, w, w)
+    for few in enough.nonzero().split(max(1, CHUNK_VOXELS // window**3)):  # type: ignore[no-untyped-call]
+        cubes, lungs = windows[few.unbind(1)], masks[few.unbind(1)]  # (N, w, w, w)
         rows.append(torch.cat([first_order_batch(cubes, lungs, config), glcm_batch(cubes, lungs, config)], 1))
-    out[(slice(0, rows[0].shape[1]), *chosen)] = torch.cat(rows).T
+    exact = torch.cat(rows).T  # (11, N)
+    out[: len(exact), enough] = exact
     texture = _plane_means(_fill(image, mask, radius), mask, (radius, reach), (stride, window), config)
-    out[(slice(rows[0].shape[1], None), *chosen)] = (texture / voxels)[(slice(None), *chosen)]
+    out[len(exact) :, enough] = (texture / voxels)[:, enough]
     return out
 
 
-def _cut(values: Tensor, ranges: list[tuple[int, int]], fill: int) -> Tensor:
+def _cut(values: Tensor, ranges: list[Range], fill: int) -> Tensor:
     """The part of (Z, Y, X) in `ranges`, which may reach beyond it: there is `fill`."""
     inner = tuple(slice(max(0, a), max(0, b)) for a, b in ranges)
     pads = [
@@ -117,11 +119,14 @@ def _windows(values: Tensor, stride: int, window: int) -> Tensor:
     return values.unfold(0, window, stride).unfold(1, window, stride).unfold(2, window, stride)
 
 
-def _box_sums(maps: Tensor, stride: int, window: int) -> Tensor:
-    """Sums over all windows: (C, Z, Y, X) -> (C, z, y, x), one axis after the other."""
-    for axis in (3, 2, 1):
-        maps = maps.unfold(axis, window, stride).sum(-1)
-    return maps
+def _box_sums(values: Tensor, stride: int, window: int) -> Tensor:
+    """Sums over all windows: (Z, Y, X) -> (z, y, x); a band matrix of ones per axis."""
+    bands = []
+    for length in values.shape:
+        apart = torch.arange(length)[:, None] - stride * torch.arange((length - window) // stride + 1)
+        bands.append(((apart >= 0) & (apart < window)).to(values))
+    rows = bands[1].T @ (values @ bands[2])  # (Z, y, x)
+    return (bands[0].T @ rows.flatten(1)).view(-1, *rows.shape[1:])
 
 
 def _fill(image: Tensor, mask: Tensor, radius: int) -> Tensor:
@@ -137,27 +142,30 @@ def _smooth(values: Tensor, radius: int) -> Tensor:
     width = 2 * radius + 1
     for axis in range(3):
         moved = values.movedim(axis, -1)
-        flat = moved.reshape(-1, 1, moved.shape[-1])
-        values = functional.avg_pool1d(flat, width, 1, radius).view(moved.shape).movedim(-1, axis)
+        sums = functional.pad(moved, (radius + 1, radius)).double().cumsum(-1)
+        values = ((sums[..., width:] - sums[..., :-width]) / width).float().movedim(-1, axis)
     return values
 
 
 def _plane_means(
     image: Tensor, mask: Tensor, margins: tuple[int, int], size: tuple[int, int], config: RadiomicsConfig
 ) -> Tensor:
-    """Sums over each window's lung voxels, (23, z, y, x), of LBP codes and Gabor energies, mean over plane directions."""
+    """Sums over each window's lung voxels, (23, z, y, x), of LBP codes and energies, mean over directions."""
     radius, reach = margins
-    valid = tuple(slice(radius, n - radius) for n in image.shape)
-    core = tuple(slice(reach, n - reach) for n in image.shape)
-    inside, total = mask[core].float(), torch.zeros((), device=image.device)
+    inside, total = mask[_trim(mask.shape, reach)].float(), torch.zeros((), device=image.device)
     for axis in range(3):
-        planes = image[valid].movedim(axis, 0)
-        trim = tuple(slice(reach - radius, n - (reach - radius)) for n in image[valid].shape)
-        code = codes_batch(planes).movedim(0, axis)[trim]
-        total_codes = [_box_sums(((code == k) * inside)[None], *size) for k in range(BINS)]
-        energies = []
-        for energy in energy_maps(planes, config):  # (P, H, W)
-            energies.append(_box_sums((energy.movedim(0, axis)[trim] * inside)[None], *size))
-        mean = torch.stack(energies).mean(0)
-        total = total + torch.cat([*total_codes, *energies, mean]) / 3
+        halo = [reach if other == axis else reach - radius for other in range(3)]  # planes need none across
+        planes = image[_trim(image.shape, *halo)].movedim(axis, 0)
+        core = _trim(planes.shape, 0, radius, radius)
+        weight = inside.movedim(axis, 0)
+        code = codes_batch(planes)[core]
+        maps = itertools.chain(((code == k) for k in range(BINS)), (e[core] for e in energy_maps(planes, config)))
+        sums = [_box_sums((values * weight).movedim(0, axis), *size) for values in maps]
+        total = total + torch.stack([*sums, torch.stack(sums[BINS:]).mean(0)]) / 3
     return total
+
+
+def _trim(shape: torch.Size, *margins: int) -> tuple[slice, ...]:
+    """What is left of a shape when each axis loses its margin on both sides."""
+    each = margins if len(margins) == len(shape) else margins * len(shape)
+    return tuple(slice(margin, length - margin) for margin, length in zip(each, shape, strict=True))

@@ -58,7 +58,7 @@ def _planes(
     """The middle plane across an axis, or all of them, each with its lung pixels."""
     size = image.shape[axis]
     for index in [size // 2] if which == "middle" else range(size):
-        yield image.take(index, axis), lung.take(index, axis)
+        yield image.take(index, axis), np.asarray(lung.take(index, axis))
 
 
 def _average(rows: list[tuple[Any, ...]], column: int) -> NDArray[np.float64]:

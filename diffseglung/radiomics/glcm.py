@@ -80,12 +80,13 @@ def count_pairs_batch(level: Tensor, lung: Tensor, levels: int, offsets: tuple[O
     level = torch.where(lung, level, levels)
     base = torch.arange(patches, device=level.device).view(-1, 1, 1, 1) * side**2
     row = level * side + base  # (B, Z, Y, X)
-    counts = torch.zeros(patches * side**2, dtype=torch.int64, device=level.device)
+    counts = torch.zeros(patches * side**2, device=level.device)  # float32 counts exactly up to 16 million
+    one = torch.ones(1, device=level.device)
     for offset in offsets:
         first, second = pair_slices(offset)
-        pair = row[(slice(None), *first)] + level[(slice(None), *second)]
-        counts += torch.bincount(pair.flatten(), minlength=patches * side**2)
-    inside = counts.view(patches, side, side)[:, :levels, :levels].float()
+        pair = (row[(slice(None), *first)] + level[(slice(None), *second)]).flatten()
+        counts.scatter_add_(0, pair, one.expand(len(pair)))
+    inside = counts.view(patches, side, side)[:, :levels, :levels]
     return inside + inside.transpose(1, 2)
 
 

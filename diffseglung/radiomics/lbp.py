@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 BINS = 10
-LBP = tuple(f"lbp_{code}" for code in range(BINS - 1)) + ("lbp_other",)
+LBP = (*(f"lbp_{code}" for code in range(BINS - 1)), "lbp_other")
 DIAGONAL = round(0.5**0.5, 5)
 """Coordinate of the diagonal points; five decimals, as in scikit-image."""
 TIE_HU = 1e-2
