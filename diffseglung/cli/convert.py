@@ -48,9 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--series", metavar="S", help="SeriesInstanceUID or number, where a folder holds several series"
     )
     parser.add_argument("--overwrite", action="store_true", help="make cases again that exist (default: keep them)")
-    parser.add_argument(
-        "--fast-files", "--fast_files", action="store_true", help="do not compress: larger, faster to read"
-    )
+    parser.add_argument("--no-compress", "--no_compress", action="store_true", help="larger files, faster to read")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -72,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
                 continue
             try:
                 case = _convert(study, path.stem, args.spacing_mm)
-                write_case(path, case, compress=not args.fast_files)
+                write_case(path, case, compress=not args.no_compress)
             except DiffSegLungError as error:
                 failures.append(error)
                 print(f"failed: {study.path}\n  {error.problem}\n  try: {error.remedy}", file=sys.stderr)

@@ -46,7 +46,7 @@ def check_scan(scan: Scan, path: Path) -> Scan:
     """What a reader returned, as float32 HU with padding clamped, and with notes on quality; or an InputError."""
     if scan.volume.array.dtype.kind not in "iuf":
         raise InputError(f"{path} does not hold numbers in HU", remedy="pass a CT, not a mask")
-    raw = scan.volume.with_array(scan.volume.array.astype(np.float32))
+    raw = scan.volume.with_array(scan.volume.array.astype(np.float32, copy=False))
     volume = check_hu(raw, path.name or str(path))
     return Scan(volume, [*scan.notes, *quality_notes(raw)], scan.source)
 

@@ -139,7 +139,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
     if not magic.startswith(b"PK"):
         raise _damaged(path, ValueError("it is no zip archive"))
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in ("ct", "mask", "meta") if name in archive.files}
     except ValueError as cause:
         raise (_pickled(path) if "allow_pickle" in str(cause) else _damaged(path, cause)) from cause
