@@ -24,14 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the cases")
     parser.add_argument("-n", "--number", type=int, default=1, help="how many cases (default: 1)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the first case; the next takes the next (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first case; it counts up (default: 0)")
     parser.add_argument(
         "--split", choices=("train", "dev", "test"), default="train",
         help="family of seeds, parameter ranges and lesion models (default: train)",
     )  # fmt: skip
-    parser.add_argument("--size", choices=("full", "small"), default="full", help="full or reduced chest (default: full)")
+    parser.add_argument("--size", choices=("full", "small"), default="full", help="whole or reduced chest")
     parser.add_argument("--healthy", action="store_true", help="no lesions")
-    parser.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="lesion models to draw (default: a mix)")
+    parser.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="lesions to draw (default: a mix)")
     parser.add_argument("--background", type=Path, metavar="CT", help="draw lesions into this scan")
     parser.add_argument("--lung-mask", "--lung_mask", type=Path, help="lungs of the background (default: found in it)")
     parser.add_argument("--npz", action="store_true", help="also write NPZ training cases")
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 def _kind(args: argparse.Namespace) -> str:
     """First word of a case's name."""
     if args.background is not None:
-        return "semi-" + args.background.name.split(".")[0]
+        return f"semi-{args.background.name.split('.')[0]}"
     return "healthy" if args.healthy else "phantom"
 
 
@@ -115,4 +115,5 @@ def _write(phantom: Phantom, folder: Path, *, npz: bool) -> None:
         shutil.rmtree(part, ignore_errors=True)
     if npz:
         dataset, _, patient = folder.name.partition("_")
-        write_case(folder.parent / f"{dataset}__{patient}.npz", Case(folder.name, phantom.ct, phantom.lungs, phantom.meta))
+        case = Case(folder.name, phantom.ct, phantom.lungs, phantom.meta)
+        write_case(folder.parent / f"{dataset}__{patient}.npz", case)

@@ -63,8 +63,8 @@ def kmeans_radiomics(
 ) -> Volume:
     """K-means on the 34 radiomics of half-overlapping cubic patches; voxels take the vote of the patches over them.
 
-    A cluster is named by the mean HU of its patches with MEDIAN_BANDS; among those in the ground-glass band the one whose
-    HU vary most is called fibrosis, when there are two or more.
+    A cluster is named by the mean HU of its patches with MEDIAN_BANDS; of two or more in the ground-glass band the
+    one whose HU vary most is called fibrosis.
     """
     coarse = resample(ct.with_array(ct.array.astype(np.float32)), spacing_mm)
     inside = resample_onto(ct.with_array((lungs.array > 0).astype(np.uint8)), coarse, order=0).array > 0

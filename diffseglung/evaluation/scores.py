@@ -59,7 +59,7 @@ def hd95(distances: tuple[NDArray[np.float64], NDArray[np.float64]]) -> float:
 
 
 def surface_dice(distances: tuple[NDArray[np.float64], NDArray[np.float64]], tolerance_mm: float = 2.0) -> float:
-    """Share of both surfaces that lies within the tolerance of the other (Nikolov et al. 2018); NaN without surfaces."""
+    """Share of both surfaces that lies within the tolerance of the other (Nikolov et al. 2018); NaN without any."""
     total = len(distances[0]) + len(distances[1])
     if not total:
         return NAN

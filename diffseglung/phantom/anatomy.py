@@ -12,25 +12,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffseglung.phantom.record import Draw, Scene
-from diffseglung.phantom.texture import Field, sheet, smooth_noise
-from diffseglung.phantom.trees import Tree, beside, draw_tubes, grow, scatter
+from diffseglung.phantom.texture import Field, SmoothNoise, sheet
+from diffseglung.phantom.trees import beside, draw_tubes, grow, scatter
 from diffseglung.volume import Shape
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Voxel centres of the drawing grid in mm, as open axes (Z, 1, 1), (1, Y, 1), (1, 1, X)."""
+    """Voxel centres of the drawing grid, or of the slab of its planes `first` <= z < `last`, in mm.
+
+    Shapes are drawn slab by slab, so that memory stays small.
+    """
 
     shape: Shape
     spacing_mm: tuple[float, float, float]
+    first: int = 0
+    last: int = -1
 
     @property
     def axes(self) -> tuple[Field, Field, Field]:
-        """z from 0, y and x centred."""
-        z, y, x = (
-            np.arange(n, dtype=np.float32) * np.float32(s) for n, s in zip(self.shape, self.spacing_mm, strict=True)
-        )
-        return z[:, None, None], (y - y[-1] / 2)[None, :, None], (x - x[-1] / 2)[None, None, :]
+        """Open axes (Z, 1, 1), (1, Y, 1), (1, 1, X): z from 0, y and x centred."""
+        pairs = zip(self.shape, self.spacing_mm, strict=True)
+        z, y, x = (np.arange(n, dtype=np.float32) * np.float32(s) for n, s in pairs)
+        return z[self.planes][:, None, None], (y - y[-1] / 2)[None, :, None], (x - x[-1] / 2)[None, None, :]
+
+    @property
+    def planes(self) -> slice:
+        """Planes of the slab."""
+        return slice(self.first, self.shape[0] if self.last < 0 else self.last)
+
+    def slabs(self, thickness: int = 24) -> list[Grid]:
+        """The whole grid, in slabs."""
+        starts = range(0, self.shape[0], thickness)
+        return [Grid(self.shape, self.spacing_mm, k, min(k + thickness, self.shape[0])) for k in starts]
+
+    def noise(self, rng: np.random.Generator, scale_mm: float) -> SmoothNoise:
+        """A random field on the whole grid."""
+        return SmoothNoise(rng, self.shape, self.spacing_mm, scale_mm)
 
     def index_mm(self, z: float, y: float, x: float) -> NDArray[np.float64]:
         """A point in the grid's own corner-based millimetres (index times spacing)."""
@@ -43,23 +61,35 @@ class Chest:
     """What the scanner sees: soft tissue and bone outside the lungs, and the lung scene."""
 
     outside: Field
-    coverage: Field
     scene: Scene
+
+    def compose(self) -> Field:
+        """HU of everything; overwrites `outside`."""
+        scene, voxel = self.scene, float(np.mean(self.scene.spacing_mm))
+        for k in range(0, len(self.outside), 24):
+            z = slice(k, k + 24)
+            coverage = np.clip(scene.depth[z] / voxel + 0.5, 0, 1)
+            self.outside[z] += coverage * (scene.compose(z) - self.outside[z])
+        return self.outside
 
 
 def build(grid: Grid, draw: Draw, *, scale: float) -> Chest:
     """A healthy chest drawn on `grid`; `scale` 1 is an adult."""
     frame = _frame(grid, draw, scale)
-    shapes = _shapes(grid, draw, frame)
-    depth = np.minimum.reduce([shapes["cage"], shapes["above"], shapes["spine"], shapes["mediastinum"], shapes["heart"]])
-    depth = np.asarray(depth + 1.2 * smooth_noise(draw.stream(1), grid.shape, grid.spacing_mm, 22 * scale + 6), np.float32)
-    outside = _body(grid, draw, shapes, frame)
+    body = {name: draw.uniform(name, low, high) for name, low, high in (("fat_mm", 6, 20), ("heart_size", 0.88, 1.12))}
+    ripple, mottle = grid.noise(draw.stream(1), 22 * scale + 6), grid.noise(draw.stream(2), 9.0)
+    depth, outside = np.empty(grid.shape, np.float32), np.empty(grid.shape, np.float32)
+    for slab in grid.slabs():
+        shapes = _shapes(slab, frame, body["heart_size"])
+        bounds = [shapes[name] for name in ("cage", "above", "spine", "mediastinum", "heart")]
+        z = slab.planes
+        depth[z] = np.minimum.reduce(bounds) + np.float32(1.2) * ripple.slab(z.start, z.stop)
+        outside[z] = _body(slab, shapes, frame, (body["fat_mm"], mottle.slab(z.start, z.stop)))
     trunk = _trunk(grid, draw, frame)
     _draw_central_airways(outside, depth, trunk, grid)
     side = np.where(grid.axes[2] < frame.middle, 1, 2).astype(np.uint8)
     lungs = ((depth > 0) * side).astype(np.uint8)
-    coverage = np.clip(depth / float(np.mean(grid.spacing_mm)) + 0.5, 0, 1)
-    return Chest(outside, coverage, _lung_scene(grid, draw, lungs, depth, trunk, scale))
+    return Chest(outside, _lung_scene(grid, draw, lungs, depth, (trunk, frame)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +127,7 @@ def _frame(grid: Grid, draw: Draw, scale: float) -> Frame:
     )
 
 
-def _shapes(grid: Grid, draw: Draw, frame: Frame) -> dict[str, Field]:
+def _shapes(grid: Grid, frame: Frame, heart_size: float) -> dict[str, Field]:
     """Signed distances in mm, positive where lung may be; their minimum is the lung."""
     z, y, x = grid.axes
     scale = np.float32(frame.scale)
@@ -115,7 +145,7 @@ def _shapes(grid: Grid, draw: Draw, frame: Frame) -> dict[str, Field]:
     aorta = np.where(level < 0.68, aorta, np.float32(1e3))
     spread = 6 + 21 * np.exp(-(((y - 10 * scale) / (32 * scale)) ** 2)) + 12 * np.clip(level, 0, 1) ** 2
     mediastinum = np.minimum(np.abs(x - frame.middle) - spread * scale, aorta)
-    h = np.float32(draw.uniform("heart_size", 0.88, 1.12)) * scale
+    h = heart_size * frame.scale
     heart = _ellipsoid(
         z - frame.floor - 22 * scale, y + 20 * scale + 0.25 * x, x - 20 * scale + 0.3 * (z - frame.floor - 22 * scale),
         np.array([56, 48, 64]) * h,
@@ -135,21 +165,23 @@ def _shapes(grid: Grid, draw: Draw, frame: Frame) -> dict[str, Field]:
 def _ellipsoid(z: Field, y: Field, x: Field, radii: NDArray[np.float64]) -> Field:
     """Approximate signed distance, positive outside."""
     rz, ry, rx = (float(r) for r in radii)
-    return (np.sqrt((z / rz) ** 2 + (y / ry) ** 2 + (x / rx) ** 2) - 1) * min(rz, ry, rx)
+    return np.asarray((np.sqrt((z / rz) ** 2 + (y / ry) ** 2 + (x / rx) ** 2) - 1) * min(rz, ry, rx), np.float32)
 
 
-def _body(grid: Grid, draw: Draw, shapes: dict[str, Field], frame: Frame) -> Field:
+def _body(grid: Grid, shapes: dict[str, Field], frame: Frame, look: tuple[float, Field]) -> Field:
     """HU of everything that is not lung: wall, fat, ribs, spine, heart, liver, couch, air around."""
     z, y, x = grid.axes
-    fat = draw.uniform("fat_mm", 6, 20) * max(frame.scale, 0.6)
+    fat, noise = look[0] * max(frame.scale, 0.6), look[1]
     muscle = 20 * max(frame.scale, 0.6)
     wall = -shapes["cage"]
-    skin = 1 - ((np.abs(x) / (frame.half_x + muscle + fat)) ** 2.5 + (np.abs(y - 6) / (frame.half_y + muscle + fat)) ** 2.5)
+    skin = 1 - (
+        (np.abs(x) / (frame.half_x + muscle + fat)) ** 2.5 + (np.abs(y - 6) / (frame.half_y + muscle + fat)) ** 2.5
+    )
     skin = skin * frame.half_y / 2.5
-    hu = np.full(grid.shape, -1000, np.float32)
-    noise = smooth_noise(draw.stream(2), grid.shape, grid.spacing_mm, 9.0)
-    np.copyto(hu, -100 + 8 * noise, where=(skin > 0) | (wall < 4))
-    np.copyto(hu, 48 + 8 * noise, where=(wall < muscle + 4 * noise) | (skin > fat + 3 * noise))
+    hu = np.full(noise.shape, -1000, np.float32)
+    body = (skin > 0) | (wall < 13)
+    np.copyto(hu, -100 + 8 * noise, where=body)
+    np.copyto(hu, 48 + 8 * noise, where=body & ((wall < muscle + 4 * noise) | (skin > fat + 3 * noise)))
     np.copyto(hu, -95 + 12 * noise, where=(wall < -2) & (np.abs(x) < 60))
     np.copyto(hu, 42 + 4 * noise, where=(shapes["heart"] < 0) | (shapes["aorta"] < 0))
     organ = 51 + 7 * shapes["side"]
@@ -202,82 +234,77 @@ def _draw_central_airways(outside: Field, depth: Field, trunk: list[NDArray[np.f
 
 
 def _lung_scene(
-    grid: Grid, draw: Draw, lungs: NDArray[np.uint8], depth: Field, trunk: list[NDArray[np.float64]], scale: float
+    grid: Grid,
+    draw: Draw,
+    lungs: NDArray[np.uint8],
+    depth: Field,
+    marks: tuple[list[NDArray[np.float64]], Frame],
 ) -> Scene:
     """Parenchyma with its gravity gradient and texture; vessels, bronchi and fissures."""
+    trunk, frame = marks
     y = grid.axes[1]
-    mode = (
-        draw.uniform("healthy_hu", -900, -780)
-        if not draw.chance("exhale", 0.2)
-        else draw.uniform("exhale_hu", -780, -700)
-    )
-    slope = draw.uniform("gravity_hu", 15, 75)
-    reach = float(np.abs(y).max())
-    parenchyma = np.full(grid.shape, mode, np.float32) + slope * 0.7 * y / reach
-    for i, (size, low, high) in enumerate(((2.2, 6, 16), (7.0, 4, 11), (30.0, 4, 12))):
-        parenchyma += draw.uniform(f"texture_{i}_hu", low, high) * smooth_noise(
-            draw.stream(3, i), grid.shape, grid.spacing_mm, size
-        )
+    exhale = draw.chance("exhale", 0.2)
+    mode = draw.uniform("exhale_hu", -780, -700) if exhale else draw.uniform("healthy_hu", -900, -780)
+    tilt = mode + draw.uniform("gravity_hu", 15, 75) * 0.7 * y / float(np.abs(y).max())
+    sizes = enumerate(((2.2, 6, 16), (7.0, 4, 11), (30.0, 4, 12)))
+    grains = [
+        (np.float32(draw.uniform(f"texture_{i}_hu", low, high)), grid.noise(draw.stream(3, i), size))
+        for i, (size, low, high) in sizes
+    ]
+    parenchyma = np.empty(grid.shape, np.float32)
+    for slab in grid.slabs():
+        z = slab.planes
+        parenchyma[z] = tilt
+        for amount, grain in grains:
+            parenchyma[z] += amount * grain.slab(z.start, z.stop)
     vessels, lumen = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
     density = draw.uniform("vessel_ends_per_ml", 1.0, 1.7)
     for number, hilum in ((1, trunk[2]), (2, trunk[3])):
-        _draw_trees(vessels, lumen, grid, draw, (lungs == number) & (depth > 1.5), hilum, number, density)
-    vessels = np.maximum(vessels, _fissures(grid, draw, lungs, scale))
-    return Scene(
-        parenchyma,
-        vessels,
-        lumen,
-        lungs,
-        depth,
-        np.where(lungs > 0, 1, 0).astype(np.uint8),
-        grid.spacing_mm,
-        scale,
-        draw.uniform("blood_hu", 30, 60)
-        if not draw.chance("contrast", 0.25)
-        else draw.uniform("contrast_hu", 120, 280),
-    )
+        lung = (lungs == number) & (depth > 1.5)
+        _draw_trees((vessels, lumen), grid, draw.stream(4, number), lung, (hilum, density))
+    _draw_fissures(vessels, grid, draw, lungs, frame)
+    contrast = draw.chance("contrast", 0.25)
+    blood = draw.uniform("contrast_hu", 120, 280) if contrast else draw.uniform("blood_hu", 30, 60)
+    truth = (lungs > 0).astype(np.uint8)
+    return Scene(parenchyma, vessels, lumen, lungs, depth, truth, grid.spacing_mm, frame.scale, blood)
 
 
 def _draw_trees(
-    vessels: Field,
-    lumen: Field,
+    shares: tuple[Field, Field],
     grid: Grid,
-    draw: Draw,
+    rng: np.random.Generator,
     lung: NDArray[np.bool_],
-    hilum: NDArray[np.float64],
-    number: int,
-    density: float,
+    root: tuple[NDArray[np.float64], float],
 ) -> None:
-    """Artery and vein of one lung, and bronchi beside the artery."""
-    rng = draw.stream(4, number)
+    """Artery and vein of one lung, and bronchi beside the artery, into the shares of vessel and of airway air."""
+    (vessels, lumen), (hilum, density) = shares, root
     n = int(np.clip(lung.sum() * np.prod(grid.spacing_mm) / 1000 * density, 40, 6000))
-    walls, air = np.zeros_like(vessels), lumen
     for shift in (np.array([4.0, -4.0, 0.0]), np.array([-10.0, -8.0, 0.0])):
         tree = grow(rng, hilum + shift, scatter(rng, lung, grid.spacing_mm, n), tip_mm=0.42)
         draw_tubes(vessels, tree.start, tree.end, tree.radius, grid.spacing_mm)
         if shift[0] > 0:
-            bronchi: Tree = beside(tree, rng, least_ends=12, ratio=0.62)
-            outer = bronchi.radius * 1.12 + 0.4
-            draw_tubes(walls, bronchi.start, bronchi.end, outer, grid.spacing_mm)
-            draw_tubes(air, bronchi.start, bronchi.end, bronchi.radius, grid.spacing_mm)
-    np.maximum(vessels, walls, out=vessels)
+            bronchi = beside(tree, rng, least_ends=12, ratio=0.62)
+            draw_tubes(vessels, bronchi.start, bronchi.end, bronchi.radius * 1.12 + 0.4, grid.spacing_mm)
+            draw_tubes(lumen, bronchi.start, bronchi.end, bronchi.radius, grid.spacing_mm)
 
 
-def _fissures(grid: Grid, draw: Draw, lungs: NDArray[np.uint8], scale: float) -> Field:
-    """Thin sheets between the lobes."""
-    z, y, x = grid.axes
-    height = float(z.max())
+def _draw_fissures(vessels: Field, grid: Grid, draw: Draw, lungs: NDArray[np.uint8], frame: Frame) -> None:
+    """Thin sheets between the lobes: oblique in both lungs, horizontal in the right one."""
+    height = grid.shape[0] * grid.spacing_mm[0]
     voxel = float(np.mean(grid.spacing_mm))
-    wave = 5 * scale * smooth_noise(draw.stream(5), grid.shape, grid.spacing_mm, 45 * scale)
-    wave = wave + 10 * scale * (np.abs(x) / np.float32(np.abs(x).max())) ** 2
+    waves = grid.noise(draw.stream(5), 45 * frame.scale)
     thick = draw.uniform("fissure_mm", 0.2, 0.55)
-    share = np.zeros(grid.shape, np.float32)
-    for number, level in ((1, 0.46), (2, 0.50)):
-        slope = draw.uniform(f"fissure_slope_{number}", 0.8, 1.2)
-        oblique = (z - level * height - slope * y) / np.float32(np.hypot(1, slope)) + wave
-        part = sheet(oblique, thick, voxel)
-        if number == 1:
-            horizontal = z - draw.uniform("horizontal_fissure", 0.5, 0.56) * height + wave
-            part = np.maximum(part, sheet(horizontal, thick, voxel) * (oblique > 0))
-        share = np.where(lungs == number, part, share)
-    return share
+    level = draw.uniform("horizontal_fissure", 0.5, 0.56) * height
+    slopes = {number: draw.uniform(f"fissure_slope_{number}", 0.8, 1.2) for number in (1, 2)}
+    for slab in grid.slabs():
+        z, y, x = slab.axes
+        wave = 5 * frame.scale * waves.slab(slab.planes.start, slab.planes.stop)
+        wave += 10 * frame.scale * (np.abs(x) / float(np.abs(x).max())) ** 2
+        share, inside = vessels[slab.planes], lungs[slab.planes]
+        for number, middle in ((1, 0.46), (2, 0.50)):
+            slope = slopes[number]
+            oblique = (z - middle * height - slope * y) / float(np.hypot(1, slope)) + wave
+            part = sheet(oblique, thick, voxel)
+            if number == 1:
+                part = np.maximum(part, sheet(z - level + wave, thick, voxel) * (oblique > 0))
+            np.maximum(share, part, out=share, where=inside == number)

@@ -32,7 +32,7 @@ def centrilobular(region: Region, draw: Draw) -> None:
     holes, _ = balls(centres, draw.rng.uniform(low, high, count), region.shape, region.spacing)
     kept = 1 - holes * region.lung * (1 - draw.uniform("kept", 0.05, 0.35))
     _thin(region, kept, 0.6)
-    region.label(blurred(holes * region.lung > 0.5, region.spacing, 2.0) > 0.3, EMPHYSEMA)
+    region.label(blurred(holes * region.lung > 0.5, region.spacing, 2.2) > 0.28, EMPHYSEMA)
 
 
 def panlobular(region: Region, draw: Draw) -> None:
@@ -47,12 +47,12 @@ def panlobular(region: Region, draw: Draw) -> None:
 def _spaces(region: Region, draw: Draw, signed: Field, *, size_mm: float, septum_mm: float) -> None:
     """Air spaces packed against each other with thin septa between them."""
     soft = region.weight(1.0, signed=signed)
-    _, wall = region.lobules(draw.rng, size_mm, signed, 3.0)
-    septa = sheet(wall, septum_mm, region.voxel)
-    kept = draw.uniform("kept", 0.02, 0.25)
+    _, distance = region.lobules(draw.rng, size_mm, signed, 3.0)
+    septa = sheet(distance, septum_mm, region.voxel)
+    kept, wall = draw.uniform("kept", 0.02, 0.25), draw.uniform("septum_share", 0.25, 0.6)
     parenchyma = region.parenchyma
     _thin(region, 1 - soft * (1 - kept), 0.95)
-    parenchyma += 0.7 * septa * soft * (0.0 - parenchyma)
+    parenchyma += wall * septa * soft * (0.0 - parenchyma)
     region.label(soft > 0.5, EMPHYSEMA)
 
 

@@ -93,6 +93,6 @@ def _mix(draw: Draw) -> list[Model]:
     labels = [label for label in (EMPHYSEMA, GGO, FIBROSIS, CONSOLIDATION) if draw.chance(f"has_{label.name}", 0.75)]
     for label in labels or [GGO]:
         options = models_for(draw.split, label)
-        for _ in range(draw.count(f"lesions_{label.name}", 1, 3)):
+        for _ in range(draw.count(f"lesions_{label.name}", 1, 4)):
             chosen.append(options[int(draw.rng.integers(len(options)))])
     return chosen

@@ -24,14 +24,14 @@ def make_phantom(config: PhantomConfig | int = 0, *, scanner: Scanner | None = N
     draw = Draw(config.seed, config.split)
     protocol = Scanner.random(draw, small=config.size == "small")
     protocol = scanner or protocol
-    shape, spacing, planes = protocol.grid(EXTENT_MM[config.size])
+    shape, spacing = protocol.grid(EXTENT_MM[config.size])
     chest = anatomy.build(anatomy.Grid(shape, spacing), draw, scale=SCALE[config.size])
     scene = chest.scene
     names = () if config.healthy else (config.models or None)
     records = lesions.add(scene, draw, names=names)
-    hu = chest.outside + chest.coverage * (scene.compose() - chest.outside)
-    image = protocol.scan(hu, planes, draw.stream(9))
-    keep = slice(planes // 2, None, planes)
+    keep = np.clip(np.rint(protocol.slice_centres(shape[0], spacing[0])).astype(int), 0, shape[0] - 1)
+    lungs, truth = scene.lungs[keep], scene.truth[keep]
+    image = protocol.scan(chest.compose(), spacing[0], draw.stream(9))
     affine = np.zeros((4, 4))
     affine[[2, 1, 0], [0, 1, 2]] = (protocol.slice_mm, protocol.in_plane_mm, protocol.in_plane_mm)
     affine[3, 3] = 1
@@ -45,9 +45,4 @@ def make_phantom(config: PhantomConfig | int = 0, *, scanner: Scanner | None = N
         "anatomy": draw.record,
         "lesions": records,
     }
-    return Phantom(
-        ct,
-        ct.with_array(np.ascontiguousarray(scene.lungs[keep])),
-        ct.with_array(np.ascontiguousarray(scene.truth[keep])),
-        meta,
-    )
+    return Phantom(ct, ct.with_array(lungs), ct.with_array(truth), meta)

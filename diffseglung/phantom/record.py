@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from diffseglung.errors import ConfigError
 from diffseglung.volume import Volume
 
+T = TypeVar("T")
 SPLITS = ("train", "dev", "test")
 _BINS = "train", "test", "train", "dev", "train", "test", "train", "dev", "train", "test"
 
@@ -80,7 +81,7 @@ class Draw:
         other.seed, other.split, other.record, other.rng = self.seed, self.split, record, self.rng
         return other
 
-    def _note(self, name: str, value: Any) -> Any:
+    def _note(self, name: str, value: T) -> T:
         self.record[name] = round(value, 5) if isinstance(value, float) else value
         return value
 
@@ -110,8 +111,9 @@ class Scene:
     scale: float = 1.0
     vessel_hu: float = 40.0
 
-    def compose(self) -> NDArray[np.float32]:
-        """HU of tissue, vessels and airways together."""
-        hu = self.parenchyma + self.vessels * (self.vessel_hu - self.parenchyma)
-        hu += self.lumen * (-1000.0 - hu)
+    def compose(self, planes: slice | None = None) -> NDArray[np.float32]:
+        """HU of tissue, vessels and airways together, of all planes or some."""
+        z = planes or slice(None)
+        hu = self.parenchyma[z] + self.vessels[z] * (np.float32(self.vessel_hu) - self.parenchyma[z])
+        hu += self.lumen[z] * (-1000 - hu)
         return hu

@@ -52,7 +52,7 @@ class Region:
     @property
     def lung(self) -> Mask:
         """The lung that the lesion is in."""
-        return self.signed > -500
+        return np.asarray(self.signed > -500)
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -71,7 +71,7 @@ class Region:
     def weight(self, border_mm: float, *, signed: Field | None = None) -> Field:
         """0 outside to 1 inside over about `border_mm`; zero outside the lung."""
         d = self.signed if signed is None else signed
-        return (np.clip(0.5 + d / max(border_mm, 1e-3), 0, 1) * self.lung).astype(np.float32)
+        return np.asarray(np.clip(0.5 + d / max(border_mm, 1e-3), 0, 1) * self.lung, np.float32)
 
     def lobules(self, rng: np.random.Generator, size_mm: float, signed: Field, margin_mm: float) -> tuple[Mask, Field]:
         """Whole lobules whose middle lies in `signed` > 0 (geographic border), and distance to lobule walls."""
@@ -93,7 +93,7 @@ class Region:
 
 def place(scene: Scene, draw: Draw, site: str, radius_mm: tuple[float, float]) -> Region | None:
     """A blob of random size and roughness at a site of the lungs; None where the lungs are too small for it."""
-    radius = draw.uniform("radius_mm", *radius_mm) * scene.scale
+    radius = draw.uniform("radius_mm", 0.6 * radius_mm[0], 1.25 * radius_mm[1]) * scene.scale
     candidates = _site(scene, draw, site, radius)
     if len(candidates) == 0:
         return None
@@ -108,7 +108,7 @@ def place(scene: Scene, draw: Draw, site: str, radius_mm: tuple[float, float]) -
     signed = (radius - np.sqrt(z[:, None, None] ** 2 + y[None, :, None] ** 2 + x[None, None, :] ** 2)).astype(
         np.float32
     )
-    shape: Shape = signed.shape  # type: ignore[assignment]
+    shape: Shape = signed.shape
     rough = draw.uniform("roughness", 0.08, 0.28) * radius
     signed += rough * smooth_noise(draw.rng, shape, scene.spacing_mm, 0.6 * radius + 3)
     signed += draw.uniform("fray_mm", 0.5, 2.0) * smooth_noise(draw.rng, shape, scene.spacing_mm, 5.0)

@@ -53,25 +53,36 @@ class Scanner:
             offset_hu=draw.uniform("offset_hu", -12, 12),
         )
 
-    def grid(self, extent_mm: tuple[float, float, float]) -> tuple[Shape, tuple[float, float, float], int]:
-        """Drawing grid for an extent: shape, spacing, and drawing planes per slice."""
-        planes = max(1, round(self.slice_mm / 1.1))
-        spacing = (self.slice_mm / planes, self.in_plane_mm, self.in_plane_mm)
-        slices = max(2, int(extent_mm[0] / self.slice_mm))
-        shape = (slices * planes, int(extent_mm[1] / self.in_plane_mm), int(extent_mm[2] / self.in_plane_mm))
-        return shape, spacing, planes
+    def grid(self, extent_mm: tuple[float, float, float]) -> tuple[Shape, tuple[float, float, float]]:
+        """Drawing grid for an extent: pixels of the image, planes of about 1.1 mm whatever the slices."""
+        count = max(round(extent_mm[0] / 1.1), 2)
+        shape = (count, int(extent_mm[1] / self.in_plane_mm), int(extent_mm[2] / self.in_plane_mm))
+        return shape, (extent_mm[0] / count, self.in_plane_mm, self.in_plane_mm)
 
-    def blurred(self, hu: Field, planes: int) -> Field:
+    def slice_centres(self, planes: int, plane_mm: float) -> NDArray[np.float64]:
+        """Where slices lie, in drawing planes from the first one's centre."""
+        count = max(int(planes * plane_mm / self.slice_mm), 2)
+        return np.asarray(((np.arange(count) + 0.5) * self.slice_mm - plane_mm / 2) / plane_mm, np.float64)
+
+    def profiles(self, planes: int, plane_mm: float) -> Field:
+        """(slices, planes): weight of every drawing plane in every slice, a box of `thickness_mm`; rows sum to 1."""
+        apart = np.abs(self.slice_centres(planes, plane_mm)[:, None] - np.arange(planes))
+        width = max(self.thickness_mm / plane_mm, 1.0)
+        weights = np.clip((width + 1) / 2 - apart, 0, 1)
+        return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
+
+    def blurred(self, hu: Field, plane_mm: float) -> Field:
         """Drawing grid -> slices: slice profile, in-plane point spread, edge overshoot of the kernel."""
-        width = self.thickness_mm / (self.slice_mm / planes)
-        hu = _box(hu, width)[planes // 2 :: planes]
-        sigma = self.blur_mm / self.in_plane_mm
-        soft = ndimage.gaussian_filter1d(ndimage.gaussian_filter1d(hu, sigma, axis=1), sigma, axis=2)
-        if self.sharpness > 0.5:
-            wide = 1.1 / self.in_plane_mm
-            low = ndimage.gaussian_filter1d(ndimage.gaussian_filter1d(soft, wide, axis=1), wide, axis=2)
-            soft += (self.sharpness - 0.5) * 0.8 * (soft - low)
-        return np.asarray(soft, np.float32)
+        profiles = self.profiles(len(hu), plane_mm)
+        image = np.empty((len(profiles), *hu.shape[1:]), np.float32)
+        sigma, wide = self.blur_mm / self.in_plane_mm, 1.1 / self.in_plane_mm
+        for k, profile in enumerate(profiles):
+            used = np.flatnonzero(profile)
+            soft = ndimage.gaussian_filter(np.tensordot(profile[used], hu[used[0] : used[-1] + 1], 1), sigma)
+            if self.sharpness > 0.5:
+                soft += (self.sharpness - 0.5) * 0.8 * (soft - ndimage.gaussian_filter(soft, wide))
+            image[k] = soft
+        return image
 
     def noise(self, rng: np.random.Generator, shape: Shape) -> Field:
         """Noise of sd `noise_hu`: power rises with frequency (filtered back projection) up to the kernel's cut-off."""
@@ -84,19 +95,11 @@ class Scanner:
         white = ndimage.gaussian_filter1d(white, 0.6 * overlap + 0.15, axis=0)
         for i in range(shape[0]):
             white[i] = fft.irfft2(fft.rfft2(white[i]) * transfer, s=shape[1:])
-        return white * np.float32(self.noise_hu / max(float(white.std()), 1e-6))
+        white *= np.float32(self.noise_hu / max(float(white.std()), 1e-6))
+        return np.asarray(white, np.float32)
 
-    def scan(self, hu: Field, planes: int, rng: np.random.Generator) -> Field:
+    def scan(self, hu: Field, plane_mm: float, rng: np.random.Generator) -> Field:
         """Drawn HU -> image HU (whole numbers, -1024..3071)."""
-        image = self.blurred(hu, planes)
+        image = self.blurred(hu, plane_mm)
         image += self.noise(rng, image.shape) + np.float32(self.offset_hu)
-        return np.clip(np.rint(image), -1024, 3071).astype(np.float32)
-
-
-def _box(hu: Field, width: float) -> Field:
-    """Moving average of a real-valued width (in planes) along z."""
-    if width <= 1.0:
-        return hu
-    reach = int(np.ceil((width - 1) / 2))
-    kernel = np.clip((width + 1) / 2 - np.abs(np.arange(-reach, reach + 1)), 0, 1)
-    return np.asarray(ndimage.correlate1d(hu, kernel / kernel.sum(), axis=0, mode="nearest"), np.float32)
+        return np.asarray(np.clip(np.rint(image), -1024, 3071), np.float32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from diffseglung.volume import Shape
@@ -13,37 +12,45 @@ Field = NDArray[np.float32]
 Spacing = tuple[float, float, float]
 
 
-def smooth_noise(rng: np.random.Generator, shape: Shape, spacing_mm: Spacing, scale_mm: float) -> Field:
-    """(Z, Y, X) field of mean 0 and sd about 1, correlated over about `scale_mm`."""
-    sizes = [max(4, int(np.ceil(n * s / scale_mm)) + 3) for n, s in zip(shape, spacing_mm, strict=True)]
-    if np.prod(sizes) > np.prod(shape) / 3:
-        field = rng.standard_normal(shape, np.float32)
-        sigma = [0.45 * scale_mm / s for s in spacing_mm]
-        field = ndimage.gaussian_filter(field, sigma, truncate=2.5)
-    else:
-        field = rng.standard_normal(sizes, np.float32)
-        for axis, (n, s) in enumerate(zip(shape, spacing_mm, strict=True)):
-            field = _interpolate(field, axis, np.arange(n) * s / scale_mm + 1.0)
-    field /= max(float(field.std()), 1e-6)
-    return np.asarray(field, np.float32)
+class SmoothNoise:
+    """A random field of mean 0 and sd about 1, correlated over about `scale_mm`, that is evaluated slab by slab.
+
+    White noise on a lattice of `scale_mm`, blended by cubic B-splines, whose mean square weight an axis is 0.4794.
+    """
+
+    def __init__(self, rng: np.random.Generator, shape: Shape, spacing_mm: Spacing, scale_mm: float) -> None:
+        sizes = [int(np.ceil(n * s / scale_mm)) + 4 for n, s in zip(shape, spacing_mm, strict=True)]
+        self.lattice = rng.standard_normal(sizes, np.float32) * np.float32(0.4794**-1.5)
+        self.blends = [_splines(n, s / scale_mm, size) for n, s, size in zip(shape, spacing_mm, sizes, strict=True)]
+
+    def slab(self, first: int, last: int) -> Field:
+        """Planes first <= z < last of the field."""
+        field = np.tensordot(self.blends[0][first:last], self.lattice, axes=(1, 0))
+        field = np.matmul(self.blends[1], field)
+        return np.asarray(np.matmul(field, self.blends[2].T), np.float32)
 
 
-def _interpolate(field: Field, axis: int, at: NDArray[np.float64]) -> Field:
-    """Values between the points of one axis, by a uniform cubic B-spline (smooth, no overshoot)."""
-    low = np.clip(np.floor(at).astype(int), 1, field.shape[axis] - 3)
+def _splines(count: int, step: float, size: int) -> Field:
+    """(count, size) weights of the lattice points for points `step` lattice spacings apart."""
+    at = np.arange(count) * step + 1.0
+    low = np.minimum(np.floor(at).astype(int), size - 3)
     t = at - low
     weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]) / 6
-    matrix = np.zeros((len(at), field.shape[axis]), np.float32)
+    matrix = np.zeros((count, size), np.float32)
     for k in range(4):
-        matrix[np.arange(len(at)), low - 1 + k] = weights[k]
-    moved = np.tensordot(matrix, field, axes=(1, axis))
-    return np.moveaxis(moved, 0, axis)
+        matrix[np.arange(count), low - 1 + k] = weights[k]
+    return matrix
+
+
+def smooth_noise(rng: np.random.Generator, shape: Shape, spacing_mm: Spacing, scale_mm: float) -> Field:
+    """(Z, Y, X) field of mean 0 and sd about 1, correlated over about `scale_mm`."""
+    return SmoothNoise(rng, shape, spacing_mm, scale_mm).slab(0, shape[0])
 
 
 def cells(
     rng: np.random.Generator, where: NDArray[np.bool_], spacing_mm: Spacing, *, size_mm: float
 ) -> tuple[NDArray[np.int32], Field]:
-    """Voronoi cells of about `size_mm` inside `where`: cell number (-1 elsewhere) and distance to the cell wall in mm."""
+    """Voronoi cells of about `size_mm` inside `where`: cell number (-1 elsewhere), distance to the cell wall in mm."""
     number = np.full(where.shape, -1, np.int32)
     wall = np.full(where.shape, 1e3, np.float32)
     points = np.argwhere(where) * np.asarray(spacing_mm)

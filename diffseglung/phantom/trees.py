@@ -11,15 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.volume import Shape
-
 Points = NDArray[np.float64]
 MURRAY = 3.0
 
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """Straight tubes. start, end: (N, 3) points (z, y, x) in mm; r_start, r_end: radii in mm; ends: terminals behind."""
+    """Straight tubes. start, end: (N, 3) points (z, y, x) in mm; radius in mm; ends: terminals behind it."""
 
     start: Points
     end: Points
@@ -131,6 +129,5 @@ def scatter(
     """`n` random points (z, y, x) in mm inside a mask."""
     flat = np.flatnonzero(where)
     chosen = flat[rng.integers(0, len(flat), n)]
-    shape: Shape = where.shape  # type: ignore[assignment]
-    points = np.stack(np.unravel_index(chosen, shape), 1) + rng.uniform(-0.5, 0.5, (n, 3))
+    points = np.stack(np.unravel_index(chosen, where.shape), 1) + rng.uniform(-0.5, 0.5, (n, 3))
     return np.asarray(points * np.asarray(spacing_mm), np.float64)
