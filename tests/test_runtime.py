@@ -1,0 +1,95 @@
+"""Where code runs, and randomness that does not depend on it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diffseglung import runtime
+from diffseglung.errors import ConfigError
+from diffseglung.runtime import Runtime, choose_device, choose_precision, generator, patch_noise
+
+
+def test_auto_always_finds_a_device() -> None:
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_device("cpu").type == "cpu"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is absent")
+@pytest.mark.parametrize("wish", ["cuda", "gpu", "cuda:1", "gpu:7", "mps"])
+def test_an_absent_gpu_is_an_error_and_not_a_slow_run(wish: str) -> None:
+    if wish == "mps" and torch.backends.mps.is_available():
+        pytest.skip("has an Apple GPU")
+    with pytest.raises(ConfigError, match=f"device {wish}") as error:
+        choose_device(wish)
+    assert "--device cpu" in error.value.remedy
+
+
+@pytest.mark.gpu
+def test_both_spellings_name_one_gpu() -> None:
+    assert choose_device("gpu:0") == choose_device("cuda:0")
+
+
+@pytest.mark.parametrize("wish", ["tpu", "", "cpu:x", "npu:0:0"])
+def test_unknown_devices_are_refused(wish: str) -> None:
+    with pytest.raises(ConfigError, match="device"):
+        choose_device(wish)
+
+
+def test_precision_follows_the_wish_else_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert choose_precision("fp32", cpu) == "fp32"
+    assert choose_precision("bf16", cpu) == "bf16"
+    monkeypatch.setattr(runtime, "_cpu_flags", lambda: "flags : avx512f amx_bf16")
+    assert choose_precision("auto", cpu) == "bf16"
+    monkeypatch.setattr(runtime, "_cpu_flags", lambda: "flags : avx2")
+    assert choose_precision("auto", cpu) == "fp32"
+    assert choose_precision("auto", torch.device("mps")) == "fp32"
+
+
+def test_precision_is_used_inside_its_block_only() -> None:
+    layer, x = torch.nn.Linear(4, 4), torch.ones(2, 4)
+    with Runtime(device=torch.device("cpu"), precision="bf16").autocast():
+        assert layer(x).dtype == torch.bfloat16
+    assert layer(x).dtype == torch.float32
+    with Runtime(device=torch.device("cpu")).autocast():
+        assert layer(x).dtype == torch.float32
+
+
+def test_one_process_is_first_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with runtime.start("cpu") as process:
+        assert (process.rank, process.world_size, process.is_first) == (0, 1, True)
+        assert not torch.distributed.is_initialized()
+    assert not Runtime(device=torch.device("cpu"), rank=1, world_size=2).is_first
+
+
+def test_torchrun_with_one_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with runtime.start("cpu", "bf16") as process:
+        assert process.precision == "bf16"
+    assert not torch.distributed.is_initialized()
+
+
+def test_noise_belongs_to_its_words() -> None:
+    assert torch.equal(patch_noise((2, 3), 1, 2, 3), patch_noise((2, 3), 1, 2, 3))
+    others = [patch_noise((2, 3), *words) for words in [(1, 2, 3), (3, 2, 1), (1, 2), (1, 2, 4), (5,), (5 + 2**32,)]]
+    for i, one in enumerate(others):
+        assert all(not torch.equal(one, other) for other in others[:i])
+
+
+def test_noise_is_standard_normal() -> None:
+    x = torch.stack([patch_noise((1000,), 0, index) for index in range(40)])
+    assert float(x.mean()) == pytest.approx(0, abs=0.02)
+    assert float(x.std()) == pytest.approx(1, abs=0.02)
+    assert float(torch.corrcoef(x).fill_diagonal_(0).abs().max()) < 0.15
+
+
+def test_drawing_noise_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(7)
+    wanted = torch.rand(3)
+    torch.manual_seed(7)
+    patch_noise((5,), 1)
+    generator(2, 3)
+    assert torch.equal(torch.rand(3), wanted)
