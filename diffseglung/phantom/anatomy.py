@@ -244,7 +244,7 @@ def _lung_scene(
     trunk, frame = marks
     y = grid.axes[1]
     exhale = draw.chance("exhale", 0.2)
-    mode = draw.uniform("exhale_hu", -780, -700) if exhale else draw.uniform("healthy_hu", -900, -780)
+    mode = draw.uniform("exhale_hu", -790, -700) if exhale else draw.uniform("healthy_hu", -900, -820)
     tilt = mode + draw.uniform("gravity_hu", 15, 75) * 0.7 * y / float(np.abs(y).max())
     sizes = enumerate(((2.2, 6, 16), (7.0, 4, 11), (30.0, 4, 12)))
     grains = [

@@ -132,7 +132,8 @@ def _site(scene: Scene, draw: Draw, site: str, radius: float) -> NDArray[np.int6
     level = (where - low) / np.maximum(high - low, 1)
     keep = d > 2
     if site in ("peripheral", "upper_rim", "basal_rim"):
-        keep = (d > 1) & (d < 0.45 * radius + 3)
+        costal = (np.abs(level[:, 2] - 0.5) > 0.22) | (level[:, 1] > 0.7)  # not along the mediastinum
+        keep = (d > 1) & (d < 0.45 * radius + 3) & costal
     if site.startswith("upper"):
         keep &= level[:, 0] > 0.5
     if site in ("lower", "basal_rim"):

@@ -1,0 +1,160 @@
+"""Score label maps against truth: Dice, HD95, surface Dice, volumes and false lesions, per class.
+
+  diffseglung evaluate --prediction out/label_map.nii.gz --truth phantoms/phantom_test_0000/truth.nii.gz
+  diffseglung evaluate --cases phantoms --predictions results -o scores.json --baselines
+
+A prediction may be a label map or the folder that `diffseglung segment` wrote; a truth may be a label map or a case
+folder of `diffseglung phantom`. With --cases, the prediction of case NAME is PREDICTIONS/NAME/label_map.nii.gz or
+PREDICTIONS/NAME.nii.gz. A class that is in neither map has no score (a dash, null in JSON).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffseglung.cli import add_conduct
+from diffseglung.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from diffseglung.volume import Volume
+
+Job = tuple[str, Path | None, Path]
+"""Name of a case, its prediction (None: baselines only), its truth."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--prediction", type=Path, nargs="+", default=[], metavar="PATH", help="label maps to score")
+    parser.add_argument("--truth", type=Path, nargs="+", default=[], metavar="PATH", help="their truths, same order")
+    parser.add_argument("--cases", type=Path, metavar="DIR", help="folder of case folders with truth.nii.gz")
+    parser.add_argument("--predictions", type=Path, metavar="DIR", help="folder with the predictions of --cases")
+    parser.add_argument("-o", "--output", type=Path, help="scores as JSON here, and as CSV beside it")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--baselines", action="store_true", help="score today's methods too (needs --cases)")
+    parser.add_argument("--no-surfaces", "--no_surfaces", action="store_true", help="leave the distances out (faster)")
+    add_conduct(parser, device=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score, print, write."""
+    from diffseglung.evaluation import report, scores
+
+    jobs = _jobs(args)
+    cases = _score(args, jobs)
+    pooled = {method: scores.pool(list(scored.values())) for method, scored in cases.items()}
+    if args.json:
+        import json
+
+        print(json.dumps(report.plain({"pooled": pooled, "cases": cases}), indent=1, sort_keys=True))
+    elif not args.quiet:
+        _print(pooled)
+    if args.output:
+        target = args.output if args.output.suffix == ".json" else args.output / "scores.json"
+        for path in report.write(target, pooled, cases):
+            if not args.quiet and not args.json:
+                print(path)
+    return 0
+
+
+def _jobs(args: argparse.Namespace) -> list[Job]:
+    """What to score, checked before any work."""
+    if args.cases is None:
+        if args.predictions or args.baselines:
+            raise ConfigError("--predictions and --baselines need --cases", remedy="give --cases DIR")
+        if not args.prediction or len(args.prediction) != len(args.truth):
+            raise ConfigError(
+                f"{len(args.prediction)} predictions and {len(args.truth)} truths were given",
+                remedy="give --prediction and --truth, one truth for each prediction, or --cases with --predictions",
+            )
+        pairs = zip(args.prediction, args.truth, strict=True)
+        return [(f"{i}:{p.name}", _label_map(p), _truth(t)) for i, (p, t) in enumerate(pairs)]
+    if args.prediction or args.truth:
+        raise ConfigError("--cases excludes --prediction and --truth", remedy="use one of the two ways")
+    if args.predictions is None and not args.baselines:
+        raise ConfigError("there is nothing to score", remedy="add --predictions DIR, or --baselines")
+    folders = sorted(p.parent for p in args.cases.glob("*/truth.nii.gz")) if args.cases.is_dir() else []
+    if not folders:
+        raise InputError(
+            f"{args.cases} holds no case folders with truth.nii.gz", remedy="make some: diffseglung phantom"
+        )
+    return [
+        (folder.name, _find(args.predictions, folder.name) if args.predictions else None, folder / "truth.nii.gz")
+        for folder in folders
+    ]
+
+
+def _label_map(path: Path) -> Path:
+    """A label map, given as itself or as the folder it is in."""
+    found = path / "label_map.nii.gz" if path.is_dir() else path
+    if not found.exists():
+        raise InputError(f"{found} does not exist", remedy="give a label map or a folder written by segment")
+    return found
+
+
+def _truth(path: Path) -> Path:
+    """A truth, given as itself or as its case folder."""
+    found = path / "truth.nii.gz" if path.is_dir() else path
+    if not found.exists():
+        raise InputError(f"{found} does not exist", remedy="give a truth or a case folder written by phantom")
+    return found
+
+
+def _find(predictions: Path, name: str) -> Path:
+    """The prediction of a case."""
+    options = [predictions / name / "label_map.nii.gz", predictions / f"{name}.nii.gz"]
+    for option in options:
+        if option.exists():
+            return option
+    raise InputError(
+        f"there is no prediction of case {name}: {options[0]} does not exist", remedy="segment that case first"
+    )
+
+
+def _score(args: argparse.Namespace, jobs: list[Job]) -> dict[str, dict[str, dict[str, Any]]]:
+    """method -> case -> scores."""
+    from diffseglung import io
+    from diffseglung.cli.progress import bar
+    from diffseglung.evaluation.scores import score_case
+
+    cases: dict[str, dict[str, dict[str, Any]]] = {}
+    with bar("scoring", quiet=args.quiet) as track:
+        for name, prediction, truth_path in track(jobs, len(jobs)):
+            truth = io.read_mask(truth_path)
+            maps: dict[str, Volume] = {"prediction": io.read_mask(prediction)} if prediction else {}
+            if args.baselines:
+                maps |= _baselines(truth_path.parent)
+            for method, label_map in maps.items():
+                cases.setdefault(method, {})[name] = score_case(label_map, truth, surfaces=not args.no_surfaces)
+    return cases
+
+
+def _baselines(folder: Path) -> dict[str, Volume]:
+    """Label maps of all baselines for one case folder."""
+    from diffseglung import io
+    from diffseglung.evaluation.baselines import BASELINES
+
+    ct, lungs = io.read_volume(folder / "ct.nii.gz"), io.read_mask(folder / "lungs.nii.gz")
+    return {name: baseline(ct, lungs) for name, baseline in BASELINES.items()}
+
+
+def _print(pooled: dict[str, dict[str, Any]]) -> None:
+    """The table, one row a method; tab-separated where nobody looks."""
+    from diffseglung.evaluation import report
+
+    rows = report.table(pooled)
+    if not sys.stdout.isatty():
+        for row in (report.HEADER, *rows):
+            print("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Dice pooled over cases (%)")
+    for i, name in enumerate(report.HEADER):
+        table.add_column(name, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
