@@ -21,6 +21,9 @@ from diffseglung.runtime import patch_noise
 NoiseSource = Callable[[int], Tensor]
 """step -> standard normal noise for the jump that leaves this step, in the shape of the batch."""
 
+PURE_NOISE = -5.1
+"""lambda below which x_t is taken for noise: abar is under 4e-5 there."""
+
 
 def spaced_steps(total: int, count: int) -> list[int]:
     """`count` steps spread evenly over 1..total, from `total` down."""
@@ -29,14 +32,16 @@ def spaced_steps(total: int, count: int) -> list[int]:
 
 
 def logsnr_steps(signal: Tensor, count: int) -> list[int]:
-    """`count` steps of 1..T, from T down, as even in lambda = log(alpha / sigma) as whole steps allow.
+    """`count` steps of 1..T, descending, as even in lambda = log(alpha / sigma) as whole steps allow.
 
-    Lu et al. 2022 (DPM-Solver, sec. 3.4) space their solver so.
+    Lu et al. 2022 (DPM-Solver, sec. 3.4) space their solver so. Steps below lambda = -5.1 hold no trace of the patch,
+    yet would take a third of a cosine schedule's range: they are left out unless all are needed to make up `count`.
     """
     total = len(signal) - 1
     _check_count(total, count)
     ascending = 0.5 * torch.logit(signal[1:].double()).flip(0)  # lambda at steps T..1
-    wanted = torch.linspace(float(ascending[0]), float(ascending[-1]), count, dtype=torch.float64)
+    first = min(int(torch.searchsorted(ascending, PURE_NOISE)), total - count)
+    wanted = torch.linspace(float(ascending[first]), float(ascending[-1]), count, dtype=torch.float64)
     middles = (ascending[1:] + ascending[:-1]) / 2
     places: list[int] = torch.searchsorted(middles, wanted).tolist()  # of the nearest step; 0 is step T
     for i in range(1, count):

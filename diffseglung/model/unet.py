@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from diffseglung.config import UNetConfig
-from diffseglung.model.convolution import Conv3d
 from diffseglung.errors import InputError
+from diffseglung.model.convolution import Conv3d
 
 
 def step_embedding(fraction: Tensor, channels: int) -> Tensor:

@@ -9,8 +9,18 @@ from hypothesis import strategies as st
 
 from diffseglung.errors import ConfigError
 from diffseglung.model.diffusion import cosine_signal, linear_signal
-from diffseglung.model.samplers import ddim, ddim_invert, ddpm, jumps, logsnr_steps, patch_draws, spaced_steps
-from tests.model.gaussian import MEAN, SD, even_signal, exact_denoiser, on_the_ode, quantiles_of, slopes
+from diffseglung.model.samplers import (
+    PURE_NOISE,
+    ddim,
+    ddim_invert,
+    ddpm,
+    jumps,
+    logsnr_steps,
+    patch_draws,
+    spaced_steps,
+)
+from diffseglung.model.solver import dpm_solver
+from tests.model.gaussian import MEAN, QUANTILES, SD, even_signal, exact_denoiser, on_the_ode, quantiles_of, slopes
 
 SIGNAL = cosine_signal(1000)
 
@@ -138,12 +148,12 @@ def test_step_lists_that_are_no_path_are_refused(steps: list[int]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(total=st.integers(2, 300), share=st.floats(0, 1), kind=st.sampled_from(["cosine", "linear"]))
-def test_step_lists_descend_from_the_last_step(total: int, share: float, kind: str) -> None:
+def test_step_lists_descend_from_pure_noise(total: int, share: float, kind: str) -> None:
     count = 1 + round(share * (total - 1))
     signal = cosine_signal(total) if kind == "cosine" else linear_signal(total)
     for steps in (spaced_steps(total, count), logsnr_steps(signal, count)):
         assert len(steps) == count
-        assert steps[0] == total
+        assert steps[0] == total or 0.5 * torch.logit(signal[steps[0] + 1]) < PURE_NOISE
         assert len(list(jumps(signal, steps))) == count
 
 
@@ -151,8 +161,16 @@ def test_logsnr_steps_are_even_in_lambda() -> None:
     signal = linear_signal(1000)
     steps = logsnr_steps(signal, 12)
     gaps = torch.logit(signal[steps]).diff()
-    assert steps[-1] == 1
+    assert (steps[0], steps[-1]) == (1000, 1)
     assert float(gaps.max() / gaps.min()) < 1.15
+
+
+def test_logsnr_steps_leave_out_what_is_noise_alone() -> None:
+    steps = logsnr_steps(SIGNAL, 15)
+    assert 0.5 * float(torch.logit(SIGNAL[steps[0]])) == pytest.approx(PURE_NOISE, abs=0.2)
+    assert logsnr_steps(SIGNAL, 1000) == list(range(1000, 0, -1))
+    found = dpm_solver(exact_denoiser(SIGNAL), QUANTILES, SIGNAL, steps)
+    torch.testing.assert_close(found, on_the_ode(SIGNAL, 0), rtol=0, atol=0.025)
 
 
 @pytest.mark.parametrize("count", [0, 1001])
