@@ -1,25 +1,16 @@
-"""The files of one DICOM series as a regular stack in HU; every defect is one error.
-
-Tags and their meaning: DICOM PS3.3, C.7.6.2 (image plane), C.8.2.1 (CT image), C.7.5.1 (pixel padding).
-"""
+"""The files of one DICOM series as a regular stack; every defect is one error."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 
 from diffseglung.errors import GeometryError, InputError
-from diffseglung.io.itk import silent
-from diffseglung.io.plausibility import PADDING_HU
+from diffseglung.io.dicom_slice import Slice, read_pixels
 from diffseglung.io.scan import Scan
 from diffseglung.volume import Volume
 
@@ -29,27 +20,9 @@ _SHARP = re.compile(
 """Convolution kernels that vendors recommend for lung or bone display: Siemens, GE, Philips, Canon."""
 
 
-@dataclass(frozen=True, eq=False)
-class Slice:
-    """One file of a series and its header (without pixels)."""
-
-    path: Path
-    header: Any
-
-    @property
-    def position(self) -> NDArray[np.float64]:
-        """Centre of the first pixel, (x, y, z) in mm, LPS."""
-        return np.array(self.header.ImagePositionPatient, np.float64)
-
-    @property
-    def is_multiframe(self) -> bool:
-        """Whether the file holds several slices (enhanced CT)."""
-        return "NumberOfFrames" in self.header and int(self.header.NumberOfFrames or 1) > 1
-
-
 def read_series(slices: Sequence[Slice], name: str) -> Scan:
     """One series as HU (Z, Y, X), Z along the slice normal. `name` stands for it in messages."""
-    if any(s.is_multiframe for s in slices):
+    if any(s.frames > 1 for s in slices):
         raise InputError(
             f"{name} holds an enhanced (multi-frame) CT, which is not read directly",
             remedy="convert it to NIfTI with `dcm2niix`, or export it as a classic CT series",
@@ -63,45 +36,29 @@ def read_series(slices: Sequence[Slice], name: str) -> Scan:
             f"{name} has only one slice position: a 2D image, not a scan", remedy="pass the folder with all slices"
         )
     affine = _affine(ordered, normal, name)
-    notes = [f"{doubles} files were exact copies of other slices and were left out"] if doubles else []
-    header = ordered[0].header
-    kernel = header.get("ConvolutionKernel")
-    kernel = "/".join(kernel) if isinstance(kernel, pydicom.multival.MultiValue) else str(kernel or "")
-    if _SHARP.match(kernel):
-        notes.append(
-            f"kernel {kernel} is sharp: its noise looks like texture; prefer a soft kernel (e.g. B30f, STANDARD)"
-        )
-    if str(header.get("ContrastBolusAgent") or ""):
+    first, notes = ordered[0], []
+    if doubles:
+        notes.append(f"{doubles} files were exact copies of other slices and were left out")
+    if _SHARP.match(first.kernel):
+        notes.append(f"kernel {first.kernel} is sharp: its noise looks like texture; prefer a soft kernel")
+    if first.contrast:
         notes.append("contrast agent was given: vessels and enhancing tissue are denser than in a plain scan")
-    uid = str(header.get("SeriesInstanceUID", ""))
     source = {
         "format": "DICOM",
-        "series_hash": hashlib.sha256(uid.encode()).hexdigest()[:16],
+        "series_hash": hashlib.sha256(first.series_uid.encode()).hexdigest()[:16],
         "slices": len(ordered),
-        "kernel": kernel or None,
-        "slice_thickness_mm": _number(header.get("SliceThickness")),
-        "tube_kv": _number(header.get("KVP")),
-        "scanner": " ".join(str(header.get(tag, "")) for tag in ("Manufacturer", "ManufacturerModelName")).strip()
-        or None,
+        "kernel": first.kernel or None,
+        "slice_thickness_mm": first.thickness_mm,
+        "tube_kv": first.tube_kv,
+        "scanner": first.scanner or None,
     }
     return Scan(Volume(images, affine), notes, source)
 
 
-def _number(value: Any) -> float | None:
-    try:
-        return None if value is None else float(value)
-    except (TypeError, ValueError):
-        return None
-
-
 def normal_of(item: Slice) -> NDArray[np.float64]:
-    """Unit normal of the slice plane: row direction x column direction."""
-    try:
-        cosines = np.array(item.header.ImageOrientationPatient, np.float64)
-        normal = np.cross(cosines[:3], cosines[3:])
-        length = float(np.linalg.norm(normal))
-    except (AttributeError, TypeError, ValueError, IndexError):
-        length = 0.0
+    """Unit normal of the slice plane: row direction x column direction. Raises GeometryError."""
+    normal = np.cross(item.cosines[:3], item.cosines[3:])
+    length = float(np.linalg.norm(normal))
     if not 0.99 < length < 1.01:
         raise GeometryError(
             f"{item.path.name} has no valid ImageOrientationPatient", remedy="export the series again from its source"
@@ -111,20 +68,26 @@ def normal_of(item: Slice) -> NDArray[np.float64]:
 
 def _require_one_stack(slices: Sequence[Slice], name: str) -> None:
     """All files show one patient, one frame of reference, one matrix, one pixel spacing and one orientation."""
-    first = slices[0].header
-    for tag, word in (("PatientID", "patients"), ("FrameOfReferenceUID", "frames of reference")):
-        if len({str(s.header.get(tag, "")) for s in slices}) > 1:
-            raise InputError(
-                f"{name} mixes {word} in one series", remedy="separate the studies and pass the folder of one series"
+    first = slices[0]
+    if len({s.patient_id for s in slices}) > 1 or len({s.frame_of_reference for s in slices}) > 1:
+        what = "patients" if len({s.patient_id for s in slices}) > 1 else "frames of reference"
+        raise InputError(
+            f"{name} mixes {what} in one series", remedy="separate the studies and pass the folder of one series"
+        )
+    for item in slices:
+        if len(item.pixel_spacing) != 2 or min(item.pixel_spacing) <= 0:
+            raise GeometryError(
+                f"{item.path.name} has no valid PixelSpacing", remedy="export the series again from its source"
             )
-    for tag, tolerance in (("Rows", 0.0), ("Columns", 0.0), ("PixelSpacing", 1e-3), ("ImageOrientationPatient", 1e-3)):
-        for item in slices:
-            one, other = first.get(tag), item.header.get(tag)
-            if one is None or other is None:
-                raise GeometryError(f"{item.path.name} lacks {tag}", remedy="export the series again from its source")
-            if not np.allclose(np.array(one, np.float64), np.array(other, np.float64), atol=tolerance, rtol=0):
+        same = {
+            "matrix size": (item.rows, item.columns) == (first.rows, first.columns),
+            "PixelSpacing": np.allclose(item.pixel_spacing, first.pixel_spacing, atol=1e-3, rtol=0),
+            "ImageOrientationPatient": np.allclose(item.cosines, first.cosines, atol=1e-3, rtol=0),
+        }
+        for what, agrees in same.items():
+            if not agrees:
                 raise GeometryError(
-                    f"{name} is a mixed series: {tag} differs between {slices[0].path.name} and {item.path.name}",
+                    f"{name} is a mixed series: {what} differs between {first.path.name} and {item.path.name}",
                     remedy="separate the stacks into folders and pass one of them",
                 )
 
@@ -133,11 +96,10 @@ def _load(
     ordered: Sequence[Slice], normal: NDArray[np.float64], name: str
 ) -> tuple[list[Slice], NDArray[np.float32], int]:
     """Slices without exact copies, their HU (Z, Y, X), and the number of copies. Raises for unequal doubles."""
-    header = ordered[0].header
-    images = np.empty((len(ordered), int(header.Rows), int(header.Columns)), np.float32)
+    images = np.empty((len(ordered), ordered[0].rows, ordered[0].columns), np.float32)
     kept: list[Slice] = []
     for item in ordered:
-        hu = _pixels(item.path)
+        hu = read_pixels(item.path)
         if hu.shape != images.shape[1:]:
             raise InputError(f"{item.path.name} holds an image of shape {hu.shape}", remedy="export the series again")
         if kept and np.linalg.norm(item.position - kept[-1].position) < 1e-3:
@@ -191,71 +153,11 @@ def _affine(ordered: Sequence[Slice], normal: NDArray[np.float64], name: str) ->
             f"{step:.2f} elsewhere",
             remedy="resample it onto even slices first, or export one reconstruction only",
         )
-    cosines = np.array(ordered[0].header.ImageOrientationPatient, np.float64)
-    down, across = (float(v) for v in ordered[0].header.PixelSpacing)  # between rows, between columns
+    cosines = ordered[0].cosines
+    down, across = ordered[0].pixel_spacing  # between rows, between columns
     affine = np.eye(4)
     affine[:3, 0] = normal * float(run @ normal) / (len(ordered) - 1)
     affine[:3, 1] = cosines[3:] * down
     affine[:3, 2] = cosines[:3] * across
     affine[:3, 3] = positions[0]
     return affine
-
-
-def _pixels(path: Path) -> NDArray[np.float32]:
-    """HU (Y, X) of one file: its own slope and intercept, padding at -1024."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            dataset: Any = pydicom.dcmread(path)
-            if "PixelData" not in dataset:
-                raise InputError(f"{path.name} has no pixels", remedy="copy the series again, completely")
-            slope, intercept = (
-                float(dataset.get("RescaleSlope", 1) or 1),
-                float(dataset.get("RescaleIntercept", 0) or 0),
-            )
-            stored = _stored_values(path, dataset, slope, intercept)
-        except (OSError, EOFError, ValueError, AttributeError, KeyError, TypeError) as cause:
-            reason = (str(cause).splitlines() or [type(cause).__name__])[0][:120]
-            raise InputError(
-                f"{path.name} is damaged: its pixels cannot be read ({reason})", remedy="copy the series again"
-            ) from cause
-    hu = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-    padding = _padding(dataset)
-    if padding is not None:
-        low, high = padding
-        hu[(stored >= low) & (stored <= high)] = PADDING_HU
-    return hu
-
-
-def _stored_values(path: Path, dataset: Any, slope: float, intercept: float) -> NDArray[Any]:
-    """Pixels before rescaling; compressed ones through pydicom's decoders, else through those of SimpleITK."""
-    try:
-        return np.asarray(dataset.pixel_array)
-    except (RuntimeError, NotImplementedError) as cause:
-        syntax = dataset.file_meta.TransferSyntaxUID
-        try:
-            import SimpleITK
-
-            sitk: Any = SimpleITK
-            with silent():
-                hu = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-            return np.asarray(np.rint((hu.reshape(hu.shape[-2:]).astype(np.float64) - intercept) / slope))
-        except RuntimeError:
-            raise InputError(
-                f"{path.name} is compressed ({syntax.name}) and cannot be decoded here",
-                remedy="pip install pylibjpeg[all], or decompress the series with `gdcmconv --raw`",
-            ) from cause
-
-
-def _padding(dataset: Any) -> tuple[int, int] | None:
-    """Stored values that mean `no data`, as a closed range."""
-    value = dataset.get("PixelPaddingValue")
-    if value is None:
-        return None
-    limit = dataset.get("PixelPaddingRangeLimit", value)
-    ends = []
-    for number in (value, limit):
-        number = int.from_bytes(number[:2], "little") if isinstance(number, bytes) else int(number)
-        signed = int(dataset.get("PixelRepresentation", 0)) == 1 and number > 32767
-        ends.append(number - 65536 if signed else number)
-    return min(ends), max(ends)

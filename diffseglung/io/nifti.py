@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ from xml.sax.saxutils import escape, quoteattr
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from numpy.typing import NDArray
 
 from diffseglung.errors import GeometryError, InputError
@@ -23,9 +20,6 @@ from diffseglung.volume import Volume
 
 nib: Any = nibabel  # typed in part only
 
-_DAMAGED = (
-    ImageFileError, HeaderDataError, HeaderTypeError, OSError, EOFError, zlib.error, ValueError, MemoryError, KeyError
-)  # fmt: skip
 _COMMENT = 0  # extension code under which TotalSegmentator, and tools that read its files, keep the label table
 
 
@@ -40,12 +34,16 @@ def read_nifti(path: Path | str) -> Volume:
 def read(path: Path) -> Scan:
     """As `read_nifti`, with notes on what the header left open."""
     try:
-        image = nib.load(path)
-        shape = tuple(int(n) for n in image.shape)
-        _require_3d(path, shape)
-        array = _values(image)
-    except _DAMAGED as cause:
-        reason = (str(cause).splitlines() or [type(cause).__name__])[0][:120]
+        with nib.imageglobals.LoggingOutputSuppressor():
+            image = nib.load(path)
+            shape = tuple(int(n) for n in image.shape)
+            _require_3d(path, shape)
+            array = _values(image)
+            affine, notes = _affine(image)
+    except InputError:
+        raise
+    except Exception as cause:  # a damaged or foreign file can fail anywhere in the reader
+        reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
         raise InputError(
             f"{path} cannot be read as NIfTI ({reason})",
             remedy="copy or download the file again; if it is another format, give it that format's ending",
@@ -55,7 +53,6 @@ def read(path: Path) -> Scan:
             f"{path} holds {array.dtype} voxels, not one number each",
             remedy="export the CT as a plain volume in HU, not as colour or complex data",
         )
-    affine, notes = _affine(image)
     try:
         volume = Volume(np.ascontiguousarray(array.reshape(shape[:3]).T), affine)
     except GeometryError as error:

@@ -14,7 +14,7 @@ from diffseglung.io import SCAN_ENDINGS, Scan, check_scan, read_scan, scan_endin
 from diffseglung.io.plausibility import MIN_VOXELS
 
 if TYPE_CHECKING:
-    from diffseglung.io.dicom_stack import Slice
+    from diffseglung.io.dicom_slice import Slice
 
 MASK_SUFFIXES = ("_mask", "_label", "_labels", "_seg")
 """Files whose name (without its ending) ends so are masks, not scans."""
@@ -86,13 +86,13 @@ def _series(root: Path) -> list[tuple[str, str, Study]]:
     from diffseglung.io import dicom
 
     found = []
-    for series in dicom.group_series(dicom.find_slices(root)).values():
-        whole = len(series) >= MIN_VOXELS or series[0].is_multiframe
+    for series in dicom.group_series(dicom.find_slices(root, strict=False)).values():
+        whole = len(series) >= MIN_VOXELS or series[0].frames > 1
         if not whole or not dicom.is_axial(series):
             continue
         folder = series[0].path.parent
-        number = series[0].header.get("SeriesNumber")
-        long = f"{_relative(folder, root)}-s{number}" if number is not None else _relative(folder, root)
+        number = series[0].series_number
+        long = f"{_relative(folder, root)}-s{number}" if number else _relative(folder, root)
         found.append((folder.name, long, Study("", folder, slices=tuple(series))))
     return found
 

@@ -159,7 +159,7 @@ def test_other_matrix_size_is_refused(tmp_path: Path, upright: Volume, write_ser
             dataset.Rows, dataset.PixelData = 10, dataset.PixelData[: 10 * dataset.Columns * 2]
 
     write_series(tmp_path, upright, edit=edit)
-    with pytest.raises(GeometryError, match="Rows differs"):
+    with pytest.raises(GeometryError, match="matrix size differs"):
         read_volume(tmp_path)
 
 
