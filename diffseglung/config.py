@@ -221,6 +221,21 @@ class SampleConfig(Config):
     seed: int = setting(0, "seed of the noise and of the lung masks", low=0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig(Config):
+    """K-means on the radiomics of overlapping patches of one scan."""
+
+    k: int = setting(5, "number of clusters", low=2, high=20)
+    weighting: str = setting(
+        "families", "families: HU, GLCM, LBP and Gabor count alike; published: all 34 descriptors count alike",
+        choices=("families", "published"),
+    )
+    seed: int = setting(0, "seed of K-means", low=0)
+    spacing_mm: float = setting(1.5, "spacing of the grid on which patches are described", low=0.5, high=5.0)
+    stride: int = setting(4, "voxels of that grid between neighbouring patches", low=1, high=32)
+    window: int = setting(8, "edge of a patch in voxels of that grid", low=2, high=64)
+
+
 METHODS = ("combined", "seeded", "diffusion", "physics", "published")
 
 

@@ -130,21 +130,12 @@ def _box_sums(values: Tensor, stride: int, window: int) -> Tensor:
 
 
 def _fill(image: Tensor, mask: Tensor, radius: int) -> Tensor:
-    """The scan minus its mean lung HU, and off the lung the mean of the lung within `radius` voxels along each axis."""
-    mean = image[mask].mean()
-    centred, weight = (image - mean) * mask, mask.float()
-    near, count = (_smooth(values, radius) for values in (centred, weight))
-    return torch.where(mask, centred, torch.where(count > 1e-6, near / count.clamp(min=1e-6), 0.0))
-
-
-def _smooth(values: Tensor, radius: int) -> Tensor:
-    """Box mean of (Z, Y, X) over 2 * radius + 1 voxels along each axis; beyond the border is 0."""
-    width = 2 * radius + 1
-    for axis in range(3):
-        moved = values.movedim(axis, -1)
-        sums = functional.pad(moved, (radius + 1, radius)).double().cumsum(-1)
-        values = ((sums[..., width:] - sums[..., :-width]) / width).float().movedim(-1, axis)
-    return values
+    """The scan minus its mean lung HU; off the lung the mean of the lung in a box of 2 * radius + 1 voxels, else 0."""
+    centred = (image - image[mask].mean()) * mask
+    near, count = (
+        _box_sums(functional.pad(values, (radius,) * 6), 1, 2 * radius + 1) for values in (centred, mask.float())
+    )
+    return torch.where(mask, centred, near / count.clamp(min=1))
 
 
 def _plane_means(

@@ -1,0 +1,81 @@
+"""Show the radiomic clusters of a volume: what the teacher alone sees, without a model.
+
+Describes overlapping patches of the lungs by the 34 radiomic descriptors, groups them by K-means, and writes
+clusters.png (slices, amounts, what tells the clusters apart), clusters.json (centres in physical units, volumes) and
+clusters.nii.gz (cluster of every lung voxel; 1 is the darkest) into the output folder. Clusters are not diagnoses.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from diffseglung.cli import add_conduct, add_config, read_config
+from diffseglung.config import ClusterConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """-i, -o and the settings of the clustering; the seed's --npz and --out are other spellings."""
+    parser.add_argument(
+        "-i", "--input", "--npz", type=Path, required=True, help="CT: file, DICOM series folder, or NPZ case"
+    )
+    parser.add_argument("-o", "--output", "--out", type=Path, required=True, help="folder to write into")
+    parser.add_argument(
+        "--lung-mask", "--lung_mask", type=Path, default=None,
+        help="lungs on the CT's grid (default: the mask of an NPZ case, else found in the CT)",
+    )  # fmt: skip
+    parser.add_argument("--series", default=None, help="SeriesInstanceUID, when a DICOM folder holds several")
+    add_config(parser, ClusterConfig)
+    add_conduct(parser, device=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Cluster one scan."""
+    import json
+    import sys
+
+    from diffseglung.io import read_mask, read_scan, scan_ending
+    from diffseglung.io.nifti import write_nifti
+    from diffseglung.output.cluster_picture import draw
+    from diffseglung.preprocess.lungs import find_lungs
+    from diffseglung.preprocess.masks import adapt_mask
+    from diffseglung.radiomics.clusters import cluster_volume
+
+    config = read_config(args, ClusterConfig)
+    scan = read_scan(args.input, series_uid=args.series)
+    ct = scan.volume
+    mask_file = args.lung_mask or (args.input if scan_ending(args.input) == ".npz" else None)
+    lungs = adapt_mask(read_mask(mask_file), ct) if mask_file else find_lungs(ct)
+    ids, table = cluster_volume(ct, lungs, config.k, config.seed, config=config)
+
+    args.output.mkdir(parents=True, exist_ok=True)
+    document = {
+        "input": args.input.name,
+        "settings": config.to_dict(),
+        "lung_ml": float((lungs.array > 0).sum()) * ct.voxel_ml,
+        "clusters": [cluster.to_dict() for cluster in table],
+        "notes": [*scan.notes, "research use only; clusters are groups of similar texture, not diagnoses"],
+    }
+    names = {0: "background", **{cluster.id: f"cluster {cluster.id}" for cluster in table}}
+    write_nifti(args.output / "clusters.nii.gz", ids, names=names)
+    _write(args.output / "clusters.json", (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+    _write(args.output / "clusters.png", draw(ct, ids, table, args.input.name))
+    if not args.quiet:
+        for note in scan.notes:
+            print(f"note: {note}", file=sys.stderr)
+        for cluster in table:
+            share = 100 * cluster.fraction_of_lung
+            print(f"cluster {cluster.id}: {cluster.volume_ml:7.0f} mL  {share:5.1f} %  mean {cluster.mean_hu:5.0f} HU")
+        for name in ("clusters.png", "clusters.json", "clusters.nii.gz"):
+            print(args.output / name)
+    return 0
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write beside and rename, so that an interrupted run leaves no half file."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
