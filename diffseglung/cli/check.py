@@ -71,8 +71,8 @@ def toy_chest(shape: tuple[int, int, int] = (36, 48, 48), seed: int = 0) -> tupl
     return np.where(inside, -840 + texture, 30.0).astype(np.float32), np.asarray(inside, np.uint8)
 
 
-def toy_patches(folder: Path) -> Patches:
-    """Patches with stored teacher, cut from two toy cases in `folder`."""
+def toy_patches(folder: Path, *, teacher: bool = False) -> Patches:
+    """Patches, cut from two toy cases in `folder`; with stored descriptors if `teacher`."""
     from diffseglung.io.cases import Case, write_case
     from diffseglung.training.data import open_patches
     from diffseglung.training.precompute import PatchJob, precompute
@@ -84,8 +84,9 @@ def toy_patches(folder: Path) -> Patches:
         volume = Volume(hu, np.diag([1.5, 1.5, 1.5, 1.0])[[2, 1, 0, 3]])
         paths.append(folder / f"toy__{seed}.npz")
         write_case(paths[-1], Case(paths[-1].stem, volume, volume.with_array(inside), {}))
-    job = PatchJob(patch=PatchConfig(shape=SHAPE, patches_per_patient=4), distill=DistillConfig())
-    return open_patches(precompute(paths, folder / "patches", job))
+    patch = PatchConfig(shape=SHAPE, patches_per_patient=4)
+    job = PatchJob(patch=patch, distill=DistillConfig() if teacher else None)
+    return open_patches(precompute(paths, folder / f"patches{int(teacher)}", job))
 
 
 def check_data(folder: Path, device: str) -> str:
@@ -198,7 +199,7 @@ def check_distillation(folder: Path, device: str) -> str:
     distill = DistillConfig(warmup_start=0, warmup_end=10, lambda_max=0.5, positions=64)
     weights = [warmup(i, distill) for i in (0, 5, 10, 99)]
     require(weights == [0.0, 0.25, 0.5, 0.5], f"the warm-up of lambda gives {weights} at iterations 0, 5, 10, 99")
-    patches, diffusion = toy_patches(folder), DiffusionConfig()
+    patches, diffusion = toy_patches(folder, teacher=True), DiffusionConfig()
     with runtime.start(device, "auto") as process, torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = UNet(UNETS["tiny"])

@@ -75,11 +75,11 @@ class Standardiser(nn.Module):
         self.register_buffer("scale", torch.ones(len(names)))
 
     def even(self, rows: Tensor) -> Tensor:
-        """Logarithms taken, and both diagonal energies of each frequency replaced by their mean."""
+        """Both diagonal energies of each frequency replaced by their mean, then logarithms taken."""
         rows = rows.clone()
-        rows[:, self.logarithmic] = rows[:, self.logarithmic].clamp(min=FLOOR).log()
         for low, high in mirrored_pairs(self.names):
             rows[:, [low, high]] = rows[:, [low, high]].mean(1, keepdim=True)
+        rows[:, self.logarithmic] = rows[:, self.logarithmic].clamp(min=FLOOR).log()
         return rows
 
     def fit(self, rows: Tensor) -> None:

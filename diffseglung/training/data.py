@@ -38,7 +38,8 @@ class Patches:
     mask:        (N, Z, Y, X) uint8, 1 in the lungs.
     patient_ids: (N,) text.
     dense:       (N, 34, z, y, x) float16 descriptors on the feature grid, NaN off the lung; None if not stored.
-    whole:       (N, 34) float32 descriptors of whole patches; None if not stored.
+    whole:       (N, 34) float32 descriptors of whole patches; None if not stored. They also stand for flipped patches,
+                 whose middle planes, where the whole-patch teacher looks for texture, are the neighbouring ones.
     info:        content of patches.json: settings and cases.
     """
 

@@ -102,7 +102,7 @@ class Trainer:
 
     def __init__(self, objective: Objective, draws: Draws, run: Run) -> None:
         self.objective = objective.to(run.runtime.device)
-        if run.runtime.device.type != "cpu":
+        if run.runtime.device.type not in ("cpu", "mps"):
             channels_last(self.objective)
         self.objective.train()
         self.draws, self.run, self.config = draws, run, run.config

@@ -52,15 +52,23 @@ def load_state(path: Path) -> State:
 
 
 def check_unchanged(saved: dict[str, dict[str, Any]], present: dict[str, dict[str, Any]]) -> None:
-    """Raise ConfigError naming the first setting that differs from the interrupted run's."""
-    for group in sorted(saved.keys() | present.keys()):
-        before, now = saved.get(group) or {}, present.get(group) or {}
-        for name in sorted(before.keys() | now.keys()):
+    """Raise ConfigError naming the first setting that differs from the interrupted run's.
+
+    Settings that only one of them knows (a newer version) are not compared.
+    """
+    if saved.keys() != present.keys():
+        raise ConfigError(
+            f"the run in this folder has other settings ({', '.join(saved)}) than this one ({', '.join(present)})",
+            remedy="choose another --results_dir: one folder holds one stage of one run",
+        )
+    for group in saved:
+        before, now = saved[group], present[group]
+        for name in sorted(before.keys() & now.keys()):
             follows_length = name == "iterations" and now.get("lr_schedule") == "cosine"
             if name in FREE and not follows_length:
                 continue
-            if before.get(name) != now.get(name):
+            if before[name] != now[name]:
                 raise ConfigError(
-                    f"{name} is {now.get(name)!r}, but the run in this folder began with {before.get(name)!r}",
+                    f"{name} is {now[name]!r}, but the run in this folder began with {before[name]!r}",
                     remedy=f"give {name} its old value to continue, or choose another --results_dir",
                 )

@@ -1,0 +1,116 @@
+"""Both objectives: what they minimise, what reaches the network, and what is exported."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from diffseglung.config import UNETS, DiffusionConfig, DistillConfig, IntensityConfig, TrainConfig
+from diffseglung.model.unet import UNet
+from diffseglung.training.data import Batch, Draws, Patches
+from diffseglung.training.objective import DiffusionObjective, DistillObjective, fit_standardiser
+
+
+def batch_of(patches: Patches, size: int = 4, teacher: str | None = "dense") -> Batch:
+    return Draws(patches, TrainConfig(batch_size=size), 1000, teacher).batch(1)
+
+
+def distill_objective(patches: Patches, **settings) -> DistillObjective:
+    torch.manual_seed(0)
+    config = DistillConfig(**{"warmup_start": 0, "warmup_end": 10, "positions": 32, **settings})
+    objective = DistillObjective(
+        UNet(UNETS["tiny"]), DiffusionConfig(), distill=config, intensity=IntensityConfig(), seed=0
+    )
+    fit_standardiser(objective, patches)
+    return objective
+
+
+def test_an_untrained_network_pays_the_mean_distance_of_noise(patches):
+    """It predicts 0, and the mean of |N(0, 1)| is sqrt(2 / pi)."""
+    outcome = DiffusionObjective(UNet(UNETS["tiny"]), DiffusionConfig())(batch_of(patches), 1)
+    assert float(outcome.loss.detach()) == pytest.approx(math.sqrt(2 / math.pi), rel=0.02)
+    assert torch.equal(outcome.loss.detach(), outcome.patches.mean())
+    assert outcome.terms == {}
+
+
+@pytest.mark.parametrize("loss", ["local", "published"])
+def test_the_warm_up_weighs_the_contrastive_loss(patches, loss):
+    objective = distill_objective(patches, loss=loss)
+    batch = batch_of(patches, teacher="dense" if loss == "local" else "whole")
+    cold, half, warm = (objective(batch, i) for i in (0, 5, 10))
+    assert (cold.terms["lambda"], half.terms["lambda"], warm.terms["lambda"]) == (0, 0.25, 0.5)
+    assert torch.equal(cold.loss, cold.patches.mean())
+    assert float(warm.loss.detach() - warm.patches.mean()) == pytest.approx(0.5 * float(warm.terms["contrastive"]), rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["local", "published"])
+def test_the_contrastive_loss_reaches_the_first_layer_and_falls(patches, loss):
+    objective = distill_objective(patches, loss=loss)
+    batch = batch_of(patches, teacher="dense" if loss == "local" else "whole")
+    before, seen = objective.network.enter.weight.detach().clone(), []
+    optimiser = torch.optim.Adam(objective.parameters(), lr=3e-3)
+    for _ in range(15):
+        outcome = objective(batch, 10)
+        optimiser.zero_grad()
+        outcome.loss.backward()
+        optimiser.step()
+        seen.append(float(outcome.terms["contrastive"]))
+    assert seen[-1] < 0.8 * seen[0]
+    assert not torch.equal(before, objective.network.enter.weight)
+
+
+def test_stored_and_fresh_descriptors_give_the_same_local_loss_on_flipped_patches(patches):
+    objective, batch = distill_objective(patches), batch_of(patches)
+    bare = Batch(batch.clean, batch.lung, batch.noise, batch.step, None)
+    stored, fresh = (objective(each, 10).terms["contrastive"] for each in (batch, bare))
+    assert float(stored) == pytest.approx(float(fresh), rel=0.03)
+
+
+def test_stored_and_fresh_descriptors_give_the_same_published_loss(patches):
+    """Of patches as they were cut (the middle planes of a flipped one are one voxel off), to half precision."""
+    objective = distill_objective(patches, loss="published")
+    clean = torch.from_numpy(patches.ct[:4].astype(np.float32))[:, None]
+    lung = torch.from_numpy(patches.mask[:4].astype(np.float32))[:, None]
+    step, whole = torch.tensor([100, 300, 500, 700]), torch.from_numpy(patches.whole[:4].copy())
+    losses = [
+        objective(Batch(clean, lung, torch.zeros_like(clean), step, teacher), 10).terms["contrastive"]
+        for teacher in (whole, None)
+    ]
+    assert float(losses[0]) == pytest.approx(float(losses[1]), rel=0.02)
+
+
+def test_noisy_patches_take_no_part_in_the_local_loss(patches):
+    objective = distill_objective(patches, max_level=0.0)
+    assert float(objective(batch_of(patches), 10).terms["contrastive"]) == 0
+
+
+@pytest.mark.parametrize("loss", ["local", "published"])
+def test_every_parameter_has_a_gradient_even_without_positions(patches, loss):
+    """Distributed training waits for a gradient of every parameter."""
+    objective = distill_objective(patches, loss=loss)
+    batch = batch_of(patches)
+    shape = (4, 34, 2, 4, 4) if loss == "local" else (4, 34)
+    blank = Batch(batch.clean, batch.lung, batch.noise, batch.step, torch.full(shape, torch.nan))
+    outcome = objective(blank, 10)
+    outcome.loss.backward()
+    assert float(outcome.terms["contrastive"]) == 0
+    assert all(p.grad is not None for p in objective.parameters())
+
+
+def test_the_positions_drawn_depend_on_iteration_and_rank(patches):
+    objective, batch = distill_objective(patches, positions=8), batch_of(patches)
+    one, again = (float(objective(batch, 10, 0).terms["contrastive"]) for _ in range(2))
+    others = {float(objective(batch, 10, 1).terms["contrastive"]), float(objective(batch, 11, 0).terms["contrastive"])}
+    assert one == again
+    assert one not in others
+
+
+def test_a_checkpoint_keeps_the_student_and_drops_the_teachers_head(patches):
+    objective = distill_objective(patches)
+    kept = [name for name in objective.state_dict() if name.startswith(objective.exported())]
+    assert any(name.startswith("head.") for name in kept)
+    assert not any(name.startswith("teacher_head.") for name in kept)
+    assert "standardiser.mean" in kept
