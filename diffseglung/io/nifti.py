@@ -111,7 +111,7 @@ def write_nifti(path: Path | str, volume: Volume, *, names: Mapping[int, str] | 
     content = _encode(volume, names)
     if path.name.endswith(".gz"):
         buffer = io.BytesIO()
-        with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=6, mtime=0) as file:
+        with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=4, mtime=0) as file:
             file.write(content)
         content = buffer.getvalue()
     path.parent.mkdir(parents=True, exist_ok=True)
