@@ -1,0 +1,57 @@
+"""`diffseglung phantom` writes whole cases or nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffseglung import io
+from diffseglung.cli import main
+from diffseglung.io.cases import read_case
+
+
+def test_cases_are_written_with_truth_and_parameters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["phantom", "-o", str(tmp_path), "-n", "2", "--seed", "5", "--size", "small", "--npz"]) == 0
+    folders = sorted(p for p in tmp_path.iterdir() if p.is_dir())
+    assert [f.name for f in folders] == ["phantom_train_0005", "phantom_train_0006"]
+    assert capsys.readouterr().out.split() == [str(f) for f in folders]
+    for folder in folders:
+        ct, truth = io.read_volume(folder / "ct.nii.gz"), io.read_mask(folder / "truth.nii.gz")
+        lungs = io.read_mask(folder / "lungs.nii.gz")
+        assert ct.same_grid(truth)
+        np.testing.assert_array_equal(truth.array > 0, lungs.array > 0)
+        assert json.loads((folder / "meta.json").read_text())["generator"] == "procedural"
+    case = read_case(tmp_path / "phantom__train_0005.npz")
+    np.testing.assert_array_equal(case.lungs.array, io.read_mask(folders[0] / "lungs.nii.gz").array)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_lesions_go_into_a_given_scan(tmp_path: Path) -> None:
+    main(["phantom", "-o", str(tmp_path), "--size", "small", "--healthy", "-q"])
+    base = tmp_path / "healthy_train_0000"
+    words = [
+        "--background",
+        str(base / "ct.nii.gz"),
+        "--lung-mask",
+        str(base / "lungs.nii.gz"),
+        "--split",
+        "test",
+        "-q",
+    ]
+    assert main(["phantom", "-o", str(tmp_path / "semi"), *words]) == 0
+    (folder,) = (tmp_path / "semi").iterdir()
+    truth = io.read_mask(folder / "truth.nii.gz")
+    assert truth.same_grid(io.read_volume(base / "ct.nii.gz"))
+    assert (truth.array > 1).any()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["-n", "0"], ["--lung-mask", "x.nii.gz"], ["--background", "x.nii.gz", "--healthy"], ["--models", "ggo_nodule"]],
+)
+def test_wrong_command_lines_write_nothing(tmp_path: Path, words: list[str]) -> None:
+    assert main(["phantom", "-o", str(tmp_path / "out"), *words]) == 2
+    assert not (tmp_path / "out").exists()
