@@ -150,7 +150,8 @@ def _plane_means(
         core = _trim(planes.shape, 0, radius, radius)
         weight = inside.movedim(axis, 0)
         code = codes_batch(planes)[core]
-        maps = itertools.chain(((code == k) for k in range(BINS)), (e[core] for e in energy_maps(planes, config)))
+        energies = (energy[core] for energy in energy_maps(planes, config, padding=False))
+        maps = itertools.chain(((code == k) for k in range(BINS)), energies)
         sums = [_box_sums((values * weight).movedim(0, axis), *size) for values in maps]
         total = total + torch.stack([*sums, torch.stack(sums[BINS:]).mean(0)]) / 3
     return total
