@@ -55,20 +55,13 @@ def run(args: argparse.Namespace) -> int:
     patch, intensity = patch_settings(patches)
     stored = stored_teacher(patches, distill)
     with runtime.start(args.device, config.precision) as process:
-        training = provenance(patches, config, process.world_size)
-        training["stage1"] = {"sha256": checkpoint.sha256(args.resume), "iteration": base.iteration, **base.training}
-        card = dataclasses.replace(
-            base,
-            distill=distill,
-            stage=2,
-            patch=patch,
-            intensity=intensity,
-            name=args.name or base.name,
-            training=training,
-        )
+        digest = checkpoint.sha256(args.resume)
+        before = {"sha256": digest, "iteration": base.iteration, **base.training}
+        training = {**provenance(patches, config, process.world_size), "stage1": before}
+        card = dataclasses.replace(base, distill=distill, stage=2, name=args.name or base.name, training=training)
         settings = {
             "train": {**config.to_dict(), "processes": process.world_size, "start": start},
-            "network": {"from": training["stage1"]["sha256"]},
+            "network": {"resume": digest},
             "distill": distill.to_dict(),
             "patches": {"digest": patches.digest},
         }
@@ -77,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
             config=config,
             runtime=process,
             name="ddpm_distill.pt",
-            card=card,
+            card=dataclasses.replace(card, patch=patch, intensity=intensity),
             settings=plain(settings),
             start=start,
             sample=sampler(args.results_dir, patches, config.seed),

@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         )
         settings = {
             "train": {**config.to_dict(), "processes": process.world_size, "start": start},
-            "network": {"size": args.size, "from": str(args.resume or "")},
+            "network": {"size": args.size, "resume": str(args.resume or "")},
             "diffusion": diffusion.to_dict(),
             "patches": {"digest": patches.digest},
         }

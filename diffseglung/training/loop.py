@@ -164,7 +164,7 @@ class Trainer:
         """One optimiser update over all micro-batches; returns the gradient norm before clipping."""
         runtime, parallel = self.run.runtime, self.module
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.iteration, self.config)
+            group["lr"] = learning_rate(self.iteration, self.config, self.run.start)
         self.optimiser.zero_grad(set_to_none=True)
         for micro, batch in enumerate(batches):
             waits = isinstance(parallel, DistributedDataParallel) and micro < len(batches) - 1
@@ -199,7 +199,7 @@ class Trainer:
         patches = sum(len(outcome.patches) for outcome in tally.outcomes) * self.run.runtime.world_size
         self.seconds += elapsed
         line: dict[str, float | int] = {"iteration": self.iteration, **tally.line(self.run.runtime)}
-        line |= {"grad_norm": norm, "lr": learning_rate(self.iteration, self.config)}
+        line |= {"grad_norm": norm, "lr": learning_rate(self.iteration, self.config, self.run.start)}
         line |= {"seconds": round(self.seconds, 3), "patches_per_second": round(patches / max(elapsed, 1e-9), 3)}
         if self.journal:
             self.journal.write(line)
@@ -255,11 +255,11 @@ def channels_last(module: nn.Module) -> None:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
 
 
-def learning_rate(iteration: int, config: TrainConfig) -> float:
-    """Constant as published, or a half cosine from lr to 5 % of it over the run."""
+def learning_rate(iteration: int, config: TrainConfig, start: int = 0) -> float:
+    """Constant as published, or a half cosine from lr to 5 % of it over the run, which began after `start`."""
     if config.lr_schedule == "constant":
         return config.lr
-    share = min(iteration / config.iterations, 1.0)
+    share = min((iteration - start) / max(config.iterations - start, 1), 1.0)
     return config.lr * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
 
 

@@ -12,7 +12,7 @@ from diffseglung.errors import CheckpointError, ConfigError
 
 FORMAT = 1
 FREE = ("iterations", "sample_every", "save_every", "log_every")
-"""Settings that may change when a run is continued."""
+"""Settings that may change when a run is continued; the learning rate follows a new length from then on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +64,7 @@ def check_unchanged(saved: dict[str, dict[str, Any]], present: dict[str, dict[st
     for group in saved:
         before, now = saved[group], present[group]
         for name in sorted(before.keys() & now.keys()):
-            follows_length = name == "iterations" and now.get("lr_schedule") == "cosine"
-            if name in FREE and not follows_length:
-                continue
-            if before[name] != now[name]:
+            if name not in FREE and before[name] != now[name]:
                 raise ConfigError(
                     f"{name} is {now[name]!r}, but the run in this folder began with {before[name]!r}",
                     remedy=f"give {name} its old value to continue, or choose another --results_dir",

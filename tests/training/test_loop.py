@@ -155,6 +155,7 @@ def test_the_learning_rate_is_constant_as_published_or_a_half_cosine():
     assert learning_rate(0, config) == pytest.approx(1)
     assert learning_rate(50, config) == pytest.approx(0.525)
     assert learning_rate(100, config) == pytest.approx(0.05)
+    assert learning_rate(80, config, start=60) == pytest.approx(0.525)
 
 
 def test_kernel_layout_does_not_change_values():

@@ -43,7 +43,9 @@ def test_the_warm_up_weighs_the_contrastive_loss(patches, loss):
     cold, half, warm = (objective(batch, i) for i in (0, 5, 10))
     assert (cold.terms["lambda"], half.terms["lambda"], warm.terms["lambda"]) == (0, 0.25, 0.5)
     assert torch.equal(cold.loss, cold.patches.mean())
-    assert float(warm.loss.detach() - warm.patches.mean()) == pytest.approx(0.5 * float(warm.terms["contrastive"]), rel=1e-4)
+    assert float(warm.loss.detach() - warm.patches.mean()) == pytest.approx(
+        0.5 * float(warm.terms["contrastive"]), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("loss", ["local", "published"])
