@@ -93,7 +93,7 @@ class Region:
 
 def place(scene: Scene, draw: Draw, site: str, radius_mm: tuple[float, float]) -> Region | None:
     """A blob of random size and roughness at a site of the lungs; None where the lungs are too small for it."""
-    radius = draw.uniform("radius_mm", 0.6 * radius_mm[0], 1.25 * radius_mm[1]) * scene.scale
+    radius = draw.uniform("radius_mm", 0.6 * radius_mm[0], 1.45 * radius_mm[1]) * scene.scale
     candidates = _site(scene, draw, site, radius)
     if len(candidates) == 0:
         return None
