@@ -35,6 +35,8 @@ from diffseglung.training.state import State, check_unchanged, load_state, save_
 
 Objective = DiffusionObjective | DistillObjective
 STATE = "last.pt"
+PATIENCE_S = 3.0
+"""Seconds after a request to stop in which further ones are taken for the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,15 +267,20 @@ def learning_rate(iteration: int, config: TrainConfig, start: int = 0) -> float:
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """An event that SIGINT or SIGTERM sets within the block; a second SIGINT interrupts at once."""
-    asked = threading.Event()
+    """An event that SIGINT or SIGTERM sets within the block; another SIGINT a while later interrupts at once.
+
+    The while is for torchrun, which passes on a Ctrl-C that its processes have already had from the terminal.
+    """
+    asked, first = threading.Event(), 0.0
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set() and number == signal.SIGINT:
+        nonlocal first
+        if asked.is_set() and number == signal.SIGINT and time.monotonic() - first > PATIENCE_S:
             raise KeyboardInterrupt
+        first = first if asked.is_set() else time.monotonic()
         asked.set()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

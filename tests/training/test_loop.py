@@ -16,6 +16,7 @@ from diffseglung.model import checkpoint
 from diffseglung.model.checkpoint import ModelCard
 from diffseglung.model.unet import UNet
 from diffseglung.runtime import Runtime
+from diffseglung.training import loop
 from diffseglung.training.data import Draws, Patches
 from diffseglung.training.journal import read
 from diffseglung.training.loop import Run, Trainer, channels_last, learning_rate
@@ -80,6 +81,7 @@ def test_a_request_to_stop_saves_and_a_second_run_continues(patches, tmp_path, n
     def interrupt(iteration, line):
         if iteration == 3:
             os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)  # torchrun passes on what the terminal has already sent
 
     handler = signal.getsignal(number)
     ending = trainer(tmp_path / "parts", patches, watch=interrupt).fit()
@@ -88,6 +90,15 @@ def test_a_request_to_stop_saves_and_a_second_run_continues(patches, tmp_path, n
     trainer(tmp_path / "parts", patches).fit()
     trainer(tmp_path / "whole", patches).fit()
     assert equal_states(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_later_ctrl_c_interrupts_at_once(monkeypatch):
+    monkeypatch.setattr(loop, "PATIENCE_S", -1.0)
+    with loop.stop_requests() as asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_the_exported_weights_are_the_average_with_their_card(patches, tmp_path):
