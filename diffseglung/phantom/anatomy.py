@@ -258,7 +258,7 @@ def _lung_scene(
         for amount, grain in grains:
             parenchyma[z] += amount * grain.slab(z.start, z.stop)
     vessels, lumen = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
-    density = draw.uniform("vessel_ends_per_ml", 1.0, 1.7)
+    density = draw.uniform("vessel_ends_per_ml", 1.2, 2.0)
     for number, hilum in ((1, trunk[2]), (2, trunk[3])):
         lung = (lungs == number) & (depth > 1.5)
         _draw_trees((vessels, lumen), grid, draw.stream(4, number), lung, (hilum, density))
@@ -278,9 +278,9 @@ def _draw_trees(
 ) -> None:
     """Artery and vein of one lung, and bronchi beside the artery, into the shares of vessel and of airway air."""
     (vessels, lumen), (hilum, density) = shares, root
-    n = int(np.clip(lung.sum() * np.prod(grid.spacing_mm) / 1000 * density, 40, 6000))
+    n = int(np.clip(lung.sum() * np.prod(grid.spacing_mm) / 1000 * density, 40, 8000))
     for shift in (np.array([4.0, -4.0, 0.0]), np.array([-10.0, -8.0, 0.0])):
-        tree = grow(rng, hilum + shift, scatter(rng, lung, grid.spacing_mm, n), tip_mm=0.42)
+        tree = grow(rng, hilum + shift, scatter(rng, lung, grid.spacing_mm, n), tip_mm=0.47)
         draw_tubes(vessels, tree.start, tree.end, tree.radius, grid.spacing_mm)
         if shift[0] > 0:
             bronchi = beside(tree, rng, least_ends=12, ratio=0.62)
