@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diffseglung.errors import GeometryError, InputError
 from diffseglung.preprocess.resample import covers_same_box, resample_onto
-from diffseglung.preprocess.sides import LEFT, RIGHT, split_sides
+from diffseglung.preprocess.coarse import Coarse
+from diffseglung.preprocess.sides import LEFT, RIGHT, side_field
 from diffseglung.volume import Array, Reorientation, Volume
 
 LOBES_LUNGMASK = {1: LEFT, 2: LEFT, 3: RIGHT, 4: RIGHT, 5: RIGHT}
@@ -14,6 +16,8 @@ LOBES_LUNGMASK = {1: LEFT, 2: LEFT, 3: RIGHT, 4: RIGHT, 5: RIGHT}
 LOBES_TOTALSEGMENTATOR = {10: LEFT, 11: LEFT, 12: RIGHT, 13: RIGHT, 14: RIGHT}
 """TotalSegmentator task `total`, version 2: the same lobes among 117 structures."""
 TOTALSEGMENTATOR_LABELS = 117
+GRID_MM = 2.0
+"""Grid on which a binary mask is split."""
 REMEDY = "pass a mask that is 1 in the lungs and 0 elsewhere, or 1 in the right and 2 in the left lung"
 
 
@@ -32,8 +36,8 @@ def adapt_mask(mask: Volume, ct: Volume) -> Volume:
             )
         mask = resample_onto(mask, ct, order=0)
     values = _labels(mask.array)
-    if len(values) == 1 and values != {RIGHT, LEFT} and values != {LEFT}:
-        return ct.with_array(_sides_of(mask))
+    if len(values) == 1 and values != {LEFT}:
+        return ct.with_array(_sides_of(mask, ct))
     table = _table(values)
     sides = table[np.asarray(mask.array).astype(np.int64)]
     _check_sides(ct.with_array(sides))
@@ -52,7 +56,7 @@ def _labels(array: Array) -> set[int]:
     return values
 
 
-def _table(values: set[int]) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+def _table(values: set[int]) -> NDArray[np.uint8]:
     """Lookup table from label to side."""
     meanings: dict[int, int] | None = None
     if values <= {RIGHT, LEFT}:
@@ -71,11 +75,15 @@ def _table(values: set[int]) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     return table
 
 
-def _sides_of(mask: Volume) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """A binary mask split into right and left."""
-    turn = Reorientation.of(mask)
-    upright = turn.apply(mask)
-    return turn.undo(split_sides(upright.array != 0, upright.spacing_mm))
+def _sides_of(mask: Volume, ct: Volume) -> NDArray[np.uint8]:
+    """A binary mask on the grid of `ct` split into right and left."""
+    turn = Reorientation.of(ct)
+    upright, lungs = turn.apply(ct), turn.apply(mask).array != 0
+    coarse = Coarse.of(upright, GRID_MM)
+    share = Coarse.of(Volume(lungs.astype(np.float32), upright.affine), GRID_MM).hu
+    lungs_coarse = share >= min(0.5, float(share.max()))
+    sides = coarse.spread(side_field(lungs_coarse, coarse), upright.shape)
+    return np.asarray(turn.undo(np.where(lungs, sides, 0)), np.uint8)
 
 
 def _check_sides(sides: Volume) -> None:

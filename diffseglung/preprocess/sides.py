@@ -6,21 +6,62 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from diffseglung.preprocess.coarse import Coarse, Mask, components, shrink
+
 RIGHT, LEFT = 1, 2
+EROSIONS_MM = (0.0, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0)
+LEAST_SHARE = 0.08
+"""Smallest part of both lungs that counts as the second lung."""
+LEAST_OFFSET = 0.3
+"""Two parts are two lungs when their centres are this far apart in x, as a share of the width of both."""
 
 
-def split_sides(lungs: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> NDArray[np.uint8]:
-    """1 right, 2 left on canonical axes (Z, Y, X right to left). lungs: binary mask of one or two lungs."""
-    labels, count = ndimage.label(lungs)
-    if not count:
-        return np.zeros(lungs.shape, np.uint8)
-    sizes = np.bincount(labels.ravel())[1:]
-    big = [i + 1 for i in np.argsort(-sizes)[:2]]
-    centres = [c[2] for c in ndimage.center_of_mass(lungs, labels, big)]
-    middle = (
-        float(np.mean(centres)) if len(big) == 2 and sizes[big[1] - 1] > 0.1 * sizes[big[0] - 1] else lungs.shape[2] / 2
-    )
-    every = ndimage.center_of_mass(lungs, labels, range(1, count + 1))
-    table = np.zeros(count + 1, np.uint8)
-    table[1:] = [RIGHT if c[2] < middle else LEFT for c in every]
-    return table[labels]
+def side_field(lungs: Mask, coarse: Coarse) -> NDArray[np.uint8]:
+    """1 right or 2 left for every voxel of the canonical grid, by the nearest core of either lung.
+
+    The cores are what is left of the lungs once eroding has parted them, so the cut runs through their contact.
+    """
+    for reach in EROSIONS_MM:
+        cores = _two_cores(shrink(lungs, reach, coarse.spacing_mm))
+        if cores is not None:
+            nearest = ndimage.distance_transform_edt(
+                cores == 0, sampling=coarse.spacing_mm, return_distances=False, return_indices=True
+            )
+            return np.asarray(cores[tuple(nearest)], np.uint8)
+    return np.full(lungs.shape, _lone_side(lungs, coarse.hu), np.uint8)
+
+
+def _two_cores(parts: Mask) -> NDArray[np.uint8] | None:
+    """Label 1 and 2 on the components of `parts`, or None when they are not two lungs side by side."""
+    labels, sizes = components(parts)
+    if len(sizes) < 3:
+        return None
+    order = [int(i) for i in np.argsort(-sizes)]
+    x = np.flatnonzero(parts.any(axis=(0, 1)))
+    width = x[-1] - x[0] + 1
+    centres = np.asarray([c[2] for c in ndimage.center_of_mass(parts, labels, range(1, len(sizes)))])
+    largest = order[0]
+    offsets = np.abs(centres - centres[largest - 1])
+    others = [i for i in order[1:] if offsets[i - 1] > LEAST_OFFSET * width]
+    if not others or sizes[others[0]] < LEAST_SHARE * sizes.sum():
+        return None
+    middle = (centres[largest - 1] + centres[others[0] - 1]) / 2
+    table = np.zeros(len(sizes), np.uint8)
+    large = np.flatnonzero(sizes[1:] > 0.01 * sizes.sum())
+    table[large + 1] = np.where(centres[large] < middle, RIGHT, LEFT)
+    return np.asarray(table[labels], np.uint8)
+
+
+def _lone_side(lungs: Mask, hu: NDArray[np.float32]) -> int:
+    """Side of a single lung: away from the body's middle, else towards the outside air of a half thorax."""
+    slices = np.flatnonzero(lungs.any(axis=(1, 2)))
+    body = (hu[slices] > -300) & ~lungs[slices]
+    tissue = np.flatnonzero(body.sum(axis=(0, 1)) > 0.02 * body.sum(axis=(0, 1)).max())
+    if not len(tissue) or not len(slices):
+        return RIGHT
+    middle, width = (tissue[0] + tissue[-1]) / 2, tissue[-1] - tissue[0] + 1
+    centre = float(np.average(np.arange(lungs.shape[2]), weights=lungs.sum(axis=(0, 1))))
+    if abs(centre - middle) > 0.08 * width:
+        return RIGHT if centre < middle else LEFT
+    mass = float(np.average(np.arange(lungs.shape[2]), weights=body.sum(axis=(0, 1))))
+    return RIGHT if mass > centre else LEFT

@@ -1,0 +1,134 @@
+"""The coarse grid on which anatomy is found, and the morphology used on it. Canonical axes (Z, Y, X) throughout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from diffseglung.volume import Shape, Volume
+
+Mask = NDArray[np.bool_]
+Spacing = tuple[float, float, float]
+LOW_HU, HIGH_HU = -1024.0, 1000.0
+"""Clipping before averaging: padding outside the field of view and metal must not leak into their neighbours."""
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """Block means of a scan. hu: (Z, Y, X) float32; factors: fine voxels a block along each axis."""
+
+    hu: NDArray[np.float32]
+    spacing_mm: Spacing
+    factors: Shape
+
+    @classmethod
+    def of(cls, ct: Volume, grid_mm: float) -> Coarse:
+        """Average whole blocks of about `grid_mm`; an axis that is coarser than that stays as it is."""
+        factors = [max(1, round(grid_mm / s)) for s in ct.spacing_mm]
+        factors = [min(f, n) for f, n in zip(factors, ct.shape, strict=True)]
+        hu = np.clip(ct.array, LOW_HU, HIGH_HU)
+        for axis, factor in enumerate(factors):
+            hu = _mean_of_blocks(hu, axis, factor)
+        z, y, x = (f * s for f, s in zip(factors, ct.spacing_mm, strict=True))
+        return cls(hu.astype(np.float32, copy=False), (z, y, x), (factors[0], factors[1], factors[2]))
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one block in millilitres."""
+        return float(np.prod(self.spacing_mm)) / 1000.0
+
+    def spread(self, mask: NDArray[np.generic], shape: Shape) -> NDArray[np.generic]:
+        """Block values repeated on the fine grid of `shape`; the remainder at the far faces takes the last block."""
+        out = mask
+        for axis, (factor, n) in enumerate(zip(self.factors, shape, strict=True)):
+            if factor > 1 or out.shape[axis] != n:
+                out = np.take(out, np.minimum(np.arange(n) // factor, out.shape[axis] - 1), axis=axis)
+        return out
+
+
+def _mean_of_blocks(values: NDArray[np.float32], axis: int, factor: int) -> NDArray[np.float32]:
+    if factor == 1:
+        return values
+    blocks = values.shape[axis] // factor
+
+    def part(first: int) -> NDArray[np.float32]:
+        index = [slice(None)] * 3
+        index[axis] = slice(first, blocks * factor, factor)
+        return values[tuple(index)]
+
+    total = part(0).astype(np.float32)
+    for first in range(1, factor):
+        total += part(first)
+    total /= np.float32(factor)
+    return total
+
+
+def within(mask: Mask, reach_mm: float, spacing_mm: Spacing) -> Mask:
+    """Voxels at most `reach_mm` from the mask: dilation by a ball."""
+    if reach_mm <= 0 or not mask.any():
+        return mask
+    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=spacing_mm) <= reach_mm)
+
+
+def shrink(mask: Mask, reach_mm: float, spacing_mm: Spacing) -> Mask:
+    """Voxels farther than `reach_mm` from every voxel outside the mask; the faces of the array do not count."""
+    if reach_mm <= 0 or mask.all():
+        return mask
+    return np.asarray(ndimage.distance_transform_edt(mask, sampling=spacing_mm) > reach_mm)
+
+
+def close(mask: Mask, reach_mm: float, spacing_mm: Spacing) -> Mask:
+    """Closing by a ball of radius `reach_mm`, as if the array went on beyond its faces."""
+    pads = [int(np.ceil(reach_mm / s)) + 1 for s in spacing_mm]
+    grown = within(np.pad(mask, [(p, p) for p in pads]), reach_mm, spacing_mm)
+    inner = tuple(slice(p, -p) for p in pads)
+    return shrink(grown, reach_mm, spacing_mm)[inner] | mask
+
+
+def components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Face-connected components: labels from 1, and voxels per label (index 0 counts nothing)."""
+    labels, count = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    return labels, sizes
+
+
+def slice_hulls(mask: Mask) -> Mask:
+    """Convex hull of the mask in every axial slice."""
+    hulls = np.zeros_like(mask)
+    for z in np.flatnonzero(mask.any(axis=(1, 2))):
+        hulls[z] = _hull(mask[z])
+    return hulls
+
+
+def _hull(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Convex hull of a slice (Y, X), from the first and last voxel of each row."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    first = mask[rows].argmax(axis=1).astype(float)
+    last = mask.shape[1] - 1 - mask[rows][:, ::-1].argmax(axis=1).astype(float)
+    every = np.arange(rows[0], rows[-1] + 1)
+    left = _lower_envelope(rows, first, every)
+    right = -_lower_envelope(rows, -last, every)
+    columns = np.arange(mask.shape[1])
+    hull = np.zeros_like(mask)
+    hull[every] = (columns >= left[:, None] - 1e-6) & (columns <= right[:, None] + 1e-6)
+    return hull
+
+
+def _lower_envelope(
+    rows: NDArray[np.int64], values: NDArray[np.float64], every: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Largest convex function of the row that stays at or below `values` (Andrew's monotone chain)."""
+    chain: list[tuple[float, float]] = []
+    for point in zip(rows.tolist(), values.tolist(), strict=True):
+        while len(chain) > 1:
+            (ay, ax), (by, bx) = chain[-2], chain[-1]
+            if (by - ay) * (point[1] - ax) > (point[0] - ay) * (bx - ax):
+                break
+            chain.pop()
+        chain.append(point)
+    corners = np.asarray(chain)
+    return np.interp(every, corners[:, 0], corners[:, 1])
