@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from diffseglung.labels import HEALTHY, LESIONS, TISSUES, Label
@@ -26,7 +27,7 @@ WINDOW_HU = (-1350.0, 150.0)
 """The usual lung window: level -600, width 1500."""
 MARGIN_MM = 12.0
 INK, DIM, AMBER, PAPER = "#f2f2f2", "#9aa0a6", "#ffc24b", "#0b0d10"
-TINT = {HEALTHY.id: 0.10} | {label.id: 0.42 for label in LESIONS}
+TINT = {HEALTHY.id: 0.10} | {label.id: 0.45 for label in LESIONS}
 """How strongly a class covers the scan."""
 
 
@@ -40,6 +41,11 @@ class Plane:
     pixel_mm: tuple[float, float]
     sides: tuple[str, str, str, str]  # left, right, top, bottom
 
+    @property
+    def height_mm(self) -> float:
+        """From the upper to the lower edge."""
+        return self.labels.shape[0] * self.pixel_mm[0]
+
 
 def draw(segmentation: Segmentation) -> bytes:
     """A 1920 x 1080 PNG of a segmentation on any grid, oblique and anisotropic ones included."""
@@ -48,8 +54,12 @@ def draw(segmentation: Segmentation) -> bytes:
     ct, lungs, label_map = _crop(*volumes)
     figure = Figure(figsize=(19.2, 10.8), dpi=100, facecolor=PAPER)
     canvas = FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(2, 3, left=0.015, right=0.715, bottom=0.05, top=0.90, wspace=0.03, hspace=0.08)
-    for place, plane in zip(grid, choose_planes(ct, lungs, label_map), strict=True):
+    planes = choose_planes(ct, lungs, label_map)
+    heights = [max(plane.height_mm for plane in row) for row in (planes[:3], planes[3:])]
+    grid = figure.add_gridspec(
+        2, 3, left=0.015, right=0.715, bottom=0.045, top=0.875, wspace=0.03, hspace=0.09, height_ratios=heights
+    )
+    for place, plane in zip(grid, planes, strict=True):
         _draw_plane(figure.add_subplot(place), plane)
     statistics = segmentation.statistics or measure(segmentation.ct, segmentation.lungs, segmentation.label_map)
     _draw_header(figure, segmentation.run)
@@ -77,9 +87,7 @@ def choose_planes(ct: Volume, lungs: Volume, label_map: Volume) -> list[Plane]:
             hu, ids = np.take(ct.array, index, axis), np.take(label_map.array, index, axis)
             if axis:
                 hu, ids = hu[::-1], ids[::-1]  # head on top
-            elif number < parts:
-                part = part.replace("third", "lungs")
-            planes.append(Plane(f"{name}  {part}".strip(), hu, ids, pixel, sides))
+            planes.append(Plane(f"{name} {part}".strip(), hu, ids, pixel, sides))
     return [*planes[2::-1], *planes[3:]]  # upper lungs first
 
 
@@ -134,15 +142,15 @@ def _draw_plane(axes: Axes, plane: Plane) -> None:
 
 def _annotate(axes: Axes, plane: Plane, extent: tuple[float, float, float, float]) -> None:
     left, right, top, bottom = plane.sides
-    at = {"transform": axes.transAxes, "color": INK, "fontsize": 11, "alpha": 0.85}
-    axes.text(0.01, 0.5, left, va="center", **at)
-    axes.text(0.99, 0.5, right, va="center", ha="right", **at)
-    axes.text(0.5, 0.985, top, va="top", ha="center", **at)
-    axes.text(0.5, 0.015, bottom, ha="center", **at)
-    axes.text(0.01, 0.985, plane.title, va="top", **at)
-    width, height = extent[1], extent[2]
-    axes.plot([width * 0.97 - 50, width * 0.97], [height * 0.965] * 2, color=INK, linewidth=2)
-    axes.text(width * 0.97 - 25, height * 0.95, "5 cm", color=INK, fontsize=9, ha="center", va="bottom")
+    axes.set_title(plane.title, color=DIM, fontsize=12, loc="left", pad=4)
+    outline = [withStroke(linewidth=2.5, foreground=PAPER)]
+    for x, y, letter in ((0.02, 0.5, left), (0.98, 0.5, right), (0.5, 0.965, top), (0.5, 0.035, bottom)):
+        axes.text(
+            x, y, letter, transform=axes.transAxes, color=INK, fontsize=13, ha="center", va="center", path_effects=outline
+        )
+    end, height = extent[1] * 0.97, extent[2] * 0.96
+    axes.plot([end - 50, end], [height] * 2, color=INK, linewidth=2.5, path_effects=outline, solid_capstyle="butt")
+    axes.text(end - 25, height - 3, "5 cm", color=INK, fontsize=10, ha="center", va="bottom", path_effects=outline)
 
 
 def _draw_header(figure: Figure, run: dict[str, Any]) -> None:
@@ -161,7 +169,7 @@ def _draw_header(figure: Figure, run: dict[str, Any]) -> None:
 
 def _draw_shares(figure: Figure, statistics: dict[str, Any]) -> None:
     """The legend, with each class's share of both lungs, and of each lung as a bar."""
-    axes = figure.add_axes((0.735, 0.36, 0.25, 0.55))
+    axes = figure.add_axes((0.735, 0.37, 0.25, 0.53))
     axes.set_axis_off()
     axes.set_xlim(0, 1)
     axes.set_ylim(len(TISSUES) + 0.2, -0.45)

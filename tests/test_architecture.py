@@ -1,0 +1,160 @@
+"""A scan flows one way: a module imports what stands before it. Sizes and names that keep the code readable."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "diffseglung"
+FILES = sorted(PACKAGE.rglob("*.py"))
+IDS = [str(path.relative_to(PACKAGE)) for path in FILES]
+
+STAGES = (
+    "errors volume config labels segmentation runtime io preprocess phantom patches model radiomics distillation "
+    "training features mixture labelling fusion"
+).split()
+ENDS = {"pipeline": 1, "output": 1, "evaluation": 1, "cli": 2, "__main__": 3}
+RANK = {name: rank for rank, name in enumerate(STAGES)} | {name: len(STAGES) + n for name, n in ENDS.items()}
+
+DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "stuff"}
+
+TESTED_ELSEWHERE = {
+    "__main__.py": "cli/test_cli.py",
+    "errors.py": "cli/test_bad_input.py",
+    "labels.py": "output/test_label_map.py",
+    "segmentation.py": "output/test_output.py",
+    "volume.py": "io/test_nifti.py",
+    "cli/precompute.py": "cli/test_training_commands.py",
+    "cli/train.py": "cli/test_training_commands.py",
+    "cli/distill.py": "cli/test_training_commands.py",
+    "cli/segment.py": "cli/test_bad_input.py",
+    "cli/clusters.py": "cli/test_documented_commands.py",
+    "cli/progress.py": "cli/test_cli.py",
+}
+"""Modules whose test has another name than test_<module>.py."""
+
+
+def stage_of(path: Path) -> str:
+    """The first name below the package: a module or a sub-package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Dotted names of this package that a module imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name for name in names if name.startswith("diffseglung.")}
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_imports_point_upstream(path: Path) -> None:
+    stage = stage_of(path)
+    if stage == "__init__":
+        return
+    seen = {name.split(".")[1] for name in imports(parse(path))} & RANK.keys()
+    later = sorted(name for name in seen - {stage} if RANK[name] > RANK[stage])
+    assert not later, f"{path.relative_to(ROOT)} imports downstream: {later}"
+    if stage in ("output", "evaluation"):
+        assert "training" not in seen
+
+
+def test_every_stage_has_a_place_in_the_order() -> None:
+    assert {stage_of(path) for path in FILES} - {"__init__"} <= RANK.keys()
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    names = {".".join(("diffseglung", *path.relative_to(PACKAGE).with_suffix("").parts)) for path in FILES}
+    names = {name.removesuffix(".__init__") for name in names}
+    edges = {}
+    for path in FILES:
+        own = ".".join(("diffseglung", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        found = imports_when_loaded(parse(path))
+        edges[own] = {name for name in found if name in names and name != own}
+    state: dict[str, int] = {}
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        state[name] = 1
+        for child in sorted(edges.get(name, ())):
+            assert state.get(child) != 1, f"circular import: {' -> '.join((*trail, name, child))}"
+            if child not in state:
+                visit(child, (*trail, name))
+        state[name] = 2
+
+    for name in sorted(edges):
+        if name not in state:
+            visit(name, ())
+
+
+def imports_when_loaded(tree: ast.Module) -> set[str]:
+    """As `imports`, without those inside functions and TYPE_CHECKING blocks."""
+    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return imports(ast.Module(body=list(top), type_ignores=[]))
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_files_functions_and_parameter_lists_are_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or node.lineno) - node.lineno < 60, f"{node.name} is longer than 60 lines"
+            every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            counted = [a.arg for a in every if a.arg not in ("self", "cls") and not a.arg.endswith("config")]
+            assert len(counted) <= 6, f"{node.name} takes {len(counted)} parameters: {counted}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_no_drawer_no_absolute_path_no_pickle(path: Path) -> None:
+    assert path.stem not in DRAWERS
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"""["'](/home/|/Users/|/mnt/|/work/|/tmp/|[A-Z]:\\)""", text), "an absolute path"
+    assert not re.search(r"allow_pickle\s*=\s*True|weights_only\s*=\s*False|\bimport pickle\b", text)
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_every_module_has_a_test_file(path: Path) -> None:
+    if path.name == "__init__.py":
+        return
+    name = path.relative_to(PACKAGE)
+    twin = TESTED_ELSEWHERE.get(name.as_posix(), name.with_name(f"test_{name.name}").as_posix())
+    assert (ROOT / "tests" / twin).is_file(), f"{name} has no tests/{twin}"
+
+
+def test_importing_the_package_has_no_side_effects() -> None:
+    """Neither random state, nor environment, nor warnings, nor logging, nor the heavy libraries."""
+    code = """
+import logging, os, random, sys, warnings
+before = (dict(os.environ), random.getstate(), list(warnings.filters), list(logging.getLogger().handlers))
+import diffseglung, diffseglung.cli, diffseglung.config
+assert before == (dict(os.environ), random.getstate(), list(warnings.filters), list(logging.getLogger().handlers))
+assert not {"torch", "numpy", "SimpleITK", "matplotlib", "sklearn"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_root_scripts_are_a_docstring_and_one_call() -> None:
+    for path in ROOT.glob("*.py"):
+        lines = [line for line in path.read_text().splitlines() if line.strip()]
+        assert len(lines) <= 6, path.name
+        assert any("run_script(" in line for line in lines), path.name
+
+
+def test_requirements_repeat_the_package_s_dependencies() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    listed = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] not in "#-"]
+    assert listed == declared
