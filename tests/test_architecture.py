@@ -16,10 +16,11 @@ PACKAGE = ROOT / "diffseglung"
 FILES = sorted(PACKAGE.rglob("*.py"))
 IDS = [str(path.relative_to(PACKAGE)) for path in FILES]
 
-STAGES = (
-    "errors volume config labels segmentation runtime io preprocess phantom patches model radiomics distillation "
-    "training features mixture labelling fusion"
-).split()
+STAGES = [
+    *("errors", "volume", "config", "labels", "segmentation", "runtime"),
+    *("io", "preprocess", "phantom", "patches", "model", "radiomics", "distillation", "training"),
+    *("features", "mixture", "labelling", "fusion"),
+]
 ENDS = {"pipeline": 1, "output": 1, "evaluation": 1, "cli": 2, "__main__": 3}
 RANK = {name: rank for rank, name in enumerate(STAGES)} | {name: len(STAGES) + n for name, n in ENDS.items()}
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import nibabel as nib
+import nibabel
 import numpy as np
 
 from diffseglung.io.nifti import write_nifti
 from diffseglung.labels import ALL
 from diffseglung.segmentation import Segmentation
+
+nib: Any = nibabel  # typed in part only
 
 NAMES = {label.id: label.name for label in ALL}
 """id -> name, as written into the file's header."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,7 @@ class Plane:
     @property
     def height_mm(self) -> float:
         """From the upper to the lower edge."""
-        return self.labels.shape[0] * self.pixel_mm[0]
+        return float(self.labels.shape[0] * self.pixel_mm[0])
 
 
 def draw(segmentation: Segmentation) -> bytes:
@@ -53,20 +54,20 @@ def draw(segmentation: Segmentation) -> bytes:
     volumes = [turn.apply(v) for v in (segmentation.ct, segmentation.lungs, segmentation.label_map)]
     ct, lungs, label_map = _crop(*volumes)
     figure = Figure(figsize=(19.2, 10.8), dpi=100, facecolor=PAPER)
-    canvas = FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)
     planes = choose_planes(ct, lungs, label_map)
     heights = [max(plane.height_mm for plane in row) for row in (planes[:3], planes[3:])]
     grid = figure.add_gridspec(
         2, 3, left=0.015, right=0.715, bottom=0.045, top=0.875, wspace=0.03, hspace=0.09, height_ratios=heights
     )
-    for place, plane in zip(grid, planes, strict=True):
-        _draw_plane(figure.add_subplot(place), plane)
+    for number, plane in enumerate(planes):
+        _draw_plane(figure.add_subplot(grid[divmod(number, 3)]), plane)
     statistics = segmentation.statistics or measure(segmentation.ct, segmentation.lungs, segmentation.label_map)
     _draw_header(figure, segmentation.run)
     _draw_shares(figure, statistics)
     _draw_density(figure, statistics["lung"])
     png = io.BytesIO()
-    canvas.print_png(png, metadata={"Software": "DiffSegLung"})
+    figure.savefig(png, format="png", facecolor=PAPER, metadata={"Software": "DiffSegLung"})
     return png.getvalue()
 
 
@@ -100,7 +101,8 @@ def _most_telling(sick: NDArray[np.bool_], inside: NDArray[np.bool_], *, axis: i
     chosen = []
     for part in range(parts):
         here = (share > (part + 0.08) / parts) & (share <= (part + 0.92) / parts)
-        candidates = np.flatnonzero(here) if here.any() else np.array([int(np.searchsorted(share, (part + 0.5) / parts))])
+        middle = min(int(np.searchsorted(share, (part + 0.5) / parts)), len(share) - 1)
+        candidates = np.flatnonzero(here) if here.any() else np.array([middle])
         chosen.append(int(candidates[np.argmax(score[candidates])]))
     return chosen
 
@@ -146,7 +148,15 @@ def _annotate(axes: Axes, plane: Plane, extent: tuple[float, float, float, float
     outline = [withStroke(linewidth=2.5, foreground=PAPER)]
     for x, y, letter in ((0.02, 0.5, left), (0.98, 0.5, right), (0.5, 0.965, top), (0.5, 0.035, bottom)):
         axes.text(
-            x, y, letter, transform=axes.transAxes, color=INK, fontsize=13, ha="center", va="center", path_effects=outline
+            x,
+            y,
+            letter,
+            transform=axes.transAxes,
+            color=INK,
+            fontsize=13,
+            ha="center",
+            va="center",
+            path_effects=outline,
         )
     end, height = extent[1] * 0.97, extent[2] * 0.96
     axes.plot([end - 50, end], [height] * 2, color=INK, linewidth=2.5, path_effects=outline, solid_capstyle="butt")
@@ -156,9 +166,15 @@ def _annotate(axes: Axes, plane: Plane, extent: tuple[float, float, float, float
 def _draw_header(figure: Figure, run: dict[str, Any]) -> None:
     name = str(run.get("input") or "Chest CT").replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
     figure.text(0.015, 0.965, textwrap.shorten(name, 60), color=INK, fontsize=19, weight="bold", va="center")
-    model = run.get("method")
+    method = run.get("settings", {}).get("method")
     figure.text(
-        0.985, 0.965, "DiffSegLung" + (f"  -  {model}" if model else ""), color=DIM, fontsize=13, va="center", ha="right"
+        0.985,
+        0.965,
+        "DiffSegLung" + (f"  -  method {method}" if method else ""),
+        color=DIM,
+        fontsize=13,
+        va="center",
+        ha="right",
     )
     warnings = [str(warning) for warning in run.get("warnings", [])]
     lines = textwrap.wrap("Note: " + "; ".join(warnings), 150)[:2] if warnings else []
@@ -181,14 +197,25 @@ def _draw_shares(figure: Figure, statistics: dict[str, Any]) -> None:
         entry = statistics[label.name]
         axes.add_patch(Rectangle((0, row + 0.06), 0.055, 0.30, color=_rgb(label)))
         axes.text(0.08, row + 0.21, label.title, color=INK, fontsize=14, va="center")
-        axes.text(1.0, row + 0.21, _percent(entry["fraction_of_lung"]), color=INK, fontsize=18, weight="bold", va="center", ha="right")
+        axes.text(
+            1.0,
+            row + 0.21,
+            _percent(entry["fraction_of_lung"]),
+            color=INK,
+            fontsize=18,
+            weight="bold",
+            va="center",
+            ha="right",
+        )
         axes.text(0.08, row + 0.52, f"{entry['volume_ml']:,.0f} mL", color=DIM, fontsize=11, va="center")
         scale = 1.0 if label is HEALTHY else full
         for side, direction in (("right", -1), ("left", 1)):
             fraction = entry[side]["fraction_of_lung"]
             length = 0.21 * min((fraction or 0.0) / scale, 1.0)
             start = 0.66 + direction * 0.004
-            axes.add_patch(Rectangle((min(start, start + direction * length), row + 0.44), length, 0.17, color=_rgb(label)))
+            axes.add_patch(
+                Rectangle((min(start, start + direction * length), row + 0.44), length, 0.17, color=_rgb(label))
+            )
             axes.text(
                 0.66 + direction * 0.225, row + 0.53, _percent(fraction), color=DIM, fontsize=10.5, va="center",
                 ha="right" if direction < 0 else "left",
@@ -197,7 +224,7 @@ def _draw_shares(figure: Figure, statistics: dict[str, Any]) -> None:
 
 
 def _draw_density(figure: Figure, lung: dict[str, Any]) -> None:
-    rows = [
+    rows: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
         ("lung volume", lambda part: _number(part["volume_ml"] / 1000, "{:.2f} L")),
         ("mean density", lambda part: _number(part["mean_lung_density_hu"], "{:.0f} HU")),
         ("15th percentile", lambda part: _number(part["percentiles_hu"]["15"], "{:.0f} HU")),

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from diffseglung import __version__
-from diffseglung.config import SegmentConfig
 from diffseglung.segmentation import Segmentation
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "SimpleITK", "nibabel", "pydicom")
@@ -27,30 +26,6 @@ def versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             found[name] = None
     return found
-
-
-def run_record(
-    *,
-    config: SegmentConfig,
-    bundle_card: dict[str, Any] | None,
-    model_sha256: str | None,
-    device: str,
-    seconds: dict[str, float],
-    warnings: list[str],
-    details: dict[str, Any],
-) -> dict[str, Any]:
-    """The pipeline's part of run.json; `details` joins it at the top level, and the model is None for pure physics."""
-    model = None if model_sha256 is None and bundle_card is None else {"sha256": model_sha256, "card": bundle_card}
-    return {
-        "method": config.method,
-        "settings": config.to_dict(),
-        "model": model,
-        "device": device,
-        "seconds": {**seconds, "total": round(sum(seconds.values()), 3)},
-        "warnings": list(warnings),
-        "versions": versions(),
-        **details,
-    }
 
 
 def describe(segmentation: Segmentation, files: list[str]) -> dict[str, Any]:

@@ -1,0 +1,77 @@
+"""Measurements against numbers known by construction."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from diffseglung.errors import GeometryError
+from diffseglung.labels import LESIONS, TISSUES
+from diffseglung.output.run_record import plain
+from diffseglung.output.statistics import LAA_HU, density, measure
+from diffseglung.segmentation import Segmentation
+
+
+def measured(chest: Segmentation) -> dict:
+    return measure(chest.ct, chest.lungs, chest.label_map, chest.posterior)
+
+
+def test_volumes_are_counts_times_voxel_volume(chest: Segmentation) -> None:
+    found = measured(chest)
+    voxel_mm3 = 2.5 * 0.8 * 0.7
+    for label in TISSUES:
+        count = np.count_nonzero(chest.label_map.array == label.id)
+        assert found[label.name]["volume"] == pytest.approx(count * voxel_mm3, rel=1e-4)
+        assert found[label.name]["volume_ml"] == pytest.approx(count * voxel_mm3 / 1000, abs=6e-4)
+    assert found["ggo"]["mean_hu"] == found["ggo"]["intensity"] == -600
+    assert found["lung"]["volume_ml"] == pytest.approx(30 * 24 * 32 * voxel_mm3 / 1000, rel=1e-3)
+
+
+def test_shares_add_up_in_each_lung_and_in_both(chest: Segmentation) -> None:
+    found = measured(chest)
+    for part in (lambda e: e, lambda e: e["right"], lambda e: e["left"]):
+        assert sum(part(found[t.name])["fraction_of_lung"] for t in TISSUES) == pytest.approx(1, abs=1e-5)
+        lesions = sum(part(found[t.name])["fraction_of_lung"] for t in LESIONS)
+        assert part(found["lesions"])["fraction_of_lung"] == pytest.approx(lesions, abs=1e-5)
+    assert found["ggo"]["right"]["volume"] == pytest.approx(2 * found["ggo"]["left"]["volume"])
+
+
+def test_expected_volumes_follow_the_posterior(chest: Segmentation) -> None:
+    found = measured(chest)
+    want = 0.8 * found["ggo"]["volume_ml"] + 0.2 * found["emphysema"]["volume_ml"]
+    assert found["ggo"]["expected_volume_ml"] == pytest.approx(want, rel=2e-3)
+    assert measure(chest.ct, chest.lungs, chest.label_map)["ggo"]["expected_volume_ml"] is None
+
+
+def test_what_is_absent_is_null_not_zero(chest: Segmentation) -> None:
+    only_right = chest.lungs.with_array(np.where(chest.lungs.array == 1, 1, 0).astype(np.uint8))
+    found = measure(chest.ct, only_right, chest.label_map)
+    left = found["lung"]["left"]
+    assert left["volume_ml"] == 0
+    assert left["mean_lung_density_hu"] is None
+    assert left["LAA-950"] is None
+    assert left["percentiles_hu"]["15"] is None
+    assert found["emphysema"]["left"]["fraction_of_lung"] is None
+    json.dumps(plain(found), allow_nan=False)
+
+
+def test_densitometry_of_a_known_histogram() -> None:
+    hu = np.arange(-1000, 0, dtype=np.float64)
+    found = density(hu)
+    for limit in LAA_HU:
+        assert found[f"LAA{limit}"] == pytest.approx((limit + 1000) / 1000)
+    assert found["HAA"] == pytest.approx(0.351)
+    assert found["mean_lung_density_hu"] == -500.5
+    assert found["percentiles_hu"]["15"] == pytest.approx(np.percentile(hu, 15), abs=0.1)
+
+
+def test_nothing_changes_when_the_grid_is_flipped(chest: Segmentation) -> None:
+    flipped = [v.with_array(v.array[::-1, :, ::-1]) for v in (chest.ct, chest.lungs, chest.label_map)]
+    assert measure(*flipped) == measure(chest.ct, chest.lungs, chest.label_map)
+
+
+def test_grids_that_differ_are_refused(chest: Segmentation) -> None:
+    with pytest.raises(GeometryError, match="different grids"):
+        measure(chest.ct.crop((0, 0, 0), (10, 10, 10)), chest.lungs, chest.label_map)
