@@ -74,7 +74,7 @@ class LungMaskConfig(Config):
     """How the lungs are found in a CT."""
 
     grid_mm: float = setting(2.0, "spacing of the grid on which the lungs are found", low=1.0, high=4.0)
-    threshold_hu: float = setting(-400.0, "voxels below this are air or aerated lung", low=-700, high=-200)
+    threshold_hu: float = setting(-300.0, "voxels below this are air or aerated lung", low=-700, high=-200)
     closing_mm: float = setting(30.0, "reach of the closing that keeps dense peripheral disease", low=0, high=60)
 
 
@@ -236,14 +236,14 @@ class ClusterConfig(Config):
     window: int = setting(8, "edge of a patch in voxels of that grid", low=2, high=64)
 
 
-METHODS = ("combined", "seeded", "diffusion", "physics", "published")
+METHODS = ("simulated", "simulated_combined", "seeded", "combined", "diffusion", "physics", "published")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig(Config):
     """One segmentation run."""
 
-    method: str = setting("seeded", "how tissue classes are found; see docs/science.md", choices=METHODS)
+    method: str = setting("simulated", "how tissue classes are found; see docs/science.md", choices=METHODS)
     spacing_mm: float = setting(1.5, "spacing of the model grid", low=0.5, high=5.0)
     fusion: bool = setting(True, "sharpen borders with Sobel-Diffusion Fusion")
     abstain: float = setting(0.0, "voxels whose posterior is below this become 6 unassigned", low=0.0, high=1.0)

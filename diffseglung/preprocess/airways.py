@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from diffseglung.preprocess.coarse import Coarse, Mask, components, within
+from diffseglung.preprocess.coarse import Coarse, Mask, Spacing, components, within
 
 COLUMN_HU = -850.0
 """Tracheal air stays below this on block means; the wall voxels do not."""
@@ -27,6 +27,8 @@ def find_airways(coarse: Coarse, inside: Mask) -> Mask:
     """
     column = _tracheal_column(coarse, inside)
     if not column.any():
+        column = _tracheal_column(coarse, inside, off_middle=0.5)  # half a thorax
+    if not column.any():
         return column
     grown, previous = column, float(column.sum()) * coarse.voxel_ml
     for threshold in THRESHOLDS_HU:
@@ -39,14 +41,17 @@ def find_airways(coarse: Coarse, inside: Mask) -> Mask:
     return within(grown, WALL_MM, coarse.spacing_mm)
 
 
-def _tracheal_column(coarse: Coarse, inside: Mask) -> Mask:
-    """The longest chain of small, compact, overlapping air discs in the upper part of the scan."""
+def _tracheal_column(coarse: Coarse, inside: Mask, off_middle: float = 0.2) -> Mask:
+    """The longest chain of small, compact, overlapping air discs in the upper part of the scan.
+
+    off_middle: largest distance from the body's middle, as a share of its width.
+    """
     air = (coarse.hu < COLUMN_HU) & inside
     lowest = int(0.3 * len(air))
     best: list[tuple[int, Mask]] = []
     open_chains: list[list[tuple[int, Mask]]] = []
     for z in range(len(air) - 1, lowest - 1, -1):
-        discs = _discs(air[z], inside[z], coarse.spacing_mm)
+        discs = _discs(air[z], inside[z], coarse.spacing_mm, off_middle)
         going_on = []
         for disc in discs:
             before = [c for c in open_chains if (c[-1][1] & disc).any() and disc.sum() < 2.5 * c[-1][1].sum()]
@@ -62,7 +67,7 @@ def _tracheal_column(coarse: Coarse, inside: Mask) -> Mask:
     return column
 
 
-def _discs(air: Mask, inside: Mask, spacing_mm: tuple[float, float, float]) -> list[Mask]:
+def _discs(air: Mask, inside: Mask, spacing_mm: Spacing, off_middle: float) -> list[Mask]:
     """Components of a slice (Y, X) with the area and compactness of a trachea, near the body's middle."""
     labels, count = ndimage.label(air)
     if not count:
@@ -78,6 +83,6 @@ def _discs(air: Mask, inside: Mask, spacing_mm: tuple[float, float, float]) -> l
         centre = (box[1].start + box[1].stop - 1) / 2
         if not AREA_MM2[0] <= area <= AREA_MM2[1] or not 0.4 <= aspect <= 2.5:
             continue
-        if part.mean() >= 0.5 and abs(centre - middle) <= 0.2 * width:
+        if part.mean() >= 0.5 and abs(centre - middle) <= off_middle * width:
             found.append(labels == index)
     return found

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.preprocess.coarse import Coarse, Mask, close
+from diffseglung.preprocess.coarse import Coarse, Mask, Spacing, bounds, close
 
 ANGLES = 180
 DENSEST_HU = 150.0
@@ -24,10 +24,24 @@ def fill_towards_cage(lungs: Mask, sides: NDArray[np.uint8], coarse: Coarse, rea
         return lungs
     closed = lungs.copy()
     for side in np.unique(sides[lungs]):
-        box = ndimage.find_objects((lungs & (sides == side)).view(np.uint8))[0]
-        closed[box] |= close(lungs[box] & (sides[box] == side), reach_mm, coarse.spacing_mm)
-    dents = closed & ~lungs & (coarse.hu < DENSEST_HU)
+        lung = lungs & (sides == side)
+        box = bounds(lung)
+        closed[box] |= _close_coarsely(lung[box], coarse.spacing_mm, reach_mm)
+    dents = ndimage.binary_opening(closed & ~lungs, np.ones((1, 3, 3), bool)) & (coarse.hu < DENSEST_HU)
     return lungs | (dents & _beyond(lungs, sides, coarse))
+
+
+def _close_coarsely(lung: Mask, spacing_mm: Spacing, reach_mm: float) -> Mask:
+    """Closing on every second voxel, where a large ball costs an eighth; shallower by half a voxel of that grid."""
+    steps = [2 if spacing < 3.0 else 1 for spacing in spacing_mm]
+    thin = lung[:: steps[0], :: steps[1], :: steps[2]]
+    if not thin.any():
+        return lung
+    z, y, x = (step * spacing for step, spacing in zip(steps, spacing_mm, strict=True))
+    closed = close(thin, reach_mm, (z, y, x), back_mm=0.5 * min(z, y, x))
+    for axis, step in enumerate(steps):
+        closed = np.repeat(closed, step, axis)
+    return closed[: lung.shape[0], : lung.shape[1], : lung.shape[2]]
 
 
 def _beyond(lungs: Mask, sides: NDArray[np.uint8], coarse: Coarse) -> Mask:

@@ -12,6 +12,8 @@ from diffseglung.volume import Shape, Volume
 
 Mask = NDArray[np.bool_]
 Spacing = tuple[float, float, float]
+TISSUE_HU, SHELL_MM = -300.0, 4.5
+"""Tissue is above this; shells thinner than twice SHELL_MM (table, clothing) are not the body."""
 LOW_HU, HIGH_HU = -1024.0, 1000.0
 """Clipping before averaging: padding outside the field of view and metal must not leak into their neighbours."""
 
@@ -67,25 +69,61 @@ def _mean_of_blocks(values: NDArray[np.float32], axis: int, factor: int) -> NDAr
 
 
 def within(mask: Mask, reach_mm: float, spacing_mm: Spacing) -> Mask:
-    """Voxels at most `reach_mm` from the mask: dilation by a ball."""
+    """Voxels at most `reach_mm` from the mask: dilation by a ball (exact distances, Maurer et al. 2003)."""
     if reach_mm <= 0 or not mask.any():
         return mask
-    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=spacing_mm) <= reach_mm)
+    import SimpleITK as sitk  # heavy import, needed here only
+
+    pads = [int(reach_mm / s) + 1 for s in spacing_mm]
+    box = tuple(slice(max(0, s.start - p), s.stop + p) for s, p in zip(bounds(mask), pads, strict=True))
+    image = sitk.GetImageFromArray(mask[box].astype(np.uint8))
+    image.SetSpacing(spacing_mm[::-1])
+    distance = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
+    near = np.zeros_like(mask)
+    near[box] = sitk.GetArrayViewFromImage(distance) <= reach_mm
+    return near
 
 
 def shrink(mask: Mask, reach_mm: float, spacing_mm: Spacing) -> Mask:
     """Voxels farther than `reach_mm` from every voxel outside the mask; the faces of the array do not count."""
-    if reach_mm <= 0 or mask.all():
+    if reach_mm <= 0 or mask.all() or not mask.any():
         return mask
-    return np.asarray(ndimage.distance_transform_edt(mask, sampling=spacing_mm) > reach_mm)
+    box = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in bounds(mask))
+    core = np.zeros_like(mask)
+    core[box] = ~within(~mask[box], reach_mm, spacing_mm)
+    return core
 
 
-def close(mask: Mask, reach_mm: float, spacing_mm: Spacing) -> Mask:
-    """Closing by a ball of radius `reach_mm`, as if the array went on beyond its faces."""
+def close(mask: Mask, reach_mm: float, spacing_mm: Spacing, *, back_mm: float = 0.0) -> Mask:
+    """Closing by a ball of radius `reach_mm`, as if the array went on beyond its faces.
+
+    back_mm: how much farther to shrink than to grow, which leaves out shallow dents.
+    """
+    box = bounds(mask)
     pads = [int(np.ceil(reach_mm / s)) + 1 for s in spacing_mm]
-    grown = within(np.pad(mask, [(p, p) for p in pads]), reach_mm, spacing_mm)
+    grown = within(np.pad(mask[box], [(p, p) for p in pads]), reach_mm, spacing_mm)
     inner = tuple(slice(p, -p) for p in pads)
-    return shrink(grown, reach_mm, spacing_mm)[inner] | mask
+    closed = mask.copy()
+    closed[box] |= shrink(grown, reach_mm + back_mm, spacing_mm)[inner]
+    return closed
+
+
+def bounds(mask: Mask) -> tuple[slice, slice, slice]:
+    """Slices of the smallest box that holds every True voxel of a mask that is not empty."""
+    z, y, x = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    return slice(z[0], z[-1] + 1), slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1)
+
+
+def fine_cross(spacing_mm: Spacing) -> Mask:
+    """Face neighbours along the axes whose voxels are at most 3 mm; all axes when none is that fine."""
+    cross = np.asarray(ndimage.generate_binary_structure(3, 1), bool)
+    fine = [spacing <= max(3.0, min(spacing_mm)) for spacing in spacing_mm]
+    for axis in np.flatnonzero(~np.asarray(fine)):
+        for end in (0, 2):
+            index = [1, 1, 1]
+            index[axis] = end
+            cross[tuple(index)] = False
+    return cross
 
 
 def components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -102,6 +140,17 @@ def slice_hulls(mask: Mask) -> Mask:
     for z in np.flatnonzero(mask.any(axis=(1, 2))):
         hulls[z] = _hull(mask[z])
     return hulls
+
+
+def body_hull(coarse: Coarse) -> Mask:
+    """Convex hull, slice by slice, of the largest body of tissue; table, foam and outside air lie outside it."""
+    tissue = coarse.hu > TISSUE_HU
+    cross = fine_cross(coarse.spacing_mm)
+    rounds = max(1, round(SHELL_MM / min(coarse.spacing_mm)))
+    labels, sizes = components(ndimage.binary_erosion(tissue, cross, rounds, border_value=1))
+    if not sizes.any():
+        return np.ones_like(tissue)
+    return slice_hulls(ndimage.binary_dilation(labels == sizes.argmax(), cross, rounds, mask=tissue))
 
 
 def _hull(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -131,4 +180,4 @@ def _lower_envelope(
             chain.pop()
         chain.append(point)
     corners = np.asarray(chain)
-    return np.interp(every, corners[:, 0], corners[:, 1])
+    return np.asarray(np.interp(every, corners[:, 0], corners[:, 1]), np.float64)

@@ -14,17 +14,27 @@ from diffseglung.config import LungMaskConfig
 from diffseglung.errors import InputError
 from diffseglung.preprocess.airways import find_airways
 from diffseglung.preprocess.cage import fill_towards_cage
-from diffseglung.preprocess.coarse import Coarse, Mask, close, components, shrink, slice_hulls, within
+from diffseglung.preprocess.coarse import (
+    Coarse,
+    Mask,
+    body_hull,
+    bounds,
+    close,
+    components,
+    fine_cross,
+    shrink,
+    slice_hulls,
+    within,
+)
 from diffseglung.preprocess.sides import side_field
 from diffseglung.volume import Reorientation, Volume
 
-TISSUE_HU = -300.0
 GAS_HU, GAS_SHARE = -960.0, 0.6
 """A cavity of which more than this share is below GAS_HU is stomach, bowel or outside, not lung."""
-WALL_MM = 4.5
-"""Shells thinner than twice this (table, clothing) are not the body."""
 LUNG_ML, FRAGMENT_ML = 80.0, 2.0
-VESSEL_MM = 5.0
+STALK_MM, WIDE_MM = 5.0, 6.0
+"""Radii: of the thickest stalk of an enclosed mass, and of the narrowest bronchus, wall included, left out."""
+VESSEL_MM = 6.0
 """Reach of the closing that takes vessels and small bronchi into the lung."""
 
 
@@ -39,7 +49,7 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None) -> Volume:
     upright = turn.apply(ct)
     coarse = Coarse.of(upright, config.grid_mm)
     air = coarse.hu < config.threshold_hu
-    body = _body_hull(coarse)
+    body = body_hull(coarse)
     airways = find_airways(coarse, body)
     seen = _lung_air(coarse, air & ~airways, body)
     if not seen.any():
@@ -48,26 +58,18 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None) -> Volume:
             remedy="check that it is a chest CT in Hounsfield units, or pass a lung mask",
         )
     sides = side_field(seen, coarse)
-    lungs = fill_towards_cage(seen, sides, coarse, config.closing_mm)
-    lungs = _fill_vessels(lungs, sides, coarse) & ~(airways & ~_fill_holes(lungs, sides))
-    fine = _redraw_border(upright, coarse, lungs, seen, airways)
+    wide = _wide(airways, coarse)
+    lungs = _fill_vessels(fill_towards_cage(seen, sides, coarse, config.closing_mm), sides, coarse) & ~wide
+    barred = wide | (air & ~lungs)
+    fine = _redraw_border(upright, coarse, lungs=lungs, dense=lungs & ~seen, barred=barred, air_hu=config.threshold_hu)
     labels = np.where(fine, coarse.spread(sides, upright.shape), 0).astype(np.uint8)
     return ct.with_array(turn.undo(labels))
 
 
-def _body_hull(coarse: Coarse) -> Mask:
-    """Convex hull, slice by slice, of the largest body of tissue; the table and its foam are outside."""
-    tissue = coarse.hu > TISSUE_HU
-    labels, sizes = components(shrink(tissue, WALL_MM, coarse.spacing_mm))
-    if not sizes.any():
-        return np.ones_like(tissue)
-    body = within(labels == sizes.argmax(), WALL_MM, coarse.spacing_mm) & tissue
-    return slice_hulls(body)
-
-
 def _lung_air(coarse: Coarse, air: Mask, body: Mask) -> Mask:
     """Air of the lungs: components (parted by a thin erosion) inside the body that are not gas."""
-    parts = _parts(coarse, air)
+    cross = fine_cross(coarse.spacing_mm)
+    parts = np.asarray(ndimage.binary_erosion(air, cross, border_value=1))  # cuts leaks through thin walls
     labels, sizes = components(parts)
     inside = np.bincount(labels.ravel(), weights=body.ravel(), minlength=len(sizes))
     mostly_inside = inside >= 0.5 * np.maximum(sizes, 1)
@@ -83,53 +85,52 @@ def _lung_air(coarse: Coarse, air: Mask, body: Mask) -> Mask:
     enclosed = np.bincount(labels.ravel(), weights=chest.ravel(), minlength=len(sizes)) > 0.9 * np.maximum(sizes, 1)
     whole |= (volumes >= FRAGMENT_ML) & (share < 0.08) & enclosed
     whole[0] = False
-    return _regrow(whole[labels], labels > 0, air, coarse)
+    lung = whole[labels]
+    return _regrow(lung, parts & ~lung, air, cross)
 
 
-def _parts(coarse: Coarse, air: Mask) -> Mask:
-    """Air eroded by one voxel in the fine directions, which cuts leaks through thin walls."""
-    cross = ndimage.generate_binary_structure(3, 1)
-    for axis, spacing in enumerate(coarse.spacing_mm):
-        if spacing > 3.0:
-            for end in (0, 2):
-                index = [1, 1, 1]
-                index[axis] = end
-                cross[tuple(index)] = False
-    return np.asarray(ndimage.binary_erosion(air, cross, border_value=1))
+def _regrow(lung: Mask, others: Mask, air: Mask, cross: Mask) -> Mask:
+    """Give the lung's parts back the air next to them that is not next to another part."""
+    taken = ndimage.binary_dilation(others, cross, mask=air) if others.any() else others
+    for _ in range(2):
+        lung = lung | (ndimage.binary_dilation(lung, cross) & air & ~taken)
+    return lung
 
 
-def _regrow(lung: Mask, parts: Mask, air: Mask, coarse: Coarse) -> Mask:
-    """Air within reach of the lung's parts and nearer to them than to any other part."""
-    reach = 1.8 * max(s for s in coarse.spacing_mm if s <= 3.0 or s == min(coarse.spacing_mm))
-    to_lung = ndimage.distance_transform_edt(~lung, sampling=coarse.spacing_mm)
-    near = air & (to_lung <= reach)
-    others = parts & ~lung
-    if others.any():
-        near &= to_lung <= ndimage.distance_transform_edt(~others, sampling=coarse.spacing_mm)
-    return near | lung
+def _wide(airways: Mask, coarse: Coarse) -> Mask:
+    """Airways without the bronchi that are narrow enough to count as lung."""
+    return within(shrink(airways, WIDE_MM, coarse.spacing_mm), WIDE_MM, coarse.spacing_mm) & airways
 
 
 def _fill_vessels(lungs: Mask, sides: NDArray[np.uint8], coarse: Coarse) -> Mask:
-    """Each lung closed by a small ball and without holes."""
+    """Each lung closed by a small ball, without holes, and without masses that only a stalk joins to the outside."""
     filled = lungs.copy()
     for side in np.unique(sides[lungs]):
-        filled |= ndimage.binary_fill_holes(close(lungs & (sides == side), VESSEL_MM, coarse.spacing_mm))
+        box = bounds(lungs & (sides == side))
+        lung = close(lungs[box] & (sides[box] == side), VESSEL_MM, coarse.spacing_mm)
+        filled[box] |= lung | ndimage.binary_fill_holes(lung) | _enclosed(lung, coarse)
     return filled
 
 
-def _fill_holes(lungs: Mask, sides: NDArray[np.uint8]) -> Mask:
-    """Each lung without holes."""
-    filled = lungs.copy()
-    for side in np.unique(sides[lungs]):
-        filled |= ndimage.binary_fill_holes(lungs & (sides == side))
-    return filled
+def _enclosed(lung: Mask, coarse: Coarse) -> Mask:
+    """Masses within one lung that only a stalk, such as a vessel, joins to the mediastinum or chest wall."""
+    rest = np.pad(~lung, 1, constant_values=True)
+    labels, sizes = components(shrink(rest, STALK_MM, coarse.spacing_mm))
+    for axis in range(3):
+        sizes[np.unique(labels.take([0, -1], axis))] = 0  # open to the outside
+    masses = within((sizes > 0)[labels], STALK_MM + max(coarse.spacing_mm), coarse.spacing_mm)
+    return masses[1:-1, 1:-1, 1:-1] & ~lung
 
 
-def _redraw_border(upright: Volume, coarse: Coarse, lungs: Mask, seen: Mask, airways: Mask) -> Mask:
-    """The coarse lungs on the fine grid, their aerated border by the fine voxels themselves."""
-    ball = ndimage.generate_binary_structure(3, 1)
-    core = ndimage.binary_erosion(lungs, ball, border_value=1) | (lungs & ~seen)
-    rim = ndimage.binary_dilation(lungs, ball) & ~airways
-    fine = coarse.spread(core, upright.shape).astype(bool)
-    aerated = upright.array < LungMaskConfig().threshold_hu
-    return fine | (coarse.spread(rim, upright.shape).astype(bool) & aerated)
+def _redraw_border(upright: Volume, coarse: Coarse, *, lungs: Mask, dense: Mask, barred: Mask, air_hu: float) -> Mask:
+    """The coarse lungs on the fine grid, their aerated border by the fine voxels themselves.
+
+    dense: lung that is kept whatever it reads; barred: blocks into which the border must not move.
+    """
+    cross = ndimage.generate_binary_structure(3, 1)
+    core = ndimage.binary_erosion(lungs, cross, border_value=1) | dense
+    rim = ndimage.binary_dilation(lungs, cross) & ~barred
+    aerated = upright.array < air_hu
+    aerated &= coarse.spread(rim, upright.shape).astype(bool, copy=False)
+    aerated |= coarse.spread(core, upright.shape).astype(bool, copy=False)
+    return aerated

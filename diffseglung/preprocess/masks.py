@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffseglung.errors import GeometryError, InputError
-from diffseglung.preprocess.resample import covers_same_box, resample_onto
 from diffseglung.preprocess.coarse import Coarse
+from diffseglung.preprocess.resample import covers_same_box, resample_onto
 from diffseglung.preprocess.sides import LEFT, RIGHT, side_field
 from diffseglung.volume import Array, Reorientation, Volume
 

@@ -6,12 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.preprocess.coarse import Coarse, Mask, components, shrink
+from diffseglung.preprocess.coarse import Coarse, Mask, body_hull, bounds, components
 
 RIGHT, LEFT = 1, 2
 EROSIONS_MM = (0.0, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0)
 LEAST_SHARE = 0.08
 """Smallest part of both lungs that counts as the second lung."""
+OFF_MIDDLE = 0.08
+"""A lone lung's centre is this far from the middle of a whole body, as a share of its width."""
 LEAST_OFFSET = 0.3
 """Two parts are two lungs when their centres are this far apart in x, as a share of the width of both."""
 
@@ -21,14 +23,17 @@ def side_field(lungs: Mask, coarse: Coarse) -> NDArray[np.uint8]:
 
     The cores are what is left of the lungs once eroding has parted them, so the cut runs through their contact.
     """
+    box = bounds(lungs)
+    depth = ndimage.distance_transform_edt(np.pad(lungs[box], 1, mode="edge"), sampling=coarse.spacing_mm)
     for reach in EROSIONS_MM:
-        cores = _two_cores(shrink(lungs, reach, coarse.spacing_mm))
+        cores = _two_cores(depth[1:-1, 1:-1, 1:-1] > reach)
         if cores is not None:
             nearest = ndimage.distance_transform_edt(
                 cores == 0, sampling=coarse.spacing_mm, return_distances=False, return_indices=True
             )
-            return np.asarray(cores[tuple(nearest)], np.uint8)
-    return np.full(lungs.shape, _lone_side(lungs, coarse.hu), np.uint8)
+            margins = [(s.start, n - s.stop) for s, n in zip(box, lungs.shape, strict=True)]
+            return np.pad(np.asarray(cores[tuple(nearest)], np.uint8), margins, mode="edge")
+    return np.full(lungs.shape, _lone_side(lungs, coarse), np.uint8)
 
 
 def _two_cores(parts: Mask) -> NDArray[np.uint8] | None:
@@ -52,16 +57,14 @@ def _two_cores(parts: Mask) -> NDArray[np.uint8] | None:
     return np.asarray(table[labels], np.uint8)
 
 
-def _lone_side(lungs: Mask, hu: NDArray[np.float32]) -> int:
-    """Side of a single lung: away from the body's middle, else towards the outside air of a half thorax."""
+def _lone_side(lungs: Mask, coarse: Coarse) -> int:
+    """Side of a single lung: away from the body's middle; in a half thorax, where the outside air is."""
     slices = np.flatnonzero(lungs.any(axis=(1, 2)))
-    body = (hu[slices] > -300) & ~lungs[slices]
-    tissue = np.flatnonzero(body.sum(axis=(0, 1)) > 0.02 * body.sum(axis=(0, 1)).max())
-    if not len(tissue) or not len(slices):
-        return RIGHT
-    middle, width = (tissue[0] + tissue[-1]) / 2, tissue[-1] - tissue[0] + 1
+    body = body_hull(coarse)[slices].sum(axis=(0, 1)).astype(float)  # (X,)
+    columns = np.flatnonzero(body)
+    middle, width = (columns[0] + columns[-1]) / 2, columns[-1] - columns[0] + 1
     centre = float(np.average(np.arange(lungs.shape[2]), weights=lungs.sum(axis=(0, 1))))
-    if abs(centre - middle) > 0.08 * width:
+    if abs(centre - middle) > OFF_MIDDLE * width:
         return RIGHT if centre < middle else LEFT
-    mass = float(np.average(np.arange(lungs.shape[2]), weights=body.sum(axis=(0, 1))))
-    return RIGHT if mass > centre else LEFT
+    third = max(1, len(body) // 3)
+    return RIGHT if body[:third].sum() < body[-third:].sum() else LEFT
