@@ -11,7 +11,7 @@ import dataclasses
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from diffseglung import __version__
 from diffseglung.config import Config
@@ -36,6 +36,25 @@ COMMANDS = {
 """name -> one-line help; the module is diffseglung.cli.<name>, imported only when it is used."""
 
 
+class Parser(argparse.ArgumentParser):
+    """An argument parser that takes --lung_mask for --lung-mask and the other way round, and no abbreviations."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more, allow_abbrev=False)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As the base class, after each option was put into a spelling that the parser knows."""
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([self._known(word) for word in words], namespace)
+
+    def _known(self, word: str) -> str:
+        name, equals, value = word.partition("=")
+        if not name.startswith("--") or name in self._option_string_actions:
+            return word
+        twins = ("--" + name[2:].replace(*pair) for pair in (("_", "-"), ("-", "_")))
+        return next((twin for twin in twins if twin in self._option_string_actions), name) + equals + value
+
+
 def spellings(name: str) -> list[str]:
     """Both spellings of an option: --low-hu and --low_hu."""
     return list(dict.fromkeys(["--" + name.replace("_", "-"), "--" + name]))
@@ -52,16 +71,25 @@ def add_config(parser: argparse.ArgumentParser, config: type[Config], *, skip: S
         help = f"{meta['help']} (default: {' '.join(map(str, default)) if isinstance(default, tuple) else default})"
         names = spellings(field.name)
         if isinstance(default, bool):
-            group.add_argument(*names, action=argparse.BooleanOptionalAction, default=default, help=help.replace("%", "%%"))
+            group.add_argument(
+                *names, action=argparse.BooleanOptionalAction, default=default, help=help.replace("%", "%%")
+            )
         elif isinstance(default, tuple):
             count: int | str = "+" if "..." in str(hints[field.name]) else len(default)
             kind: type = type(default[0])
-            group.add_argument(*names, type=kind, nargs=count, default=default, metavar="V", help=help.replace("%", "%%"))
+            group.add_argument(
+                *names, type=kind, nargs=count, default=default, metavar="V", help=help.replace("%", "%%")
+            )
         else:
             choices = meta.get("choices") or None
             metavar = None if choices else "V"
             group.add_argument(
-                *names, type=type(default), default=default, choices=choices, metavar=metavar, help=help.replace("%", "%%")
+                *names,
+                type=type(default),
+                default=default,
+                choices=choices,
+                metavar=metavar,
+                help=help.replace("%", "%%"),
             )
 
 
@@ -84,9 +112,7 @@ def add_conduct(parser: argparse.ArgumentParser, *, device: bool = True) -> None
 def build_parser(command: str, prog: str | None = None) -> argparse.ArgumentParser:
     """The argument parser of one command."""
     module = importlib.import_module(f"diffseglung.cli.{command}")
-    parser = argparse.ArgumentParser(
-        prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     module.add_arguments(parser)
     if not any("--debug" in action.option_strings for action in parser._actions):
         add_conduct(parser, device=False)

@@ -1,0 +1,172 @@
+"""The shell of the command line: quick help, both spellings, one exit code for each kind of ending."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import diffseglung
+from diffseglung import cli
+from diffseglung.cli import COMMANDS, build_parser, main, spellings
+from diffseglung.errors import CheckpointError, ConfigError, DiffSegLungError, GeometryError, InputError, TrainingError
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = {
+    "train.py": "train",
+    "train_distill.py": "distill",
+    "precompute_patches.py": "precompute",
+    "inference_volume_distill.py": "segment",
+    "segment_volume_voxel_level_ditil.py": "segment",
+    "segment_volume_voxel_level_abalation.py": "segment",
+    "sample.py": "sample",
+    "visualize_clusters.py": "clusters",
+    "sanity_check.py": "check",
+}
+
+
+def python(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch):
+    """fake(error): makes the command `info` raise it."""
+
+    def install(error: BaseException | None, code: int | None = None) -> None:
+        def run(_: argparse.Namespace) -> int | None:
+            if error is not None:
+                raise error
+            return code
+
+        module = types.ModuleType("diffseglung.cli.info", "A command.")
+        module.add_arguments, module.run = lambda parser: None, run  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "diffseglung.cli.info", module)
+
+    return install
+
+
+def test_no_command_s_help_loads_the_heavy_libraries() -> None:
+    code = (
+        "import sys; from diffseglung.cli import COMMANDS, build_parser\n"
+        "for name in COMMANDS: build_parser(name).format_help()\n"
+        "print(sorted({'torch', 'numpy', 'SimpleITK', 'matplotlib', 'sklearn', 'scipy', 'nibabel'} & set(sys.modules)))"
+    )
+    done = python("-c", code)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="reads the processor time of child processes")
+def test_help_answers_in_a_moment() -> None:
+    import resource
+
+    seconds = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert python("-m", "diffseglung", "segment", "--help").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 0.3
+
+
+def test_the_table_lists_every_command_and_every_command_has_a_module(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert end.value.code == 0
+    for name, help in COMMANDS.items():
+        assert f"  {name:12} {help}" in shown
+        assert (ROOT / "diffseglung" / "cli" / f"{name}.py").is_file()
+    assert "not a medical device" in shown
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_is_its_command(script: str) -> None:
+    done = python(script, "--help")
+    assert done.returncode == 0
+    wanted = [option for action in build_parser(SCRIPTS[script])._actions for option in action.option_strings]
+    assert all(option in done.stdout for option in wanted)
+    assert {path.name for path in ROOT.glob("*.py")} == SCRIPTS.keys()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_known_in_both_spellings(command: str) -> None:
+    parser = build_parser(command)
+    for action in parser._actions:
+        for option in (option for option in action.option_strings if option.startswith("--")):
+            for twin in spellings(option[2:].replace("-", "_")):
+                assert parser._option_string_actions[parser._known(twin)] is action  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_conduct_and_a_first_sentence(command: str) -> None:
+    parser = build_parser(command)
+    options = {option for action in parser._actions for option in action.option_strings}
+    assert {"-q", "--quiet", "-v", "--verbose", "--debug"} <= options
+    assert parser.description
+    assert parser.description.splitlines()[0].rstrip()[-1] in ".:,;)"
+
+
+def test_abbreviations_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["segment", "--inp", "a", "--output", "b"])
+    assert end.value.code == 2
+
+
+@pytest.mark.parametrize("words", [[], ["nonsense"], ["segment"], ["segment", "-i", "a", "-o", "b", "--no-such", "1"]])
+def test_a_wrong_command_line_ends_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InputError("a", remedy="b"), 2),
+        (GeometryError("a", remedy="b"), 2),
+        (ConfigError("a", remedy="b"), 2),
+        (CheckpointError("a", remedy="b"), 2),
+        (TrainingError("a", remedy="b"), 1),
+        (DiffSegLungError("a", remedy="b"), 1),
+    ],
+)
+def test_an_error_is_one_sentence_a_remedy_and_a_code(fake, error, code, capsys) -> None:
+    fake(error)
+    assert main(["info"]) == code
+    assert capsys.readouterr().err == "error: a\n  try: b\n"
+    with pytest.raises(type(error)):
+        main(["info", "--debug"])
+
+
+def test_other_endings(fake, capsys) -> None:
+    fake(OSError(28, "No space left on device"))
+    assert main(["info"]) == 1
+    assert "No space left" in capsys.readouterr().err
+    fake(KeyboardInterrupt())
+    assert main(["info"]) == 130
+    fake(None, 3)
+    assert main(["info"]) == 3
+    fake(None)
+    assert main(["info"]) == 0
+
+
+def test_version_and_module_entry() -> None:
+    done = python("-m", "diffseglung", "--version")
+    assert done.stdout == f"diffseglung {diffseglung.__version__}\n"
+
+
+def test_public_names_are_exactly_those_listed() -> None:
+    assert set(diffseglung.__all__) == {*diffseglung._HOMES, "__version__"}
+    for name in diffseglung.__all__:
+        assert getattr(diffseglung, name) is not None
+    with pytest.raises(AttributeError):
+        _ = diffseglung.nothing
+    assert cli.spellings("a_b") == ["--a-b", "--a_b"]
+    assert cli.spellings("ab") == ["--ab"]
