@@ -17,9 +17,7 @@ def setting(
     default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
 ) -> Any:
     """A dataclass field that also carries its help text and its closed range or its choices."""
-    return dataclasses.field(
-        default=default, metadata={"help": help, "low": low, "high": high, "choices": choices}
-    )
+    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +31,7 @@ class Config:
                 value = tuple(value)
                 object.__setattr__(self, field.name, value)
             if meta.get("choices") and value not in meta["choices"]:
-                raise ConfigError(
-                    f"{field.name} is {value!r}", remedy=f"choose one of {', '.join(meta['choices'])}"
-                )
+                raise ConfigError(f"{field.name} is {value!r}", remedy=f"choose one of {', '.join(meta['choices'])}")
             low, high = meta.get("low"), meta.get("high")
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, bool | str) or number is None:
@@ -84,7 +80,9 @@ class PhantomConfig(Config):
 
     seed: int = setting(0, "seed of everything random in the case", low=0)
     split: str = setting(
-        "train", "family of seeds, parameter ranges and lesion models; never train on test", choices=("train", "dev", "test")
+        "train",
+        "family of seeds, parameter ranges and lesion models; never train on test",
+        choices=("train", "dev", "test"),
     )
     size: str = setting("full", "full chest, or a reduced one for tests and training", choices=("full", "small"))
     healthy: bool = setting(False, "no lesions")
@@ -141,7 +139,8 @@ class DistillConfig(Config):
     """Stage 2: how the radiomic teacher shapes the features."""
 
     loss: str = setting(
-        "local", "published: one vector a patch, hard negatives; local: a teacher vector per grid position, soft targets",
+        "local",
+        "published: one vector a patch, hard negatives; local: a teacher vector per grid position, soft targets",
         choices=("published", "local"),
     )
     temperature: float = setting(0.07, "temperature of InfoNCE", low=1e-3, high=10)
@@ -170,7 +169,9 @@ class TrainConfig(Config):
     batch_size: int = setting(8, "patches an update on each process", low=1)
     accumulate: int = setting(1, "micro-batches averaged into one update", low=1)
     lr: float = setting(1e-4, "Adam learning rate", low=0)
-    lr_schedule: str = setting("constant", "learning rate over the run (cosine ends at 5 %)", choices=("constant", "cosine"))
+    lr_schedule: str = setting(
+        "constant", "learning rate over the run (cosine ends at 5 %)", choices=("constant", "cosine")
+    )
     ema: float = setting(0.995, "decay of the moving average of the weights", low=0, high=1)
     clip_norm: float = setting(1.0, "largest gradient norm", low=0)
     precision: str = setting("auto", "arithmetic of the forward pass", choices=("auto", "fp32", "bf16"))
@@ -199,12 +200,16 @@ class RadiomicsConfig(Config):
     high_hu: float = setting(400.0, "HU above this count as this")
     bins: int = setting(50, "histogram bins of the entropy, over low_hu..high_hu", low=2, high=256)
     levels: int = setting(64, "grey levels of the co-occurrence matrix, over low_hu..high_hu", low=2, high=256)
-    frequencies: tuple[float, ...] = setting((0.10, 0.25, 0.40), "Gabor frequencies, cycles per voxel", low=0.01, high=0.5)
+    frequencies: tuple[float, ...] = setting(
+        (0.10, 0.25, 0.40), "Gabor frequencies, cycles per voxel", low=0.01, high=0.5
+    )
     orientations: int = setting(4, "Gabor orientations, evenly spaced over 180 degrees", low=1, high=16)
     sigma: float = setting(3.0, "standard deviation of the Gabor envelope, in voxels", low=0.5, high=10.0)
     kernel: int = setting(15, "edge of the Gabor kernel in voxels (odd)", low=3, high=63)
     planes: str = setting("middle", "planes of a patch on which LBP and Gabor look", choices=("middle", "all"))
-    min_lung: float = setting(0.25, "least lung share of a window; dense descriptors are NaN below it", low=0.0, high=1.0)
+    min_lung: float = setting(
+        0.25, "least lung share of a window; dense descriptors are NaN below it", low=0.0, high=1.0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +232,8 @@ class ClusterConfig(Config):
 
     k: int = setting(5, "number of clusters", low=2, high=20)
     weighting: str = setting(
-        "families", "families: HU, GLCM, LBP and Gabor count alike; published: all 34 descriptors count alike",
+        "families",
+        "families: HU, GLCM, LBP and Gabor count alike; published: all 34 descriptors count alike",
         choices=("families", "published"),
     )
     seed: int = setting(0, "seed of K-means", low=0)

@@ -23,7 +23,7 @@ EPSILON = 1e-4
 
 @dataclass(frozen=True)
 class FusionConfig:
-    """steps: diffusion steps; edge_hu: Sobel gradient (HU a voxel) at which conductance is 1/e; evidence: weight of HU."""
+    """steps: of diffusion; edge_hu: Sobel gradient (HU a voxel) at which conductance is 1/e; evidence: weight of HU."""
 
     steps: int = 4
     edge_hu: float = 120.0
@@ -94,8 +94,8 @@ def fuse(
 ) -> Tensor:  # fmt: skip
     """Class posterior (C, Z, Y, X) on the voxel grid from the coarse one (C, z, y, x) and aligned HU."""
     config = config or FusionConfig()
-    posterior = to_voxels(coarse, stride, hu.shape)  # type: ignore[arg-type]
-    inside, values = torch.from_numpy(lungs), torch.from_numpy(hu)
+    posterior = to_voxels(coarse, stride, hu.shape)
+    inside = torch.from_numpy(lungs)
     edges = torch.from_numpy(sobel_magnitude(ndimage.gaussian_filter(hu, 0.7)))
     conductance = torch.exp(-((edges / config.edge_hu) ** 2)) * inside
     logits = diffuse((posterior + EPSILON).log(), conductance, config.steps)

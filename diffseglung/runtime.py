@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ def choose_precision(wish: str, device: torch.device) -> str:
 def _cpu_flags() -> str:
     """Names of the processor's matrix extensions, as Linux lists them; empty where it does not."""
     try:
-        with open("/proc/cpuinfo") as file:
+        with Path("/proc/cpuinfo").open() as file:
             return next((line for line in file if line.startswith(("flags", "Features"))), "")
     except OSError:
         return ""

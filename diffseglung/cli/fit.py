@@ -1,15 +1,24 @@
-"""Fit the tissue mixture and classifier on an unlabelled cohort and store them with the model.
+"""Fit the tissue mixtures and classifiers on a cohort without annotations and store them with the model.
 
-Cases are NPZ files (see `diffseglung convert`). The physics rule names what it is sure of; the classifier and the
-seeded mixture learn how that looks. No label map is read. The result is a model file that `segment --model` takes.
+Cases are NPZ files (see `diffseglung convert`): the physics rule names what it is sure of, and a classifier and a
+mixture learn how that looks. With --simulated, folders made by `diffseglung phantom` teach with their drawn lesions
+too. No human label is read. The result is a model file that `segment --model` takes.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffseglung.labelling.bundle import Bundle
+    from diffseglung.labelling.methods import Rows
+    from diffseglung.runtime import Runtime
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-m", "--model", type=Path, required=True, help="checkpoint from train or distill")
     parser.add_argument("--cases", "--npz-dir", "--npz_dir", type=Path, required=True, help="folder of NPZ cases")
     parser.add_argument("-o", "--output", type=Path, required=True, help="model file to write (.safetensors or .pt)")
+    parser.add_argument("--simulated", type=Path, default=None, help="folder of cases made by diffseglung phantom")
     parser.add_argument("--dataset", default=None, help="only cases whose name starts with this prefix")
     parser.add_argument("--rows-per-scan", "--rows_per_scan", type=int, default=20000, help="positions a scan gives")
-    parser.add_argument("--hidden", type=int, default=32, help="width of the classifier; 0 makes it linear")
     parser.add_argument("--half", action="store_true", help="store network weights in float16: half the size")
     parser.add_argument("--local-only", "--local_only", action="store_true", help="leave diffusion features out")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
@@ -31,39 +40,63 @@ def run(args: argparse.Namespace) -> int:
     import dataclasses
 
     from diffseglung.cli.progress import bar
-    from diffseglung.config import SegmentConfig
-    from diffseglung.errors import InputError
-    from diffseglung.io.cases import list_cases, read_case
+    from diffseglung.io.cases import iter_cases
     from diffseglung.labelling.bundle import load_bundle, tissue_tensors
     from diffseglung.labelling.cohort import Cohort
-    from diffseglung.labelling.methods import Rows
     from diffseglung.labelling.tissue import TissueFitConfig
     from diffseglung.model import checkpoint
-    from diffseglung.preprocess.scene import make_scene
     from diffseglung.runtime import Runtime, choose_device, choose_precision
 
-    paths = list(list_cases(args.cases, args.dataset))
-    if not paths:
-        raise InputError(f"{args.cases} holds no NPZ cases", remedy="make them with diffseglung convert")
     device = choose_device(args.device)
     bundle = load_bundle(args.model, str(device))
     runtime = Runtime(device=device, precision=choose_precision("auto", device))
     cohort = Cohort(rows_per_scan=args.rows_per_scan, with_diffusion=not args.local_only, seed=args.seed)
+    scans = [*iter_cases(args.cases, args.dataset), *simulated_cases(args.simulated)]
     with bar("reading cases", quiet=args.quiet) as progress:
-        for path in progress(paths, len(paths)):
-            case = read_case(path)
-            scene = make_scene(case.ct, case.lungs, SegmentConfig().spacing_mm)
-            cohort.add(Rows(scene, bundle, runtime))
-    tissues = cohort.fit(TissueFitConfig(hidden=args.hidden, seed=args.seed))
+        for path in progress(scans, len(scans)):
+            cohort.add(*read_rows(path, bundle, runtime))
+    tissues = cohort.fit(TissueFitConfig(seed=args.seed))
     weights, card = checkpoint.load(args.model)
     own = {name: value for name, value in weights.items() if not name.startswith("tissue.")}
     if args.half:
         own = {name: value.half() if value.is_floating_point() else value for name, value in own.items()}
-    training = card.training | {
-        "tissue_cases": [path.stem for path in paths],
-        "tissue_rows_per_scan": args.rows_per_scan,
-    }
-    checkpoint.save(args.output, own | tissue_tensors(tissues), dataclasses.replace(card, training=training))
+    fitted = {"tissue_cases": [path.stem for path in scans], "tissue_rows_per_scan": args.rows_per_scan}
+    card = dataclasses.replace(card, training=card.training | fitted)
+    checkpoint.save(args.output, own | tissue_tensors(tissues), card)
     if not args.quiet:
-        print(f"fitted {', '.join(tissues)} on {len(paths)} cases -> {args.output}")
+        print(f"fitted {', '.join(tissues)} on {len(scans)} cases -> {args.output}")
     return 0
+
+
+def simulated_cases(folder: Path | None) -> list[Path]:
+    """Case folders below `folder` that hold a CT, its lungs and the truth."""
+    from diffseglung.errors import InputError
+
+    if folder is None:
+        return []
+    found = sorted(path.parent for path in folder.rglob("truth.nii.gz"))
+    if not found:
+        raise InputError(f"{folder} holds no simulated cases", remedy="make them with diffseglung phantom -o DIR -n 8")
+    return found
+
+
+def read_rows(path: Path, bundle: Bundle, runtime: Runtime) -> tuple[Rows, Tensor | None]:
+    """Rows of an NPZ case, or of a simulated case with the class index at each position (-1: none)."""
+    import numpy as np
+    import torch
+
+    from diffseglung.config import SegmentConfig
+    from diffseglung.io import read_mask, read_volume
+    from diffseglung.io.cases import read_case
+    from diffseglung.labelling.methods import Rows
+    from diffseglung.preprocess.resample import resample_onto
+    from diffseglung.preprocess.scene import make_scene
+
+    if path.suffix == ".npz":
+        case = read_case(path)
+        return Rows(make_scene(case.ct, case.lungs, SegmentConfig().spacing_mm), bundle, runtime), None
+    ct, lungs = read_volume(path / "ct.nii.gz"), read_mask(path / "lungs.nii.gz")
+    rows = Rows(make_scene(ct, lungs, SegmentConfig().spacing_mm), bundle, runtime)
+    truth = resample_onto(read_mask(path / "truth.nii.gz"), rows.scene.grid, order=0).array
+    at = np.minimum(rows.where.voxel, np.array(truth.shape) - 1)
+    return rows, torch.from_numpy(truth[tuple(at.T)].astype(np.int64)) - 1

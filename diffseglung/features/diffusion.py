@@ -64,11 +64,11 @@ def diffusion_features(
 
     grid: (Z, Y, X) HU in model units;  lungs: (Z, Y, X).  float16, so that a full CT at stride 4 stays near 200 MB.
     """
-    tile = tile_size(config.tile, grid.shape, source.model.network.multiple)  # type: ignore[arg-type]
-    corners = lung_corners(tile_corners(grid.shape, tile, config.overlap), tile, lungs)  # type: ignore[arg-type]
+    tile = tile_size(config.tile, grid.shape, source.model.network.multiple)
+    corners = lung_corners(tile_corners(grid.shape, tile, config.overlap), tile, lungs)
     stride = source.stride
     corners = sorted({tuple(c // stride * stride for c in corner) for corner in corners})  # type: ignore[misc]
-    cells: Shape = tuple(-(-n // stride) for n in grid.shape)  # type: ignore[assignment]
+    cells: Shape = tuple(-(-n // stride) for n in grid.shape)
     small: Shape = tuple(n // stride for n in tile)  # type: ignore[assignment]
     window = torch.from_numpy(taper(small))
     total = torch.zeros((len(config.steps) * source.channels, *cells), dtype=torch.float32)

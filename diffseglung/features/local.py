@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from diffseglung.features.hessian import MEASURES, structure
+from diffseglung.preprocess.alignment import REFERENCE_HU
 
 Rows = NDArray[np.float32]
 QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
@@ -38,13 +39,34 @@ HEAVY_TAILED = tuple(
 FAR_STRUCTURE = tuple(i for i, name in enumerate(NAMES) if name in [f"far_{m}" for m in MEASURES])
 
 
+RELATIVE = ("near_q25", "near_q50", "near_q75", "far_q25", "far_q50")
+"""Columns that are also given in units of the scan's own spread of healthy medians."""
+
+
+def healthy_spread(local: Rows) -> float:
+    """How much local medians of healthy lung scatter in this scan, in aligned HU.
+
+    The 68 % width of the medians on the quieter side of the healthy level: emphysema widens one side, haze the other.
+    """
+    gap = local[:, NAMES.index("near_q50")] - REFERENCE_HU
+    sides = [-gap[(gap <= 0) & (gap > -80)], gap[(gap > 0) & (gap < 80)]]
+    widths = [float(np.quantile(side, 0.68)) for side in sides if len(side) >= 50]
+    return float(np.clip(min(widths, default=20.0), 6.0, 40.0))
+
+
 def shaped(local: Rows) -> Rows:
-    """Local descriptors as a classifier likes them: logarithms of heavy-tailed columns, depth limited to 12 mm."""
+    """Local descriptors of one whole scan as a classifier likes them, (N, len(NAMES) + len(RELATIVE)).
+
+    Logarithms of heavy-tailed columns, depth limited to 12 mm; at the end the density columns once more, as distances
+    from the healthy level in units of `healthy_spread`: a quiet scan shows mild emphysema that a noisy one hides.
+    """
     rows = local.copy()
     heavy = [*HEAVY_TAILED, *FAR_STRUCTURE]
     rows[:, heavy] = np.log1p(np.maximum(rows[:, heavy], 0))
     rows[:, -1] = np.minimum(rows[:, -1], 12.0)
-    return rows
+    density = local[:, [NAMES.index(name) for name in RELATIVE]]
+    relative = np.clip((density - REFERENCE_HU) / healthy_spread(local), -12, 12)
+    return np.hstack([rows, relative]).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +107,8 @@ def ball(radius_voxels: float, thin: int = 1) -> NDArray[np.int64]:
     keep = (grid**2).sum(1) <= radius_voxels**2
     if thin > 1:
         keep &= grid.sum(1) % thin == 0
-    return grid[keep]
+    offsets: NDArray[np.int64] = grid[keep]
+    return offsets
 
 
 def neighbourhoods(volume: Rows, at: NDArray[np.int64], offsets: NDArray[np.int64]) -> Rows:
@@ -94,7 +117,8 @@ def neighbourhoods(volume: Rows, at: NDArray[np.int64], offsets: NDArray[np.int6
     padded = np.pad(volume, reach + 1, constant_values=np.nan)
     strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
     flat = (np.minimum(at, np.array(volume.shape)) + reach + 1) @ strides
-    return padded.ravel()[flat[:, None] + (offsets @ strides)[None]]
+    values: Rows = padded.ravel()[flat[:, None] + (offsets @ strides)[None]]
+    return values
 
 
 def masked_quantiles(values: Rows, quantiles: tuple[float, ...]) -> Rows:
@@ -120,7 +144,8 @@ def _near(values: Rows) -> Rows:
 def fill_outside(hu: Rows, inside: NDArray[np.bool_]) -> Rows:
     """HU with everything outside replaced by the nearest inside value, so that a border makes no edge."""
     index = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
-    return hu[tuple(index)]
+    filled: Rows = hu[tuple(index)]
+    return filled
 
 
 def local_descriptors(

@@ -44,8 +44,8 @@ class Bundle:
 def load_bundle(path: Path | None, device: str = "cpu") -> Bundle:
     """From a model file; None takes the one that is installed with the package.
 
-    A file without tissue models borrows those on local descriptors (method `seeded`) from the installed one, because
-    they do not depend on the network.
+    A file without tissue models borrows those on local descriptors (methods `seeded` and `simulated`) from the
+    installed one, because they do not depend on the network.
     """
     path = path or checkpoint.default_path()
     weights, card = checkpoint.load(path)
@@ -56,9 +56,9 @@ def load_bundle(path: Path | None, device: str = "cpu") -> Bundle:
     else:
         source = FeatureSource.tap(model)
     tissues = tissue_models(weights)
-    if "seeded" not in tissues and path != checkpoint.default_path() and checkpoint.default_path().exists():
+    if "simulated" not in tissues and path != checkpoint.default_path() and checkpoint.default_path().exists():
         shipped = tissue_models(checkpoint.load(checkpoint.default_path())[0])
-        tissues |= {name: value for name, value in shipped.items() if name == "seeded"}
+        tissues |= {name: value for name, value in shipped.items() if name in ("seeded", "simulated")}
     return Bundle(source, tissues, card, path, checkpoint.sha256(path))
 
 

@@ -1,12 +1,12 @@
-"""Fit the tissue models of every learned method on an unlabelled cohort.
+"""Fit the tissue models of every learned method on a cohort without annotations.
 
-Each scan gives rows and the physics rule's opinion of them; no label map is ever read. Scans weigh the same: each
-contributes at most `rows_per_scan` positions, drawn with the seed.
+Each scan gives rows and an opinion of them: the physics rule's, or the truth of simulated lesions where the scan is a
+phantom. No human label is ever read. Each scan contributes at most `rows_per_scan` positions, drawn with the seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -14,52 +14,94 @@ from torch import Tensor
 
 from diffseglung.labelling.methods import Rows
 from diffseglung.labelling.physics import physics_posterior
-from diffseglung.labelling.tissue import TissueFitConfig, TissueModel
+from diffseglung.labelling.tissue import CLASSES, TissueFitConfig, TissueModel
 from diffseglung.runtime import generator
 
 DIFFUSION_DIMENSIONS = 48
+METHODS_OF: dict[str, dict[str, str | None]] = {
+    "physics": {"local": "seeded", "diffusion": "diffusion", "joined": "combined"},
+    "simulation": {"local": "simulated", "diffusion": None, "joined": "simulated_combined"},
+}
+"""Teacher -> features -> name of the method that the pair makes (None: not offered)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """Rows of one scan with what is believed of them: local (n, F), diffusion (n, D) or None, target (n, classes),
+    mass (n,): how many positions of the scan each row stands for."""
+
+    local: Tensor
+    diffusion: Tensor | None
+    target: Tensor
+    mass: Tensor
+
+
+def draw(target: Tensor, count: int, seed: int, *words: int) -> tuple[Tensor, Tensor]:
+    """Indices of rows and the mass of each: half spread evenly over the tissues seen, half over the lung."""
+    label = target.argmax(1)
+    share = 1.0 / torch.bincount(label, minlength=target.shape[1]).clamp(min=1).float()
+    chance = 0.5 * share[label] / share[label].sum() + 0.5 / len(label)
+    pick = torch.multinomial(chance, min(count, len(label)), generator=generator(seed, *words))
+    return pick, 1.0 / (chance[pick] * len(pick)).clamp(max=1.0)
 
 
 @dataclass(eq=False)
 class Cohort:
-    """Rows gathered from many scans: local descriptors, diffusion features (if asked for) and physics posteriors."""
+    """Lessons gathered from many scans, by teacher."""
 
     rows_per_scan: int = 20000
     with_diffusion: bool = True
     seed: int = 0
-    local: list[Tensor] = field(default_factory=list)
-    diffusion: list[Tensor] = field(default_factory=list)
-    physics: list[Tensor] = field(default_factory=list)
+    lessons: dict[str, list[Lesson]] = field(default_factory=lambda: {"physics": [], "simulation": []})
 
-    def add(self, rows: Rows) -> None:
-        """Take a scan's share. Half of it is spread evenly over the tissues that physics sees, half over the lung."""
-        opinion = torch.from_numpy(physics_posterior(rows.local.numpy()))
-        label = opinion.argmax(1)
-        share = 1.0 / torch.bincount(label, minlength=opinion.shape[1]).clamp(min=1).float()
-        weight = 0.5 * share[label] / share[label].sum() + 0.5 / len(label)
-        count = min(self.rows_per_scan, len(label))
-        pick = torch.multinomial(weight, count, generator=generator(self.seed, len(self.physics)))
-        self.local.append(rows.shaped[pick])
-        self.physics.append(opinion[pick])
-        if self.with_diffusion:
-            self.diffusion.append(rows.diffusion[pick])
+    def add(self, rows: Rows, truth: Tensor | None = None) -> None:
+        """Take a scan's share for the physics teacher, and for the simulation teacher where truth is known.
+
+        truth: (N,) class index at each position, -1 where there is none.
+        """
+        self._take("physics", rows, torch.from_numpy(physics_posterior(rows.local.numpy())), None)
+        if truth is not None:
+            known = truth >= 0
+            target = torch.nn.functional.one_hot(truth.clamp(min=0), CLASSES).float()
+            self._take("simulation", rows, target, known)
+
+    def _take(self, teacher: str, rows: Rows, target: Tensor, known: Tensor | None) -> None:
+        where = torch.arange(len(target)) if known is None else torch.nonzero(known)[:, 0]
+        place = len(self.lessons[teacher])
+        pick, mass = draw(target[where], self.rows_per_scan, self.seed, place)
+        chosen = where[pick]
+        deep = rows.diffusion[chosen].half() if self.with_diffusion else None
+        self.lessons[teacher].append(Lesson(rows.shaped[chosen], deep, target[chosen], mass))
 
     def fit(self, config: TissueFitConfig | None = None) -> dict[str, TissueModel]:
-        """Tissue models by method: `seeded`, and with diffusion features also `diffusion` and `combined`."""
+        """Tissue models by method name."""
         config = config or TissueFitConfig()
-        local, seeds = torch.cat(self.local), torch.cat(self.physics)
-        tissues = {"seeded": TissueModel.fit(local, seeds, dimensions=None, config=config)}
-        if self.with_diffusion:
-            deep = torch.cat(self.diffusion)
-            dimensions = min(DIFFUSION_DIMENSIONS, deep.shape[1])
-            tissues["diffusion"] = TissueModel.fit(deep, seeds, dimensions=dimensions, config=config)
-            both = torch.cat([local, tissues["diffusion"].projection(deep)], dim=1)
-            tissues["combined"] = TissueModel.fit(both, seeds, dimensions=None, config=config)
+        tissues: dict[str, TissueModel] = {}
+        for teacher, lessons in self.lessons.items():
+            if lessons:
+                tissues |= fit_lessons(lessons, METHODS_OF[teacher], tissues, config)
         return tissues
 
 
-def gather(scans: Iterable[Rows], cohort: Cohort) -> Cohort:
-    """Add every scan of an iterable."""
-    for rows in scans:
-        cohort.add(rows)
-    return cohort
+def fit_lessons(
+    lessons: list[Lesson], names: Mapping[str, str | None], known: Mapping[str, TissueModel], config: TissueFitConfig
+) -> dict[str, TissueModel]:
+    """The tissue models of one teacher. Diffusion features are always projected as the method `diffusion` does."""
+    local, target = torch.cat([x.local for x in lessons]), torch.cat([x.target for x in lessons])
+    mass = torch.cat([x.mass for x in lessons])
+    tissues: dict[str, TissueModel] = {}
+    if names["local"]:
+        tissues[names["local"]] = TissueModel.fit(local, target, mass, dimensions=None, config=config)
+    if any(x.diffusion is None for x in lessons):
+        return tissues
+    deep = torch.cat([x.diffusion.float() for x in lessons if x.diffusion is not None])
+    if names["diffusion"]:
+        dimensions = min(DIFFUSION_DIMENSIONS, deep.shape[1])
+        tissues[names["diffusion"]] = TissueModel.fit(deep, target, mass, dimensions=dimensions, config=config)
+    projection = (
+        (known | tissues)["diffusion"].projection if isinstance(known, dict) else tissues["diffusion"].projection
+    )
+    if names["joined"]:
+        both = torch.cat([local, projection(deep)], dim=1)
+        tissues[names["joined"]] = TissueModel.fit(both, target, mass, dimensions=None, config=config)
+    return tissues

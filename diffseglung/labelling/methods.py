@@ -4,6 +4,8 @@ physics    the rule alone, no learning
 seeded     classifier and seeded mixture on local descriptors
 diffusion  the same on multi-timestep diffusion features
 combined   the same on both together
+simulated  classifier taught on simulated lesions, on local descriptors
+simulated_combined  the same on local descriptors and diffusion features together
 published  diffusion features, a free mixture per scan (K or BIC), names by fixed HU ranges
 """
 
@@ -109,6 +111,17 @@ def combined(rows: Rows, config: SegmentConfig) -> Tensor:
     return bundle.tissue("combined").posterior(rows.joined(bundle.tissue("diffusion").projection))
 
 
+def simulated(rows: Rows, config: SegmentConfig) -> Tensor:
+    """Tissue model on local descriptors, taught on simulated lesions."""
+    return needed(rows.bundle).tissue("simulated").posterior(rows.shaped)
+
+
+def simulated_combined(rows: Rows, config: SegmentConfig) -> Tensor:
+    """Tissue model on both, taught on simulated lesions."""
+    bundle = needed(rows.bundle)
+    return bundle.tissue("simulated_combined").posterior(rows.joined(bundle.tissue("diffusion").projection))
+
+
 def published(rows: Rows, config: SegmentConfig) -> Tensor:
     """The published recipe: standardise, PCA, one free mixture on this scan, HU-guided names by fixed ranges."""
     z = Projection.fit(rows.diffusion, PUBLISHED_DIMENSIONS)(rows.diffusion)
@@ -127,6 +140,8 @@ POSTERIORS: dict[str, Method] = {
     "seeded": seeded,
     "diffusion": diffusion,
     "combined": combined,
+    "simulated": simulated,
+    "simulated_combined": simulated_combined,
     "published": published,
 }
 """Method name -> class posterior (N, 5) at `rows.where`, in the order of `labels.TISSUES`."""

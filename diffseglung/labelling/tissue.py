@@ -1,11 +1,13 @@
-"""The tissue model: a classifier and a seeded mixture, self-trained on physics labels of an unlabelled cohort.
+"""The tissue model: a classifier and a seeded mixture, taught without any annotation.
 
-No label enters: the physics rule names the positions it is sure of, a small classifier and a mixture learn how those
-look in the full descriptor space, and both are shipped as plain tensors with the weights.
+Two teachers, one student. Physics: the rule names the positions of an unlabelled cohort that it is sure of. Simulation:
+lesions of known extent drawn into phantoms and real scans. Either way the classifier and the mixture learn how tissue
+looks in the full descriptor space, and are shipped as plain tensors with the weights.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Self
 
@@ -19,53 +21,62 @@ from diffseglung.mixture.seeded import SeededMixture
 from diffseglung.runtime import generator
 
 CLASSES = len(TISSUES)
+REACH = 6.0
+"""Standardised rows are clipped here: an outlier of one scan must not decide."""
 
 
 @dataclass(frozen=True)
 class TissueFitConfig:
-    """How the tissue model is fitted.
+    """How a tissue model is fitted.
 
-    confident: physics posterior above which a position teaches; components: Gaussians a class; hidden: classifier
-    width, 0 for a linear one; mixture_share: weight of the mixture in the log posterior.
+    confident: target posterior above which a position teaches; components: Gaussians a class; hidden: widths of the
+    classifier's layers; noise: jitter of the standardised rows; caution: weight of healthy lung against lesions;
+    mixture_share: weight of the mixture in the log posterior.
     """
 
     confident: float = 0.85
     components: int = 3
-    hidden: int = 32
-    iterations: int = 600
-    per_class: int = 60000
-    mixture_share: float = 0.5
+    hidden: tuple[int, ...] = (64, 32)
+    iterations: int = 1200
+    noise: float = 0.15
+    caution: float = 2.0
+    mixture_share: float = 0.0
     seed: int = 0
 
 
-def balanced(label: Tensor, sure: Tensor, per_class: int, seed: int) -> Tensor:
-    """Indices of at most `per_class` sure rows of each class, drawn with the seed."""
-    picks = []
-    for c in range(CLASSES):
-        mine = torch.nonzero(sure & (label == c))[:, 0]
-        picks.append(mine[torch.randperm(len(mine), generator=generator(seed, c))[:per_class]])
-    return torch.cat(picks)
+def layers(sizes: list[int]) -> nn.Sequential:
+    """Linear layers with SiLU between them; their weights are named 0, 2, 4, ..."""
+    parts: list[nn.Module] = []
+    for enter, leave in itertools.pairwise(sizes):
+        parts += [nn.Linear(enter, leave), nn.SiLU()]
+    return nn.Sequential(*parts[:-1])
 
 
-def train_classifier(rows: Tensor, target: Tensor, config: TissueFitConfig) -> dict[str, Tensor]:
-    """Weights of a softmax classifier (one hidden layer or linear) fitted to soft targets (N, classes)."""
+def class_weights(target: Tensor, mass: Tensor, caution: float) -> Tensor:
+    """(classes,) weights that take each class's share of the loss to the root of its share of the cohort.
+
+    mass: (N,) how many positions of the cohort each row stands for.
+    """
+    share = (target * mass[:, None]).sum(0)
+    weight = (share.sum() / share.clamp(min=1.0)).sqrt().clamp(max=30.0)
+    weight[0] = weight[0] * caution
+    return weight / weight.mean()
+
+
+def train_classifier(rows: Tensor, target: Tensor, mass: Tensor, config: TissueFitConfig) -> dict[str, Tensor]:
+    """Weights of a softmax classifier fitted to soft targets (N, classes); rows weigh as much as their mass (N,)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        hidden = config.hidden or rows.shape[1]
-        first = nn.Linear(rows.shape[1], hidden)
-        last = nn.Linear(hidden, CLASSES)
-    layers = [first, nn.SiLU(), last] if config.hidden else [last]
-    network = nn.Sequential(*layers)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
+        network = layers([rows.shape[1], *config.hidden, CLASSES])
+    optimiser = torch.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.iterations)
-    share = target.sum(0)
-    weight = (target @ (share.sum() / share.clamp(min=1.0))).clamp(max=50.0)
+    weight = (target @ class_weights(target, mass, config.caution)) * (mass / mass.mean()).sqrt()
     random = generator(config.seed, 99)
     for _ in range(config.iterations):
         pick = torch.randint(len(rows), (4096,), generator=random)
-        noise = 0.05 * torch.randn(4096, rows.shape[1], generator=random)
-        logits = network(rows[pick] + noise)
-        loss = -(weight[pick] * (target[pick] * logits.log_softmax(1)).sum(1)).mean() / weight.mean()
+        noise = config.noise * torch.randn(4096, rows.shape[1], generator=random)
+        likely = network(rows[pick] + noise).log_softmax(1)
+        loss = -(weight[pick] * (target[pick] * (0.98 * likely) + 0.02 / CLASSES * likely).sum(1)).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -83,20 +94,28 @@ class TissueModel:
     mixture_share: float
 
     @classmethod
-    def fit(cls, rows: Tensor, seeds: Tensor, *, dimensions: int | None, config: TissueFitConfig) -> Self:
-        """From rows (N, F) and the physics posterior (N, classes) of the same positions."""
+    def fit(
+        cls, rows: Tensor, target: Tensor, mass: Tensor, *, dimensions: int | None, config: TissueFitConfig
+    ) -> Self:
+        """From rows (N, F), their target posterior (N, classes), and how many positions each stands for (N,).
+
+        target: the physics rule's opinion, or the truth of simulated lesions; unsure rows do not teach.
+        """
         projection = Projection.fit(rows, dimensions, whiten=dimensions is not None)
-        z = projection(rows).clamp(-8, 8)
-        top, label = seeds.max(1)
-        pick = balanced(label, top >= config.confident, config.per_class, config.seed)
-        classifier = train_classifier(z[pick], seeds[pick], config)
-        agreed = torch.where(predict(classifier, z[pick]).argmax(1) == label[pick], label[pick], -1)
-        mixture = SeededMixture.fit(z[pick], agreed, CLASSES, components=config.components, seed=config.seed)
+        top, label = target.max(1)
+        sure = top >= config.confident
+        z, goal, weight = projection(rows[sure]).clamp(-REACH, REACH), target[sure], mass[sure]
+        classifier = train_classifier(z, goal, weight, config)
+        agreed = torch.where(predict(classifier, z).argmax(1) == label[sure], label[sure], -1)
+        shares = (goal * weight[:, None]).sum(0).sqrt()
+        mixture = SeededMixture.fit(
+            z, agreed, CLASSES, components=config.components, prior=shares / shares.sum(), seed=config.seed
+        )
         return cls(projection, classifier, mixture, config.mixture_share)
 
     def posterior(self, rows: Tensor) -> Tensor:
         """Class posterior (N, classes) of raw rows (N, F)."""
-        z = self.projection(rows).clamp(-8, 8)
+        z = self.projection(rows).clamp(-REACH, REACH)
         share = self.mixture_share
         blend = (1 - share) * (predict(self.classifier, z) + 1e-4).log()
         if share > 0:
@@ -132,7 +151,9 @@ class TissueModel:
 
 def predict(classifier: dict[str, Tensor], z: Tensor) -> Tensor:
     """Softmax output (N, classes) of classifier weights on projected rows."""
-    if "2.weight" in classifier:
-        z = nn.functional.silu(z @ classifier["0.weight"].T + classifier["0.bias"])
-        return (z @ classifier["2.weight"].T + classifier["2.bias"]).softmax(1)
-    return (z @ classifier["0.weight"].T + classifier["0.bias"]).softmax(1)
+    last = max(int(name.split(".")[0]) for name in classifier)
+    for layer in range(0, last + 1, 2):
+        z = z @ classifier[f"{layer}.weight"].T + classifier[f"{layer}.bias"]
+        if layer < last:
+            z = nn.functional.silu(z)
+    return z.softmax(1)

@@ -45,12 +45,12 @@ class Mixture:
 
     def responsibilities(self, rows: Tensor) -> Tensor:
         """p(k | x_n), (N, K); rows sum to 1."""
-        return torch.cat([self.log_joint(part).softmax(1) for part in rows.split(CHUNK)])
+        return torch.cat([self.log_joint(part).softmax(1) for part in torch.split(rows, CHUNK)])
 
     def log_likelihood(self, rows: Tensor) -> float:
         """Mean log density of the rows."""
-        total = sum(self.log_joint(part).logsumexp(1).double().sum() for part in rows.split(CHUNK))
-        return float(total) / len(rows)
+        parts = torch.split(rows, CHUNK)
+        return sum(float(self.log_joint(part).logsumexp(1).double().sum()) for part in parts) / len(rows)
 
     def bic(self, rows: Tensor) -> float:
         """-2 log L + p log N; lower is better."""

@@ -8,6 +8,7 @@ estimated from the scan, and a monotone map takes air, the healthy level and sof
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ class HealthyLevel:
     slope: float
     middle_mm: float
 
-    def at(self, depth_mm: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    def at(self, depth_mm: NDArray[np.floating[Any]] | float) -> NDArray[np.float64]:
         """Healthy level (HU) at distances `depth_mm` from the front of the grid."""
         return np.asarray(np.clip(self.level_hu + self.slope * (np.asarray(depth_mm) - self.middle_mm), -970.0, -550.0))
 
@@ -76,7 +77,7 @@ def healthy_level(hu: NDArray[np.float32], lungs: NDArray[np.bool_], spacing_mm:
 
 
 def align(hu: NDArray[np.float32], level: HealthyLevel, spacing_mm: float) -> NDArray[np.float32]:
-    """HU (Z, Y, X) on the common scale: air -1000, healthy lung -860, soft tissue 0, linear between; above 0 unchanged."""
+    """HU (Z, Y, X) on the common scale: air -1000, healthy -860, soft tissue 0, linear between; above 0 unchanged."""
     healthy = level.at(np.arange(hu.shape[1]) * spacing_mm).astype(np.float32)[None, :, None]
     below = AIR_HU + (hu - AIR_HU) * ((REFERENCE_HU - AIR_HU) / (healthy - AIR_HU))
     above = TISSUE_HU + (hu - TISSUE_HU) * ((REFERENCE_HU - TISSUE_HU) / (healthy - TISSUE_HU))

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -63,7 +65,7 @@ def test_each_em_iteration_raises_the_likelihood() -> None:
     for _ in range(6):
         values.append(mixture.log_likelihood(rows))
         mixture = em(rows, mixture, iterations=1, ridge=1e-6)
-    assert all(b >= a - 1e-5 for a, b in zip(values, values[1:], strict=False))
+    assert all(b >= a - 1e-5 for a, b in itertools.pairwise(values))
 
 
 def test_bic_counts_the_blobs() -> None:
