@@ -1,63 +1,124 @@
-"""Dense disease against the chest wall: what lies between the lung that is seen and the thoracic cage."""
+"""Dense disease against the chest wall: what lies between the lung that is seen and the thoracic cage.
+
+Seen from the middle of the mediastinum, the costal surface of a lung is a smooth function of height and angle. Dense
+disease makes dents in it; heart, hilum and liver dome do not, because lung lies beyond them.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.preprocess.coarse import Coarse, Mask, Spacing, bounds, close
+from diffseglung.preprocess.coarse import Coarse, Mask, slice_hulls
 
-ANGLES = 180
+ANGLES = 120
+TYPICAL_RADIUS_MM = 90.0
+"""Distance of the chest wall at which a length along it is turned into an angle."""
 DENSEST_HU = 150.0
 """Above this is bone, not consolidation."""
-NEAR_SLICES_MM = 12.0
+DENT_MM = 4.0
+"""Shallower unevenness of the costal surface is left as it is."""
+THICKEST_MM = 45.0
+"""A gap deeper than this between aerated lung and cage is an organ below the diaphragm."""
+EDGE_MM = 6.0
+"""Disease may lie this far inside the lung's farthest voxel on its ray: the rays at the rim of a dent meet both."""
+DEEPEST_MM = 30.0
+"""How far behind the cage disease is taken in where its ray meets no aerated lung."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rays:
+    """Axial polar coordinates. radius_mm and bins: (Y, X), distance and angle index."""
+
+    radius_mm: NDArray[np.float64]
+    bins: NDArray[np.int64]
+
+    @classmethod
+    def around(cls, middle: tuple[float, float], coarse: Coarse) -> Rays:
+        """Rays from `middle`, a (y, x) index."""
+        _, dy, dx = coarse.spacing_mm
+        y = (np.arange(coarse.hu.shape[1]) - middle[0])[:, None] * dy
+        x = (np.arange(coarse.hu.shape[2]) - middle[1])[None] * dx
+        turn = np.arctan2(y, x) / (2 * np.pi) + 0.5
+        return cls(np.hypot(y, x), np.minimum((turn * ANGLES).astype(np.int64), ANGLES - 1))
+
+    def outermost(self, mask: Mask) -> NDArray[np.float64]:
+        """(Z, ANGLES): distance of the farthest voxel of the mask, 0 where a ray meets none."""
+        reach = np.zeros((len(mask), ANGLES))
+        z, y, x = np.nonzero(mask)
+        np.maximum.at(reach, (z, self.bins[y, x]), self.radius_mm[y, x])
+        return reach
+
+    def innermost(self, mask: Mask) -> NDArray[np.float64]:
+        """(Z, ANGLES): distance of the nearest voxel of the mask, infinite where a ray meets none."""
+        inner = np.full((len(mask), ANGLES), np.inf)
+        z, y, x = np.nonzero(mask)
+        np.minimum.at(inner, (z, self.bins[y, x]), self.radius_mm[y, x])
+        return inner
 
 
 def fill_towards_cage(lungs: Mask, sides: NDArray[np.uint8], coarse: Coarse, reach_mm: float) -> Mask:
-    """Lungs (Z, Y, X) with the dents of their costal surface closed, each side by a ball of `reach_mm`.
+    """Lungs (Z, Y, X) with the dents of their costal surface filled, up to 2 * `reach_mm` wide.
 
-    A dent is costal when no lung lies beyond it on the ray from the middle of the mediastinum; heart, hilum and
-    liver dome have lung beyond them and stay out.
+    A dent is bounded by the closing of the costal surface, as a function of height and angle, and by the convex hull
+    of the lung in the slice; voxels with lung beyond them on their ray, and bone, stay out.
     """
+    filled = lungs.copy()
     if reach_mm <= 0:
-        return lungs
-    closed = lungs.copy()
+        return filled
+    rays = Rays.around(_mediastinum(lungs, sides), coarse)
+    bins, radius = rays.bins, rays.radius_mm
     for side in np.unique(sides[lungs]):
         lung = lungs & (sides == side)
-        box = bounds(lung)
-        closed[box] |= _close_coarsely(lung[box], coarse.spacing_mm, reach_mm)
-    dents = ndimage.binary_opening(closed & ~lungs, np.ones((1, 3, 3), bool)) & (coarse.hu < DENSEST_HU)
-    return lungs | (dents & _beyond(lungs, sides, coarse))
+        reach = rays.outermost(lung)  # (Z, ANGLES)
+        wall = _close_surface(reach, 2 * reach_mm, coarse.spacing_mm[0])
+        start = _start(reach, rays.innermost(lung), wall, coarse.spacing_mm[0], 2 * reach_mm)
+        behind = radius >= start[:, bins]
+        near = radius <= (reach + THICKEST_MM)[:, bins]
+        inside = (radius <= wall[:, bins]) | (slice_hulls(lung) & (reach > 0)[:, bins] & near)
+        filled |= behind & inside & (coarse.hu < DENSEST_HU)
+    dents = ndimage.binary_opening(filled & ~lungs, np.ones((1, 3, 3), bool))
+    return lungs | dents
 
 
-def _close_coarsely(lung: Mask, spacing_mm: Spacing, reach_mm: float) -> Mask:
-    """Closing on every second voxel, where a large ball costs an eighth; shallower by half a voxel of that grid."""
-    steps = [2 if spacing < 3.0 else 1 for spacing in spacing_mm]
-    thin = lung[:: steps[0], :: steps[1], :: steps[2]]
-    if not thin.any():
-        return lung
-    z, y, x = (step * spacing for step, spacing in zip(steps, spacing_mm, strict=True))
-    closed = close(thin, reach_mm, (z, y, x), back_mm=0.5 * min(z, y, x))
-    for axis, step in enumerate(steps):
-        closed = np.repeat(closed, step, axis)
-    return closed[: lung.shape[0], : lung.shape[1], : lung.shape[2]]
+def _start(
+    reach: NDArray[np.float64], inner: NDArray[np.float64], wall: NDArray[np.float64], step_mm: float, width_mm: float
+) -> NDArray[np.float64]:
+    """(Z, ANGLES): radius from which disease may be taken in, infinite where it may not.
+
+    Behind the aerated lung of the ray; where the ray meets none, as deep as the lung above and below it lies.
+    """
+    edge = np.maximum(ndimage.minimum_filter(reach, (1, 3), mode="wrap"), reach - EDGE_MM)
+    rows = np.arange(len(reach))[:, None]
+    below = np.maximum.accumulate(np.where(reach > 0, rows, -1), axis=0)
+    above = np.minimum.accumulate(np.where(reach > 0, rows, len(reach))[::-1], axis=0)[::-1]
+    between = (below >= 0) & (above < len(reach)) & ((above - below) * step_mm <= width_mm)
+    columns = np.arange(ANGLES)[None]
+    depths = [inner[np.clip(row, 0, len(reach) - 1), columns] for row in (below, above)]
+    missing = np.maximum(np.maximum(*depths), wall - DEEPEST_MM)
+    edge[wall - reach > THICKEST_MM] = np.inf
+    return np.where(reach > 0, edge, np.where(between, missing, np.inf))
 
 
-def _beyond(lungs: Mask, sides: NDArray[np.uint8], coarse: Coarse) -> Mask:
-    """Voxels farther out than the lung of their slice, on rays that meet lung in this or a neighbouring slice."""
-    middle_y, middle_x = _mediastinum(lungs, sides)
-    _, dy, dx = coarse.spacing_mm
-    y = (np.arange(lungs.shape[1]) - middle_y)[:, None] * dy
-    x = (np.arange(lungs.shape[2]) - middle_x)[None] * dx
-    radius = np.hypot(y, x)  # (Y, X)
-    bins = ((np.arctan2(y, x) / (2 * np.pi) + 0.5) * ANGLES).astype(int) % ANGLES
-    reach = np.zeros((len(lungs), ANGLES))
-    z, row, column = np.nonzero(lungs)
-    np.maximum.at(reach, (z, bins[row, column]), radius[row, column])
-    near = 2 * round(NEAR_SLICES_MM / coarse.spacing_mm[0]) + 1
-    met = ndimage.maximum_filter(reach, (near, 5), mode=("nearest", "wrap")) > 0
-    return np.asarray((radius >= reach[:, bins]) & met[:, bins])
+def _close_surface(reach: NDArray[np.float64], width_mm: float, step_mm: float) -> NDArray[np.float64]:
+    """The costal surface (Z, ANGLES) without dents narrower than `width_mm`: grey closing, then a smooth cover."""
+    tall = 2 * round(width_mm / step_mm / 2) + 1
+    wide = 2 * round(width_mm / TYPICAL_RADIUS_MM * ANGLES / (2 * np.pi) / 2) + 1
+    padded = np.pad(np.pad(reach, [(tall, tall), (0, 0)]), [(0, 0), (wide, wide)], mode="wrap")
+    closed = ndimage.grey_closing(padded, (tall, wide))
+    dents = ndimage.binary_dilation(closed - padded > DENT_MM, np.ones((3, 3), bool))
+    known = ((padded > 0) & ~dents).astype(np.float64)
+    for share in (0.2, 0.4):  # smooth over the dents from their surroundings, near ones first
+        sigma = (share * tall, share * wide)
+        weight = ndimage.gaussian_filter(known, sigma, mode="nearest")
+        level = ndimage.gaussian_filter(known * padded, sigma, mode="nearest") / np.maximum(weight, 1e-9)
+        fill = dents & (closed > 0) & (weight > 0.02)
+        closed = np.where(fill, np.maximum(closed, level), closed)
+        dents &= ~fill
+    return np.asarray(closed[tall:-tall, wide:-wide], np.float64)
 
 
 def _mediastinum(lungs: Mask, sides: NDArray[np.uint8]) -> tuple[float, float]:
