@@ -19,6 +19,8 @@ TYPICAL_RADIUS_MM = 90.0
 """Distance of the chest wall at which a length along it is turned into an angle."""
 DENSEST_HU = 150.0
 """Above this is bone, not consolidation."""
+BULGE_MM = 4.0
+"""How far the smooth surface may rise over the rim of a dent: the arch of the chest wall over a few centimetres."""
 DENT_MM = 4.0
 """Shallower unevenness of the costal surface is left as it is."""
 THICKEST_MM = 45.0
@@ -116,7 +118,7 @@ def _close_surface(reach: NDArray[np.float64], width_mm: float, step_mm: float) 
         weight = ndimage.gaussian_filter(known, sigma, mode="nearest")
         level = ndimage.gaussian_filter(known * padded, sigma, mode="nearest") / np.maximum(weight, 1e-9)
         fill = dents & (closed > 0) & (weight > 0.02)
-        closed = np.where(fill, np.maximum(closed, level), closed)
+        closed = np.where(fill, np.clip(level, closed, closed + BULGE_MM), closed)
         dents &= ~fill
     return np.asarray(closed[tall:-tall, wide:-wide], np.float64)
 
