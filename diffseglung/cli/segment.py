@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct, add_config, read_config
 from diffseglung.config import METHODS, SegmentConfig
+
+if TYPE_CHECKING:
+    from diffseglung.volume import Volume
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,11 +47,12 @@ def run(args: argparse.Namespace) -> int:
     """Segment one scan."""
     from diffseglung.cli.progress import bar
     from diffseglung.io import read_mask, read_scan
-    from diffseglung.output import write
+    from diffseglung.output import check_folder, write
     from diffseglung.pipeline import Segmenter
 
+    check_folder(args.output)
     scan = read_scan(args.input, series_uid=args.series)
-    mask = read_mask(args.lung_mask) if args.lung_mask else None
+    mask = read_mask(args.lung_mask) if args.lung_mask else case_lungs(args.input)
     segmenter = Segmenter.load(args.model, config=read_config(args, SegmentConfig), device=args.device)
     with bar(quiet=args.quiet) as progress:
         result = segmenter(
@@ -63,6 +68,15 @@ def run(args: argparse.Namespace) -> int:
     elif not args.quiet:
         report(result.statistics, result.run, files)
     return 0
+
+
+def case_lungs(path: Path) -> Volume | None:
+    """The lung mask inside an NPZ case; None for every other input, whose lungs are found."""
+    if path.suffix.lower() != ".npz":
+        return None
+    from diffseglung.io.cases import read_lungs
+
+    return read_lungs(path)
 
 
 def report(statistics: dict, run_record: dict, files: list[Path]) -> None:  # type: ignore[type-arg]

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Make the shipped model from real CTs and simulated lesions: both stages, then the tissue models.
+#
+#   scripts/train_shipped_model.sh DATA [OUT]
+#
+# DATA holds lctsc_7cases, lidc_2cases and lung_pet_ct_dx (docs/data.md). OUT defaults to runs/shipped and may be
+# continued: every step that is done is skipped or resumed. About two and a half hours on two cores.
+set -euo pipefail
+data=$1 out=${2:-runs/shipped}
+bin=.venv/bin/diffseglung
+real="lctsc_7cases/lctsc_Test-S1-101 lctsc_7cases/lctsc_Test-S1-102 lctsc_7cases/lctsc_Test-S1-103
+      lctsc_7cases/lctsc_Test-S1-104 lctsc_7cases/lctsc_Test-S1-201 lctsc_7cases/lctsc_Test-S1-202
+      lidc_2cases/lidc_0001 lung_pet_ct_dx/lungdx_A0001_s2 lung_pet_ct_dx/lungdx_A0001_s3"
+
+mkdir -p "$out/cases" "$out/synthetic"
+for scan in $real; do
+  $bin convert -q -i "$data/$scan.nii.gz" --lung-mask "$data/${scan}_lung.nii.gz" -o "$out/cases" \
+    --dataset "$(basename "${scan%%_*}")"
+done
+
+seed=200
+for scan in $real; do
+  case $scan in *lungdx*) continue ;; esac
+  [ -f "$out/synthetic/.$seed" ] || $bin phantom -q -o "$out/synthetic" --split train --seed $seed -n 2 --npz \
+    --background "$data/$scan.nii.gz" --lung-mask "$data/${scan}_lung.nii.gz"
+  touch "$out/synthetic/.$seed"
+  seed=$((seed + 10))
+done
+[ -f "$out/synthetic/.100" ] || $bin phantom -q -o "$out/synthetic" --split train --seed 100 -n 8 --npz
+touch "$out/synthetic/.100"
+
+mkdir -p "$out/stage1" "$out/stage2"
+ln -f "$out"/cases/*.npz "$out"/synthetic/phantom__*.npz "$out/stage1/"
+ln -f "$out"/stage1/*.npz "$out"/synthetic/*.npz "$out/stage2/"
+$bin precompute --npz_dir "$out/stage1" --out_dir "$out/patches1" --shape 32 64 64 --patches_per_patient 120
+$bin precompute --npz_dir "$out/stage2" --out_dir "$out/patches2" --shape 32 64 64 --patches_per_patient 30 --teacher
+
+$bin train --patches_dir "$out/patches1" --results_dir "$out/stage1_run" --size small --name lung-small \
+  --prediction v --iterations 3600 --batch_size 4 --lr 3e-4 --lr_schedule cosine --ema 0.999 --save_every 250
+$bin distill --patches_dir "$out/patches2" --results_dir "$out/stage2_run" --resume "$out/stage1_run/ddpm_base.pt" \
+  --name lung-small --taps bottleneck level2 level1 decoder --start_step 0 --warmup_start 0 --warmup_end 50 \
+  --iterations 500 --batch_size 8 --lr 3e-4 --lr_schedule cosine --ema 0.99 --lambda_max 0.5 --save_every 100
+$bin fit --model "$out/stage2_run/ddpm_distill.pt" --cases "$out/cases" --simulated "$out/synthetic" --half \
+  -o "$out/lung-small.safetensors"
+echo "done: $out/lung-small.safetensors"

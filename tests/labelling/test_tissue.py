@@ -1,0 +1,66 @@
+import torch
+
+from diffseglung.labelling.tissue import CLASSES, TissueFitConfig, TissueModel, class_weights, predict
+from diffseglung.runtime import generator
+
+FAST = TissueFitConfig(iterations=150, hidden=(16,), components=1)
+
+
+def tissues(n: int = 4000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Five overlapping classes in six dimensions."""
+    random = generator(0)
+    label = torch.arange(n) % CLASSES
+    centres = 5 * torch.randn(CLASSES, 6, generator=random)
+    return centres[label] + torch.randn(n, 6, generator=random), label
+
+
+def fitted(**settings: object) -> tuple[TissueModel, torch.Tensor, torch.Tensor]:
+    rows, label = tissues()
+    target = torch.nn.functional.one_hot(label, CLASSES).float()
+    config = TissueFitConfig(**{"iterations": 150, "hidden": (16,), "components": 1, **settings})  # type: ignore[arg-type]
+    return TissueModel.fit(rows, target, torch.ones(len(rows)), dimensions=None, config=config), rows, label
+
+
+def test_separable_tissues_are_learned_by_classifier_and_mixture_alike() -> None:
+    for share in (0.0, 0.5, 1.0):
+        model, rows, label = fitted(mixture_share=share)
+        posterior = model.posterior(rows)
+        torch.testing.assert_close(posterior.sum(1), torch.ones(len(rows)))
+        assert (posterior.argmax(1) == label).float().mean() > 0.95
+
+
+def test_tensors_round_trip() -> None:
+    model, rows, _ = fitted()
+    again = TissueModel.from_tensors(model.to_tensors())
+    torch.testing.assert_close(again.posterior(rows), model.posterior(rows))
+
+
+def test_the_same_seed_gives_the_same_model_and_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first, rows, _ = fitted()
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.equal(first.posterior(rows), fitted()[0].posterior(rows))
+
+
+def test_unsure_rows_do_not_teach() -> None:
+    rows, label = tissues()
+    target = 0.05 + 0.75 * torch.nn.functional.one_hot(label, CLASSES).float()
+    half = torch.arange(len(rows)) < len(rows) // 2
+    target[half] = torch.nn.functional.one_hot((label[half] + 1) % CLASSES, CLASSES).float() * 0.6 + 0.08
+    sure = torch.where(half[:, None], target, torch.nn.functional.one_hot(label, CLASSES).float())
+    model = TissueModel.fit(rows, sure, torch.ones(len(rows)), dimensions=None, config=FAST)
+    assert (model.posterior(rows).argmax(1) == label).float().mean() > 0.95
+
+
+def test_caution_makes_healthy_lung_weigh_more_and_rare_classes_weigh_most() -> None:
+    target = torch.nn.functional.one_hot(torch.tensor([0] * 900 + [1] * 100), CLASSES).float()
+    plain, careful = (class_weights(target, torch.ones(1000), caution) for caution in (1.0, 2.0))
+    assert plain[1] > plain[0]
+    assert careful[0] / careful[1] == 2 * plain[0] / plain[1]
+
+
+def test_a_linear_classifier_is_a_softmax_of_its_logits() -> None:
+    weights = {"0.weight": torch.eye(CLASSES), "0.bias": torch.zeros(CLASSES)}
+    rows = torch.randn(7, CLASSES, generator=generator(3))
+    torch.testing.assert_close(predict(weights, rows), rows.softmax(1))

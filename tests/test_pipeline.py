@@ -1,0 +1,117 @@
+"""The whole way from a CT to a Segmentation, with a network of random weights and tissue models fitted in the test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffseglung.config import UNETS, DistillConfig, PhantomConfig, SegmentConfig
+from diffseglung.distillation.heads import StudentHead
+from diffseglung.errors import CheckpointError, GeometryError
+from diffseglung.evaluation.scores import dice
+from diffseglung.labelling.bundle import load_bundle, tissue_tensors
+from diffseglung.labelling.cohort import Cohort
+from diffseglung.labelling.methods import Rows
+from diffseglung.labelling.tissue import TissueFitConfig
+from diffseglung.model import checkpoint
+from diffseglung.model.checkpoint import ModelCard
+from diffseglung.model.unet import UNet
+from diffseglung.phantom.procedural import make_phantom
+from diffseglung.phantom.record import Phantom
+from diffseglung.pipeline import Segmenter, segment
+from diffseglung.preprocess.scene import make_scene
+from diffseglung.runtime import Runtime
+from diffseglung.volume import Volume
+
+METHODS = ("physics", "seeded", "diffusion", "combined", "published")
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    return make_phantom(PhantomConfig(seed=3, size="small", split="dev"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
+    """A tiny untrained model with tissue models fitted on one phantom by physics alone."""
+    torch.manual_seed(0)
+    network, distill = UNet(UNETS["tiny"]), DistillConfig(dimensions=8, hidden=8)
+    head = StudentHead.of(network, distill)
+    weights = {f"network.{k}": v for k, v in network.state_dict().items()}
+    weights |= {f"head.{k}": v for k, v in head.state_dict().items()}
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    card = ModelCard(unet=UNETS["tiny"], distill=distill, stage=2, name="tiny")
+    checkpoint.save(path, weights, card)
+    cohort = Cohort(rows_per_scan=4000)
+    cohort.add(Rows(make_scene(phantom.ct, phantom.lungs, 1.5), load_bundle(path), Runtime(device=torch.device("cpu"))))
+    tissues = cohort.fit(TissueFitConfig(iterations=200, hidden=(16,), components=1))
+    checkpoint.save(path, weights | tissue_tensors(tissues), card)
+    return path
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_labels_every_lung_voxel_and_nothing_else(phantom: Phantom, model: Path, method: str) -> None:
+    segmenter = Segmenter.load(model, config=SegmentConfig(method=method), device="cpu")
+    result = segmenter(phantom.ct, phantom.lungs)
+    assert result.label_map.same_grid(phantom.ct)
+    assert ((result.label_map.array > 0) == (phantom.lungs.array > 0)).all()
+    assert result.label_map.array.max() <= 5
+    assert result.run["settings"]["method"] == method
+    assert result.statistics["lung"]["volume_ml"] == pytest.approx(
+        (phantom.lungs.array > 0).sum() * phantom.ct.voxel_ml, rel=1e-3
+    )
+
+
+def test_physics_finds_most_of_the_lung_healthy(phantom: Phantom) -> None:
+    result = Segmenter.load(None, config=SegmentConfig(method="physics"))(phantom.ct, phantom.lungs)
+    healthy = dice(result.label_map.array == 1, phantom.truth.array == 1)
+    assert healthy > 0.85
+
+
+def test_batch_size_and_repetition_change_nothing(phantom: Phantom, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffseglung.config import FeatureConfig
+
+    config = SegmentConfig(method="combined")
+    first = Segmenter.load(model, config=config, device="cpu")(phantom.ct, phantom.lungs)
+    monkeypatch.setattr(Segmenter, "_features", lambda self: FeatureConfig(batch_size=1))
+    second = Segmenter.load(model, config=config, device="cpu")(phantom.ct, phantom.lungs)
+    assert (first.label_map.array == second.label_map.array).mean() > 0.9999
+
+
+def test_a_flipped_and_permuted_scan_gets_the_same_labels_in_the_patient(phantom: Phantom) -> None:
+    segmenter = Segmenter.load(None, config=SegmentConfig(method="physics"))
+    plain = segmenter(phantom.ct, phantom.lungs).label_map.array
+
+    def turned(volume: Volume) -> Volume:
+        affine = volume.affine[:, [2, 0, 1, 3]].copy()
+        affine[:3, 3] += affine[:3, 0] * (volume.shape[2] - 1)
+        affine[:3, 0] *= -1
+        return Volume(volume.array.transpose(2, 0, 1)[::-1], affine)
+
+    other = segmenter(turned(phantom.ct), turned(phantom.lungs)).label_map.array
+    np.testing.assert_array_equal(other[::-1].transpose(1, 2, 0), plain)
+
+
+def test_posterior_sums_to_one_in_the_lung_and_abstention_follows_it(phantom: Phantom) -> None:
+    config = SegmentConfig(method="physics", abstain=0.8)
+    result = Segmenter.load(None, config=config)(phantom.ct, phantom.lungs, probabilities=True)
+    assert result.posterior is not None
+    total = result.posterior.astype(np.float32).sum(-1)
+    inside = phantom.lungs.array > 0
+    np.testing.assert_allclose(total[inside], 1, atol=5e-3)
+    assert (total[~inside] == 0).all()
+    unsure = result.posterior.max(-1) < 0.79
+    assert (result.label_map.array[inside & unsure] == 6).all()
+
+
+def test_a_mask_of_another_shape_and_a_model_without_tissues_are_answers(phantom: Phantom, tmp_path: Path) -> None:
+    with pytest.raises(GeometryError):
+        segment(phantom.ct, Volume(np.ones((4, 5, 6), np.uint8), np.eye(4)), config=SegmentConfig(method="physics"))
+    network = UNet(UNETS["tiny"])
+    weights = {f"network.{k}": v for k, v in network.state_dict().items()}
+    checkpoint.save(tmp_path / "bare.pt", weights, ModelCard(unet=UNETS["tiny"]))
+    with pytest.raises(CheckpointError, match="no tissue model"):
+        segment(phantom.ct, phantom.lungs, model=tmp_path / "bare.pt", config=SegmentConfig(method="combined"))
