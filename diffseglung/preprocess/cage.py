@@ -83,7 +83,7 @@ def fill_towards_cage(lungs: Mask, sides: NDArray[np.uint8], coarse: Coarse, rea
         inside = (radius <= wall[:, bins]) | (slice_hulls(lung) & (reach > 0)[:, bins] & near)
         filled |= behind & inside & (coarse.hu < DENSEST_HU)
     dents = ndimage.binary_opening(filled & ~lungs, np.ones((1, 3, 3), bool))
-    return lungs | dents
+    return np.asarray(lungs | dents, bool)
 
 
 def _start(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,9 @@ def within(mask: Mask, reach_mm: float, spacing_mm: Spacing) -> Mask:
     """Voxels at most `reach_mm` from the mask: dilation by a ball (exact distances, Maurer et al. 2003)."""
     if reach_mm <= 0 or not mask.any():
         return mask
-    import SimpleITK as sitk  # heavy import, needed here only
+    import SimpleITK  # heavy import, needed here only
+
+    sitk: Any = SimpleITK  # it carries no types
 
     pads = [int(reach_mm / s) + 1 for s in spacing_mm]
     box = tuple(slice(max(0, s.start - p), s.stop + p) for s, p in zip(bounds(mask), pads, strict=True))

@@ -15,6 +15,8 @@ LOBES_LUNGMASK = {1: LEFT, 2: LEFT, 3: RIGHT, 4: RIGHT, 5: RIGHT}
 """lungmask LTRCLobes: left upper, left lower, right upper, right middle, right lower."""
 LOBES_TOTALSEGMENTATOR = {10: LEFT, 11: LEFT, 12: RIGHT, 13: RIGHT, 14: RIGHT}
 """TotalSegmentator task `total`, version 2: the same lobes among 117 structures."""
+SOFT_TOTALSEGMENTATOR = (15, 17)
+"""Oesophagus and thyroid; lung lobes in version 1."""
 TOTALSEGMENTATOR_LABELS = 117
 GRID_MM = 2.0
 """Grid on which a binary mask is split."""
@@ -38,6 +40,11 @@ def adapt_mask(mask: Volume, ct: Volume) -> Volume:
     values = _labels(mask.array)
     if len(values) == 1 and values != {LEFT}:
         return ct.with_array(_sides_of(mask, ct))
+    if _is_old_numbering(mask, ct, values):
+        raise InputError(
+            "the label map uses the numbering of TotalSegmentator version 1, in which label 10 is the pancreas",
+            remedy="segment again with TotalSegmentator 2, or " + REMEDY,
+        )
     table = _table(values)
     sides = table[np.asarray(mask.array).astype(np.int64)]
     _check_sides(ct.with_array(sides))
@@ -54,6 +61,12 @@ def _labels(array: Array) -> set[int]:
     if not values:
         raise InputError("the lung mask is empty", remedy="pass another mask, or none to have the lungs found")
     return values
+
+
+def _is_old_numbering(mask: Volume, ct: Volume, values: set[int]) -> bool:
+    """Whether labels that are oesophagus and thyroid in TotalSegmentator 2 hold aerated lung."""
+    soft = [label for label in SOFT_TOTALSEGMENTATOR if label in values]
+    return any(float(np.median(ct.array[mask.array == label])) < -500 for label in soft)
 
 
 def _table(values: set[int]) -> NDArray[np.uint8]:

@@ -104,7 +104,9 @@ def _smooth_for(array: Array, steps: NDArray[np.float64]) -> NDArray[np.float32]
 
 def _interpolate(array: Array, index_map: NDArray[np.float64], shape: Shape, *, order: int, fill: float) -> Array:
     """Values of `array` at index_map @ (z, y, x, 1), done by ITK in index coordinates, so sheared grids work too."""
-    import SimpleITK as sitk  # heavy import, needed here only
+    import SimpleITK  # heavy import, needed here only
+
+    sitk: Any = SimpleITK  # it carries no types
 
     dtype = array.dtype if order == 0 else np.dtype(np.float32)
     carried: NDArray[Any] = array
@@ -120,4 +122,4 @@ def _interpolate(array: Array, index_map: NDArray[np.float64], shape: Shape, *, 
         image, [int(n) for n in shape[::-1]], transform, getattr(sitk, INTERPOLATORS[order]),
         [0.0] * 3, [1.0] * 3, [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0], float(fill), image.GetPixelID(),
     )  # fmt: skip
-    return sitk.GetArrayFromImage(out).astype(dtype, copy=False)
+    return np.asarray(sitk.GetArrayFromImage(out), dtype)

@@ -12,8 +12,8 @@ RIGHT, LEFT = 1, 2
 EROSIONS_MM = (0.0, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0)
 LEAST_SHARE = 0.08
 """Smallest part of both lungs that counts as the second lung."""
-OFF_MIDDLE = 0.08
-"""A lone lung's centre is this far from the middle of a whole body, as a share of its width."""
+CUT_SHARE = 0.3
+"""A scan of half a thorax shows this much more of the body's widest section at one end of x than at the other."""
 LEAST_OFFSET = 0.3
 """Two parts are two lungs when their centres are this far apart in x, as a share of the width of both."""
 
@@ -58,13 +58,13 @@ def _two_cores(parts: Mask) -> NDArray[np.uint8] | None:
 
 
 def _lone_side(lungs: Mask, coarse: Coarse) -> int:
-    """Side of a single lung: away from the body's middle; in a half thorax, where the outside air is."""
+    """Side of a single lung: opposite to where the scan cuts the body, else away from the body's middle."""
     slices = np.flatnonzero(lungs.any(axis=(1, 2)))
     body = body_hull(coarse)[slices].sum(axis=(0, 1)).astype(float)  # (X,)
+    if abs(body[-1] - body[0]) > CUT_SHARE * body.max():
+        return RIGHT if body[-1] > body[0] else LEFT
     columns = np.flatnonzero(body)
-    middle, width = (columns[0] + columns[-1]) / 2, columns[-1] - columns[0] + 1
+    if not len(columns):
+        return RIGHT
     centre = float(np.average(np.arange(lungs.shape[2]), weights=lungs.sum(axis=(0, 1))))
-    if abs(centre - middle) > OFF_MIDDLE * width:
-        return RIGHT if centre < middle else LEFT
-    third = max(1, len(body) // 3)
-    return RIGHT if body[:third].sum() < body[-third:].sum() else LEFT
+    return RIGHT if centre < (columns[0] + columns[-1]) / 2 else LEFT

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffseglung.errors import ConfigError, GeometryError
+from diffseglung.preprocess.resample import covers_same_box, resample, resample_onto
+from diffseglung.volume import Reorientation, Volume
+
+
+def field(grid: Volume, weights: tuple[float, float, float] = (1.0, 2.0, -1.0)) -> np.ndarray:
+    """A ramp in patient space on the voxels of `grid`."""
+    index = np.indices(grid.shape).reshape(3, -1)
+    points = (grid.affine @ np.vstack([index, np.ones(index.shape[1])]))[:3]
+    return (np.asarray(weights) @ points).reshape(grid.shape).astype(np.float32)
+
+
+def blank(affine: np.ndarray, shape: tuple[int, int, int]) -> Volume:
+    return Volume(np.zeros(shape, np.float32), affine)
+
+
+def inside(values: np.ndarray, margin: int) -> np.ndarray:
+    return values[margin:-margin, margin:-margin, margin:-margin]
+
+
+def test_a_ramp_in_the_patient_is_the_same_ramp_on_an_oblique_grid(oblique_affine: np.ndarray) -> None:
+    straight = blank(np.diag([1.0, 1.0, 1.0, 1.0])[[2, 1, 0, 3]], (40, 50, 60))
+    ramp = straight.with_array(field(straight))
+    oblique = oblique_affine.copy()
+    oblique[:3, 3] += straight.affine[:3, :3] @ (20, 25, 30) - oblique_affine[:3] @ (4, 6, 7, 1)
+    grid = blank(oblique, (9, 13, 15))
+    np.testing.assert_allclose(resample_onto(ramp, grid).array, field(grid), atol=1e-3)
+
+
+@pytest.mark.parametrize("spacing", [0.6, 1.5, (3.0, 1.0, 2.2)])
+def test_resampling_keeps_ramp_place_and_extent(
+    oblique_affine: np.ndarray, spacing: float | tuple[float, float, float]
+) -> None:
+    volume = blank(oblique_affine, (30, 60, 64))
+    out = resample(volume.with_array(field(volume)), spacing)
+    assert out.array.dtype == np.float32
+    assert out.spacing_mm == pytest.approx(tuple(np.broadcast_to(spacing, 3)))
+    before = np.multiply(volume.shape, volume.spacing_mm)
+    grown = np.multiply(out.shape, out.spacing_mm) - before
+    assert (grown >= -0.02 * np.asarray(out.spacing_mm)).all()
+    assert (grown < out.spacing_mm).all()
+    np.testing.assert_allclose(inside(out.array, 5), inside(field(out), 5), atol=2e-2)
+    assert np.isfinite(out.array).all()
+
+
+def test_there_and_back_keeps_a_smooth_field(oblique_affine: np.ndarray) -> None:
+    volume = blank(oblique_affine, (40, 70, 80))
+    smooth = volume.with_array(100 * np.sin(field(volume) / 25).astype(np.float32))
+    back = resample_onto(resample(smooth, 1.5), smooth)
+    assert back.same_grid(smooth)
+    assert np.isfinite(back.array).all()
+    assert np.abs(inside(back.array - smooth.array, 4)).max() < 4.0
+
+
+def test_there_and_back_keeps_labels(oblique_affine: np.ndarray) -> None:
+    volume = blank(oblique_affine, (20, 40, 40))
+    labels = volume.with_array((field(volume) > field(volume).mean()).astype(np.uint8) * 5)
+    back = resample_onto(resample(labels, 0.6, order=0), labels, order=0)
+    assert back.array.dtype == np.uint8
+    assert (back.array == labels.array).mean() > 0.99
+
+
+def test_coarsening_averages_noise_away_instead_of_picking_it(oblique_affine: np.ndarray) -> None:
+    noise = np.random.default_rng(0).normal(0, 100, (40, 80, 80)).astype(np.float32)
+    coarse = resample(Volume(noise, oblique_affine), (2.5, 3.2, 2.8))
+    assert coarse.array.std() < 40
+
+
+@given(axes=st.permutations([0, 1, 2]), flips=st.tuples(st.booleans(), st.booleans(), st.booleans()))
+@settings(max_examples=15, deadline=None)
+def test_flipped_and_permuted_storage_is_undone_exactly(axes: list[int], flips: tuple[bool, bool, bool]) -> None:
+    affine = np.array([[0, 0, 0.7, 3], [0, 0.8, 0, 4], [2.5, 0, 0, 5], [0, 0, 0, 1.0]])
+    volume = Volume(np.random.default_rng(0).integers(0, 100, (5, 6, 7)).astype(np.int16), affine)
+    turned = Reorientation((axes[0], axes[1], axes[2]), flips).apply(volume)
+    assert covers_same_box(turned, volume)
+    np.testing.assert_array_equal(resample_onto(turned, volume, order=0).array, volume.array)
+    np.testing.assert_allclose(resample_onto(turned, volume).array, volume.array, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int16, np.int32, np.int64])
+def test_labels_keep_their_type(dtype: type, oblique_affine: np.ndarray) -> None:
+    labels = Volume(np.ones((4, 5, 6), dtype), oblique_affine)
+    out = resample(labels, 0.5, order=0)
+    assert out.array.dtype == dtype
+    assert (out.array == 1).all()
+
+
+def test_outside_the_volume_is_unknown_for_values_and_zero_for_labels(oblique: Volume) -> None:
+    affine = oblique.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ (10, 0, 0)
+    wide = Volume(np.zeros((25, 7, 9), np.float32), affine)
+    assert np.isnan(resample_onto(oblique, wide).array[0]).all()
+    assert (resample_onto(oblique.with_array(np.ones(oblique.shape, np.uint8)), wide, order=0).array[0] == 0).all()
+    assert (resample_onto(oblique, wide, fill=-1024.0).array[0] == -1024).all()
+
+
+def test_grids_apart_are_refused(oblique: Volume) -> None:
+    far = oblique.affine.copy()
+    far[:3, 3] += 1000
+    with pytest.raises(GeometryError, match="overlap"):
+        resample_onto(oblique, Volume(oblique.array, far))
+
+
+@pytest.mark.parametrize("spacing", [0.0, -1.0, float("nan")])
+def test_a_spacing_that_is_no_length_is_refused(spacing: float, oblique: Volume) -> None:
+    with pytest.raises(ConfigError, match="spacing"):
+        resample(oblique, spacing)
+
+
+def test_an_unknown_order_is_refused(oblique: Volume) -> None:
+    with pytest.raises(ConfigError, match="order"):
+        resample_onto(oblique, oblique, order=2)
