@@ -1,0 +1,49 @@
+"""Every command line that a document of this project shows, word by word."""
+
+from __future__ import annotations
+
+PUBLISHED = [
+    "python precompute_patches.py --npz_dir /path/to/your/NPZ_DATA --out_dir ./patches_precomputed"
+    " --patches_per_patient 150 --num_workers 24",
+    "python sanity_check.py",
+    "python train.py --npz_dir /path/to/NPZ_DATA --results_dir ./results",
+    "torchrun --nproc_per_node=2 train.py --npz_dir /path/to/NPZ_DATA --results_dir ./results --batch_size 8 --lr 1e-4"
+    " --epochs 100000 --sample_every 500",
+    "torchrun --nproc_per_node=2 train_distill.py --patches_dir ./patches_precomputed --results_dir ./results_distill"
+    " --resume ./checkpoints/ddpm_base.pt --start_step 4000 --warmup_start 4000 --warmup_end 6000 --batch_size 16"
+    " --lr 1e-4 --lambda_max 0.5",
+    "python inference_volume_distill.py --npz /path/to/patient.npz --model ./checkpoints/ddpm_distill.pt"
+    " --out ./results/segmentation",
+    "python visualize_clusters.py --npz /path/to/patient.npz --out ./cluster_preview --k 5",
+]
+"""In the published description, in the order in which they are run."""
+
+SCRIPTS = [
+    "python segment_volume_voxel_level_ditil.py --npz /path/to/patient.npz --model ./checkpoints/ddpm_distill.pt"
+    " --out ./results/segmentation",
+    "python segment_volume_voxel_level_abalation.py --npz /path/to/patient.npz --model ./checkpoints/ddpm_distill.pt"
+    " --out ./results/ablation --method published",
+    "python sample.py --model ./checkpoints/ddpm_base.pt --out ./samples",
+]
+"""The published scripts whose command line was not given."""
+
+OWN = [
+    "diffseglung segment -i ct.nii.gz -o out",
+    "diffseglung info ct.nii.gz",
+    "diffseglung segment -i dicom_folder -o out --save-probabilities",
+    "diffseglung segment -i ct.nii.gz -o out --lung-mask lungs.nii.gz",
+    "diffseglung segment -i ct.nii.gz -o out --method physics",
+    "diffseglung segment -i ct.nii.gz -o out --abstain 0.5",
+    "diffseglung convert -i studies -o cases --dataset mycohort",
+    "diffseglung precompute --npz_dir cases --out_dir patches --teacher",
+    "diffseglung train --patches_dir patches --results_dir results --size small",
+    "diffseglung distill --patches_dir patches --results_dir results_distill --resume results/ddpm_base.pt",
+    "diffseglung fit --model results_distill/ddpm_distill.pt --cases cases -o lung-mycohort.safetensors",
+    "diffseglung segment -i ct.nii.gz -o out --model lung-mycohort.safetensors",
+    "diffseglung phantom -o phantoms -n 8 --split test",
+    "diffseglung phantom -o phantoms --background ct.nii.gz --split test",
+    "diffseglung evaluate --cases phantoms --baselines -o scores.json",
+]
+"""In the README, in its order."""
+
+ALL = [*PUBLISHED, *SCRIPTS, *OWN]
