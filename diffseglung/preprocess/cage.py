@@ -25,6 +25,8 @@ DENT_MM = 4.0
 """Shallower unevenness of the costal surface is left as it is."""
 THICKEST_MM = 45.0
 """A gap deeper than this between aerated lung and cage is an organ below the diaphragm."""
+OFF_RIM_MM = 15.0
+"""A dent whose outer end is farther than this inside the hull of both lungs is not at the chest wall."""
 EDGE_MM = 6.0
 """Disease may lie this far inside the lung's farthest voxel on its ray: the rays at the rim of a dent meet both."""
 DEEPEST_MM = 30.0
@@ -73,11 +75,13 @@ def fill_towards_cage(lungs: Mask, sides: NDArray[np.uint8], coarse: Coarse, rea
         return filled
     rays = Rays.around(_mediastinum(lungs, sides), coarse)
     bins, radius = rays.bins, rays.radius_mm
+    rim = rays.outermost(slice_hulls(lungs))
     for side in np.unique(sides[lungs]):
         lung = lungs & (sides == side)
         reach = rays.outermost(lung)  # (Z, ANGLES)
         wall = _close_surface(reach, 2 * reach_mm, coarse.spacing_mm[0])
         start = _start(reach, rays.innermost(lung), wall, coarse.spacing_mm[0], 2 * reach_mm)
+        start[wall < rim - OFF_RIM_MM] = np.inf
         behind = radius >= start[:, bins]
         near = radius <= (reach + THICKEST_MM)[:, bins]
         inside = (radius <= wall[:, bins]) | (slice_hulls(lung) & (reach > 0)[:, bins] & near)
