@@ -16,6 +16,7 @@ from diffseglung.cli import main as diffseglung
 ROOT = Path(__file__).parents[1]
 REAL = ROOT / "demo" / "lidc_1011.nii.gz"
 SEED = "7"
+LESIONS = ("emphysema_centrilobular", "ggo_nodular", "fibrosis_honeycomb", "consolidation_lobar")
 NAMES = ("healthy", "emphysema", "ggo", "fibrosis", "consolidation")
 
 
@@ -39,7 +40,7 @@ def main() -> None:
     out = parser.parse_args().out.resolve()
     begin = time.perf_counter()
     run("segment", "-i", REAL, "-o", out / "lidc_1011")
-    run("phantom", "-o", out / "phantoms", "--split", "test", "--size", "small", "--seed", SEED)
+    run("phantom", "-o", out / "phantoms", "--split", "test", "--seed", SEED, "--models", *LESIONS)
     phantom = next((out / "phantoms").glob(f"*{int(SEED):04d}"))
     run("segment", "-i", phantom / "ct.nii.gz", "-o", out / "phantom")
     truth, label_map = phantom / "truth.nii.gz", out / "phantom" / "label_map.nii.gz"

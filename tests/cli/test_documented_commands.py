@@ -34,7 +34,7 @@ SMALL = {
     "phantom": "-n 1 --size small",
     "evaluate": "--no-surfaces",
     "convert": "",
-    "fit": "--rows-per-scan 2000",
+    "fit": "",
     "info": "",
     "check": "",
 }
