@@ -29,14 +29,17 @@ DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "stu
 TESTED_ELSEWHERE = {
     "__main__.py": "cli/test_cli.py",
     "errors.py": "cli/test_bad_input.py",
-    "labels.py": "output/test_label_map.py",
     "segmentation.py": "output/test_output.py",
-    "volume.py": "io/test_nifti.py",
+    "features/diffusion.py": "test_pipeline.py",
+    "labelling/bundle.py": "test_pipeline.py",
+    "labelling/cohort.py": "test_pipeline.py",
+    "labelling/methods.py": "test_pipeline.py",
     "cli/precompute.py": "cli/test_training_commands.py",
     "cli/train.py": "cli/test_training_commands.py",
     "cli/distill.py": "cli/test_training_commands.py",
     "cli/segment.py": "cli/test_bad_input.py",
     "cli/clusters.py": "cli/test_documented_commands.py",
+    "cli/fit.py": "cli/test_documented_commands.py",
     "cli/progress.py": "cli/test_cli.py",
 }
 """Modules whose test has another name than test_<module>.py."""
