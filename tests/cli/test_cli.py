@@ -170,3 +170,12 @@ def test_public_names_are_exactly_those_listed() -> None:
         _ = diffseglung.nothing
     assert cli.spellings("a_b") == ["--a-b", "--a_b"]
     assert cli.spellings("ab") == ["--ab"]
+
+
+def test_progress_is_drawn_only_where_a_person_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    from diffseglung.cli.progress import bar
+
+    for quiet in (True, False):
+        with bar(quiet=quiet) as progress:
+            assert list(progress(range(3), 3)) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")
