@@ -15,8 +15,8 @@ from diffseglung.cli import main as diffseglung
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT / "demo" / "lidc_1011.nii.gz"
-SEED = "7"
-LESIONS = ("emphysema_centrilobular", "ggo_nodular", "fibrosis_honeycomb", "consolidation_lobar")
+SEED = "4"
+LESIONS = ("emphysema_centrilobular", "ggo_nodular", "fibrosis_honeycomb", "consolidation_organising")
 NAMES = ("healthy", "emphysema", "ggo", "fibrosis", "consolidation")
 
 
