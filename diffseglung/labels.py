@@ -23,7 +23,7 @@ BACKGROUND = Label(0, "background", "Background", (0, 0, 0))
 HEALTHY = Label(1, "healthy", "Healthy lung", (130, 190, 230))
 EMPHYSEMA = Label(2, "emphysema", "Emphysema", (0, 90, 181))
 GGO = Label(3, "ggo", "Ground-glass opacity", (240, 228, 66))
-FIBROSIS = Label(4, "fibrosis", "Fibrosis", (204, 80, 160))
+FIBROSIS = Label(4, "fibrosis", "Fibrosis", (204, 121, 167))
 CONSOLIDATION = Label(5, "consolidation", "Consolidation", (213, 60, 0))
 UNASSIGNED = Label(6, "unassigned", "Unassigned", (150, 150, 150))
 

@@ -12,8 +12,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from diffseglung.errors import InputError
 from diffseglung.mixture.gaussian import Mixture, fit
-
 
 MOST_ROWS = 12000
 """Rows of a class that its Gaussians are fitted on, evenly taken: more change nothing but the time."""
@@ -54,6 +54,10 @@ class SeededMixture:
             means.append(part.means)
             covariances.append(part.covariances)
             owner += [c] * components
+        if not weights:
+            raise InputError(
+                "no tissue has enough sure positions to fit a mixture", remedy="give more scans, or more rows of each"
+            )
         total = torch.cat(weights)
         return cls(Mixture(total / total.sum(), torch.cat(means), torch.cat(covariances)), torch.tensor(owner), classes)
 
