@@ -17,6 +17,7 @@ from diffseglung.config import FeatureConfig, LungMaskConfig, SegmentConfig
 from diffseglung.features.diffusion import Progress
 from diffseglung.fusion import fuse, to_voxels
 from diffseglung.io import quality_notes, read_mask, read_scan
+from diffseglung.io.plausibility import cut_notes
 from diffseglung.labelling.bundle import Bundle, load_bundle
 from diffseglung.labelling.methods import POSTERIORS, Rows
 from diffseglung.labels import TISSUES, UNASSIGNED
@@ -98,7 +99,7 @@ class Segmenter:
             label_map, kept = back_onto(ct, lungs, scene, fine.numpy(), self.config, probabilities)
         with watch.stage("statistics"):
             statistics = measure(ct, lungs, label_map)
-        warnings = [*(quality_notes(ct) if notes is None else notes), *scan_warnings(scene)]
+        warnings = [*(quality_notes(ct) if notes is None else notes), *cut_notes(lungs), *scan_warnings(scene)]
         run = {
             "settings": self.config.to_dict(),
             "model": self._model(),

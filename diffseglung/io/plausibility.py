@@ -12,10 +12,13 @@ PADDING_HU = -1024.0
 """What lies outside the reconstructed field of view reads at least this; darker values are set to it."""
 
 MIN_VOXELS = 8  # along every axis: fewer hold no texture, and no lung
+MAX_LABELS = 64
 SPACING_MM = (0.1, 20.0)
 THICK_MM = 3.0
 SHORT_MM = 160.0
 AIR_TOLERANCE_HU = 15.0
+CUT_FRACTION = 0.2
+"""Lungs whose area on a face of the scan exceeds this share of their largest cross-section are cut off there."""
 
 
 def check_hu(volume: Volume, name: str) -> Volume:
@@ -40,8 +43,9 @@ def _check_grid(volume: Volume, name: str) -> None:
             remedy="pass the whole scan: a volume, or the folder with all slices of the series",
         )
     if thin < MIN_VOXELS:
+        what = ("slices", "rows", "columns")[volume.shape.index(thin)]
         raise InputError(
-            f"{name} has only {thin} slices or rows (shape {volume.shape})",
+            f"{name} has only {thin} {what} (shape {volume.shape})",
             remedy=f"pass the whole scan; at least {MIN_VOXELS} voxels along every axis are needed",
         )
     low, high = SPACING_MM
@@ -65,7 +69,7 @@ def _check_range(hu: NDArray[np.float32], name: str) -> None:
     span = f"from {low:g} to {high:g}"
     if low == high:
         raise InputError(f"{name} is constant: every voxel is {low:g}", remedy="export the scan again from its source")
-    if low >= 0 and high <= 255 and len(np.unique(hu[:: max(1, hu.shape[0] // 16)])) <= 12:
+    if low >= 0 and _looks_like_labels(hu):
         raise InputError(
             f"{name} is a mask or label map, not a CT: its few values run {span}",
             remedy="pass the CT; a lung mask goes in with --lung-mask",
@@ -102,6 +106,12 @@ def _check_range(hu: NDArray[np.float32], name: str) -> None:
         )
 
 
+def _looks_like_labels(values: NDArray[np.float32]) -> bool:
+    """A few whole numbers, as in a mask or label map. A picture of 8 bits has far more grey levels."""
+    found = np.unique(values[:: max(1, values.shape[0] // 16)])
+    return len(found) <= MAX_LABELS and bool((found == np.round(found)).all())
+
+
 def _looks_offset(values: NDArray[np.float32]) -> bool:
     """Air below 400 and a soft-tissue peak between 850 and 1250, as in raw 12-bit CT."""
     counts, edges = np.histogram(values, bins=40, range=(600, 1600))
@@ -109,11 +119,8 @@ def _looks_offset(values: NDArray[np.float32]) -> bool:
     return bool(850 <= peak <= 1250 and np.mean(values < 400) > 0.01 and np.mean(values > 1250) < 0.3)
 
 
-def quality_notes(ct: Volume, *, lungs: Volume | None = None) -> list[str]:
-    """Sentences on what limits a result from this CT (HU); empty for a good scan.
-
-    lungs: when given, whether they are cut off at the first or last slice is told too.
-    """
+def quality_notes(ct: Volume) -> list[str]:
+    """Sentences on what limits a result from this CT (HU); empty for a good scan."""
     canonical = Reorientation.of(ct).apply(ct)
     notes = []
     thickest = max(ct.spacing_mm)
@@ -134,13 +141,20 @@ def quality_notes(ct: Volume, *, lungs: Volume | None = None) -> list[str]:
             f"air outside the body reads {air:.0f} HU instead of -1000: HU are not calibrated, and emphysema and "
             "density figures are off by about as much"
         )
-    if lungs is not None:
-        mask = Reorientation.of(lungs).apply(lungs).array > 0
-        area = mask.sum((1, 2)).astype(float)
-        for index, side in ((0, "lowest"), (-1, "highest")):
-            if area.max() > 0 and area[index] > 0.2 * area.max():
-                notes.append(f"the lungs are cut off at the {side} slice: volumes and percentages are of a part only")
     return notes
+
+
+def cut_notes(lungs: Volume) -> list[str]:
+    """Sentences on lungs (0 outside) that reach the border of the scan with a large cut; empty where they are whole."""
+    mask = Reorientation.of(lungs).apply(lungs).array > 0
+    cut = []
+    for axis, sides in enumerate((("lowest slice", "highest slice"), ("front", "back"), ("right", "left"))):
+        others = tuple(other for other in range(3) if other != axis)
+        area = mask.sum(others)
+        cut += [side for side, end in zip(sides, (0, -1), strict=True) if area[end] > CUT_FRACTION * area.max()]
+    if not cut:
+        return []
+    return [f"the lungs are cut off ({', '.join(cut)} of the scan): volumes and percentages are of a part only"]
 
 
 def air_peak_hu(ct: Volume) -> float | None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffseglung.errors import GeometryError, InputError
-from diffseglung.io.plausibility import air_peak_hu, check_hu, quality_notes
+from diffseglung.io.plausibility import air_peak_hu, check_hu, cut_notes, quality_notes
 from diffseglung.volume import Volume
 
 
@@ -43,6 +43,7 @@ def _spoilt(hu: np.ndarray, kind: str) -> np.ndarray:
         "picture": ((hu + 1000) / 1400 * 255).clip(0, 255),
         "mask": (hu > -500) * 1.0,
         "labels": np.digitize(hu, [-900, -500, 0]) * 10.0,
+        "labels of 16 bits": np.digitize(hu, np.linspace(-1000, 60, 40)) * 256.0,
         "offset 1024": (hu + 1024).clip(0),
         "offset 1000": (hu + 1000).clip(0),
         "mr": noise,
@@ -65,6 +66,7 @@ def _spoilt(hu: np.ndarray, kind: str) -> np.ndarray:
         ("picture", "picture grey levels"),
         ("mask", "mask or label map"),
         ("labels", "mask or label map"),
+        ("labels of 16 bits", "mask or label map"),
         ("offset 1024", "stored with an offset"),
         ("offset 1000", "stored with an offset"),
         ("mr", "as in MR"),
@@ -88,7 +90,9 @@ def test_offset_names_the_number_to_add() -> None:
     assert "-1024" in caught.value.remedy
 
 
-@pytest.mark.parametrize(("shape", "word"), [((1, 90, 100), "2D"), ((5, 90, 100), "only 5"), ((80, 4, 100), "only 4")])
+@pytest.mark.parametrize(
+    ("shape", "word"), [((1, 90, 100), "2D"), ((5, 90, 100), "only 5 slices"), ((80, 4, 100), "only 4 rows")]
+)
 def test_too_few_slices_are_refused(shape: tuple[int, int, int], word: str) -> None:
     with pytest.raises(InputError, match=word):
         check_hu(_scan().crop((0, 0, 0), shape), "a")
@@ -144,11 +148,13 @@ def test_limits_are_told(change: dict[str, Any], word: str) -> None:
     assert any(word in note for note in quality_notes(_scan(**change)))
 
 
-def test_lungs_that_are_cut_off_are_told() -> None:
+def test_lungs_that_are_cut_off_are_told_in_any_orientation() -> None:
     scan = _scan()
     lungs = scan.with_array((np.abs(scan.array + 860) < 60).astype(np.uint8))
-    assert quality_notes(scan, lungs=lungs) == []
-    part = (slice(20, None), slice(None), slice(None))
-    notes = quality_notes(Volume(scan.array[part], scan.affine), lungs=Volume(lungs.array[part], scan.affine))
-    assert any("cut off at the lowest slice" in note for note in notes)
-    assert not any("highest" in note for note in notes)
+    assert cut_notes(lungs) == []
+    assert cut_notes(lungs.with_array(np.zeros_like(lungs.array))) == []
+    part = lungs.crop((20, 0, 30), lungs.shape)
+    turned = Volume(part.array.transpose(2, 0, 1)[::-1], part.affine[:, [2, 0, 1, 3]] * [-1, 1, 1, 1])
+    for volume in (part, turned):
+        (note,) = cut_notes(volume)
+        assert "(lowest slice, right of the scan)" in note
