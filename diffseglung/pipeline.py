@@ -21,12 +21,12 @@ from diffseglung.io.plausibility import cut_notes
 from diffseglung.labelling.bundle import Bundle, load_bundle
 from diffseglung.labelling.methods import POSTERIORS, Rows
 from diffseglung.labels import TISSUES, UNASSIGNED
-from diffseglung.output.statistics import measure
 from diffseglung.preprocess.lungs import find_lungs
 from diffseglung.preprocess.masks import adapt_mask
 from diffseglung.preprocess.scene import Scene, make_scene, onto_window
 from diffseglung.runtime import Runtime, choose_device, choose_precision
 from diffseglung.segmentation import Segmentation
+from diffseglung.statistics import measure
 from diffseglung.volume import Volume
 
 SLAB = 16
@@ -109,7 +109,7 @@ class Segmenter:
             "warnings": warnings,
             "scan": self._details(scene, lung_mask is not None),
         }
-        return Segmentation(ct, lungs, label_map, kept, statistics, run)
+        return Segmentation(ct, lungs, label_map, statistics, kept, run)
 
     def _features(self) -> FeatureConfig:
         config = FeatureConfig(seed=self.config.seed)

@@ -1,4 +1,4 @@
-"""The result of a run: the label map, the posterior behind it, and how it was made."""
+"""The result of a run: the label map, its measurements, the posterior behind it, and how it was made."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Segmentation:
     ct:         HU.
     lungs:      uint8; 0 outside, 1 right lung, 2 left lung.
     label_map:  uint8; ids of `diffseglung.labels`.
+    statistics: what statistics.json holds, from `statistics.measure`.
     posterior:  (Z, Y, X, 5) float16 in the order of `labels.TISSUES`, zero outside the lungs; None unless asked for.
-    statistics: what statistics.json holds (filled by the pipeline).
     run:        what run.json holds: versions, settings, model hash, device, seconds, warnings.
     """
 
     ct: Volume
     lungs: Volume
     label_map: Volume
+    statistics: dict[str, Any]
     posterior: NDArray[np.float16] | None = None
-    statistics: dict[str, Any] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)

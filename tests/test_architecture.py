@@ -19,9 +19,9 @@ IDS = [str(path.relative_to(PACKAGE)) for path in FILES]
 STAGES = [
     *("errors", "volume", "config", "labels", "segmentation", "runtime"),
     *("io", "preprocess", "phantom", "patches", "model", "radiomics", "distillation", "training"),
-    *("features", "mixture", "labelling", "fusion"),
+    *("features", "mixture", "labelling", "fusion", "statistics"),
 ]
-ENDS = {"pipeline": 1, "output": 1, "evaluation": 1, "cli": 2, "__main__": 3}
+ENDS = {"pipeline": 1, "output": 2, "evaluation": 2, "cli": 3, "__main__": 4}
 RANK = {name: rank for rank, name in enumerate(STAGES)} | {name: len(STAGES) + n for name, n in ENDS.items()}
 
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "stuff"}

@@ -11,7 +11,6 @@ from diffseglung.errors import ConfigError
 from diffseglung.output.label_map import write_label_map, write_probabilities
 from diffseglung.output.preview import draw
 from diffseglung.output.run_record import describe, write_json
-from diffseglung.output.statistics import measure
 from diffseglung.segmentation import Segmentation
 
 __all__ = ["FILES", "check_folder", "write"]
@@ -70,15 +69,8 @@ def _make(segmentation: Segmentation, workshop: Path, *, probabilities: bool, pr
     if probabilities:
         write_probabilities(segmentation, workshop / "probabilities.nii.gz", label_map_path=label_map_path)
     if statistics:
-        write_json(workshop / "statistics.json", statistics_of(segmentation))
+        write_json(workshop / "statistics.json", segmentation.statistics)
     if preview:
         (workshop / "preview.png").write_bytes(draw(segmentation))
     names = [path.name for path in workshop.iterdir()]
     write_json(workshop / "run.json", describe(segmentation, [*names, "run.json"]))
-
-
-def statistics_of(segmentation: Segmentation) -> dict[str, object]:
-    """The segmentation's measurements, taken now where the pipeline has not."""
-    if segmentation.statistics:
-        return segmentation.statistics
-    return measure(segmentation.ct, segmentation.lungs, segmentation.label_map, segmentation.posterior)

@@ -20,7 +20,6 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from diffseglung.labels import HEALTHY, LESIONS, TISSUES, Label
-from diffseglung.output.statistics import measure
 from diffseglung.segmentation import Segmentation
 from diffseglung.volume import Reorientation, Volume
 
@@ -62,10 +61,9 @@ def draw(segmentation: Segmentation) -> bytes:
     )
     for number, plane in enumerate(planes):
         _draw_plane(figure.add_subplot(grid[divmod(number, 3)]), plane)
-    statistics = segmentation.statistics or measure(segmentation.ct, segmentation.lungs, segmentation.label_map)
     _draw_header(figure, segmentation.run)
-    _draw_shares(figure, statistics)
-    _draw_density(figure, statistics["lung"])
+    _draw_shares(figure, segmentation.statistics)
+    _draw_density(figure, segmentation.statistics["lung"])
     png = io.BytesIO()
     figure.savefig(png, format="png", facecolor=PAPER, metadata={"Software": "DiffSegLung"})
     return png.getvalue()

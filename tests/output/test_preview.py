@@ -12,6 +12,7 @@ from matplotlib.image import imread
 from diffseglung.labels import TISSUES
 from diffseglung.output.preview import choose_planes, draw
 from diffseglung.segmentation import Segmentation
+from diffseglung.statistics import measure
 from diffseglung.volume import Reorientation, Volume
 
 
@@ -52,7 +53,9 @@ def test_planes_are_where_the_disease_is_and_the_right_way_round() -> None:
 def test_the_picture_does_not_depend_on_how_the_scan_is_stored() -> None:
     ct, lungs, labels = canonical_chest()
     assert Reorientation.of(turned(ct)).axes != (0, 1, 2)
-    assert draw(Segmentation(ct, lungs, labels)) == draw(Segmentation(turned(ct), turned(lungs), turned(labels)))
+    stored = [ct, lungs, labels], [turned(volume) for volume in (ct, lungs, labels)]
+    first, second = (draw(Segmentation(*volumes, measure(*volumes))) for volumes in stored)
+    assert first == second
 
 
 def test_tilted_grids_and_warnings_are_drawn(chest: Segmentation) -> None:
@@ -67,7 +70,8 @@ def test_tilted_grids_and_warnings_are_drawn(chest: Segmentation) -> None:
 def test_lungs_without_any_or_with_nothing_but_healthy_tissue_are_drawn(chest: Segmentation, value: int) -> None:
     lungs = chest.lungs.with_array(chest.lungs.array * np.uint8(value))
     labels = chest.label_map.with_array((lungs.array > 0).astype(np.uint8))
-    assert draw(replace(chest, lungs=lungs, label_map=labels)).startswith(b"\x89PNG")
+    found = measure(chest.ct, lungs, labels)
+    assert draw(replace(chest, lungs=lungs, label_map=labels, statistics=found)).startswith(b"\x89PNG")
 
 
 def test_colours_differ_for_people_who_see_no_red_or_no_green() -> None:

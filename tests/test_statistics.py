@@ -10,8 +10,8 @@ import pytest
 from diffseglung.errors import GeometryError
 from diffseglung.labels import LESIONS, TISSUES
 from diffseglung.output.run_record import plain
-from diffseglung.output.statistics import LAA_HU, density, measure
 from diffseglung.segmentation import Segmentation
+from diffseglung.statistics import LAA_HU, density, measure
 
 
 def measured(chest: Segmentation) -> dict:
