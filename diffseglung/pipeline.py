@@ -96,9 +96,9 @@ class Segmenter:
             else:
                 fine = to_voxels(coarse, rows.where.stride, scene.grid.shape)
         with watch.stage("back"):
-            label_map, kept = back_onto(ct, lungs, scene, fine.numpy(), self.config, probabilities)
+            label_map, kept, expected = back_onto(ct, lungs, scene, fine.numpy(), self.config, probabilities)
         with watch.stage("statistics"):
-            statistics = measure(ct, lungs, label_map)
+            statistics = measure(ct, lungs, label_map, expected)
         warnings = [*(quality_notes(ct) if notes is None else notes), *cut_notes(lungs), *scan_warnings(scene)]
         run = {
             "settings": self.config.to_dict(),
@@ -144,14 +144,15 @@ def scan_warnings(scene: Scene) -> list[str]:
 
 def back_onto(
     ct: Volume, lungs: Volume, scene: Scene, posterior: NDArray[np.float32], config: SegmentConfig, keep: bool
-) -> tuple[Volume, NDArray[np.float16] | None]:
-    """Label map, and the posterior (Z, Y, X, 5) when it is kept, on the CT's own grid.
+) -> tuple[Volume, NDArray[np.float16] | None, NDArray[np.float64]]:
+    """On the CT's own grid: label map, the posterior (Z, Y, X, 5) if it is kept, and its sum over the lungs (5,).
 
     posterior: (5, z, y, x) on the model grid.  A lung voxel outside every tissue takes the most probable class.
     """
     mask = scene.reorientation.apply(lungs).array
     labels = np.zeros(mask.shape, np.uint8)
     kept = np.zeros((*mask.shape, len(TISSUES)), np.float16) if keep else None
+    expected = np.zeros(len(TISSUES))
     low, shape = scene.low, scene.window.shape
     for first in range(0, shape[0], SLAB):
         planes = slice(first, min(first + SLAB, shape[0]))
@@ -166,10 +167,11 @@ def back_onto(
             best[values.max(0) < config.abstain] = UNASSIGNED.id
         inside = mask[here] > 0
         labels[here] = np.where(inside, best, 0)
+        expected += values[:, inside].sum(1, dtype=np.float64)
         if kept is not None:
             kept[here] = (np.moveaxis(values, 0, -1) * inside[..., None]).astype(np.float16)
     undo = scene.reorientation.undo
-    return ct.with_array(undo(labels)), None if kept is None else undo(kept)
+    return ct.with_array(undo(labels)), None if kept is None else undo(kept), expected
 
 
 def segment(

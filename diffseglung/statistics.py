@@ -27,11 +27,12 @@ _CODES = len(ALL)
 
 
 def measure(
-    ct: Volume, lungs: Volume, label_map: Volume, posterior: NDArray[np.floating[Any]] | None = None
+    ct: Volume, lungs: Volume, label_map: Volume, expected_voxels: NDArray[np.float64] | None = None
 ) -> dict[str, Any]:
     """Volumes, shares and densities of every class, of all lesions together, and of the lungs.
 
-    ct (Z, Y, X) HU, lungs 0/1 right/2 left, label_map ids of `labels`, posterior (Z, Y, X, 5) or None.
+    ct (Z, Y, X) HU, lungs 0/1 right/2 left, label_map ids of `labels`.
+    expected_voxels: the posterior summed over the lungs, in the order of `labels.TISSUES` (5,); None where unknown.
     Lung voxels are those inside `lungs`, vessels and small airways included. GeometryError when the grids differ.
     """
     for other in (lungs, label_map):
@@ -56,8 +57,8 @@ def measure(
     shown = [label for label in (*TISSUES, UNASSIGNED) if label is not UNASSIGNED or counts[:, label.id].any()]
     result = {label.name: entry([label.id]) for label in shown}
     for column, label in enumerate(TISSUES):
-        expected = None if posterior is None else float(posterior[..., column][inside].sum(dtype=np.float64))
-        result[label.name]["expected_volume_ml"] = None if expected is None else _round(expected * ct.voxel_ml, 3)
+        expected = None if expected_voxels is None else expected_voxels[column] * ct.voxel_ml
+        result[label.name]["expected_volume_ml"] = _round(expected, 3)
     result["lesions"] = entry([label.id for label in LESIONS])
     result["lung"] = {
         **entry(list(range(_CODES))),

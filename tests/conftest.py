@@ -66,4 +66,4 @@ def chest(oblique_affine: np.ndarray) -> Segmentation:
         "seconds": {"all": 1.0},
     }
     parts = ct, ct.with_array(lungs), ct.with_array(labels)
-    return Segmentation(*parts, measure(*parts, posterior), posterior, run)
+    return Segmentation(*parts, measure(*parts, posterior.sum((0, 1, 2), dtype=np.float64)), posterior, run)

@@ -16,6 +16,7 @@ from diffseglung.labelling.bundle import load_bundle, tissue_tensors
 from diffseglung.labelling.cohort import Cohort
 from diffseglung.labelling.methods import Rows
 from diffseglung.labelling.tissue import TissueFitConfig
+from diffseglung.labels import TISSUES
 from diffseglung.model import checkpoint
 from diffseglung.model.checkpoint import ModelCard
 from diffseglung.model.unet import UNet
@@ -115,6 +116,18 @@ def test_posterior_sums_to_one_in_the_lung_and_abstention_follows_it(phantom: Ph
     assert (total[~inside] == 0).all()
     unsure = result.posterior.max(-1) < 0.79
     assert (result.label_map.array[inside & unsure] == 6).all()
+
+
+def test_expected_volumes_are_the_posterior_s_whether_it_is_kept_or_not(phantom: Phantom) -> None:
+    segmenter = Segmenter.load(None, config=SegmentConfig(method="physics"))
+    without, kept = (segmenter(phantom.ct, phantom.lungs, probabilities=wish) for wish in (False, True))
+    assert without.posterior is None
+    assert without.statistics == kept.statistics
+    assert kept.posterior is not None
+    sums = kept.posterior.sum((0, 1, 2), dtype=np.float64) * phantom.ct.voxel_ml
+    found = [kept.statistics[label.name]["expected_volume_ml"] for label in TISSUES]
+    np.testing.assert_allclose(found, sums, rtol=1e-3, atol=0.01)
+    assert sum(found) == pytest.approx(kept.statistics["lung"]["volume_ml"], rel=1e-4)
 
 
 def test_a_mask_of_another_shape_and_a_model_without_tissues_are_answers(phantom: Phantom, tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from diffseglung.statistics import LAA_HU, density, measure
 
 
 def measured(chest: Segmentation) -> dict:
-    return measure(chest.ct, chest.lungs, chest.label_map, chest.posterior)
+    assert chest.posterior is not None
+    expected = chest.posterior.sum((0, 1, 2), dtype=np.float64)
+    return measure(chest.ct, chest.lungs, chest.label_map, expected)
 
 
 def test_volumes_are_counts_times_voxel_volume(chest: Segmentation) -> None:
