@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from diffseglung.config import FeatureConfig, LungMaskConfig, SegmentConfig
 from diffseglung.features.diffusion import Progress
 from diffseglung.fusion import fuse, to_voxels
-from diffseglung.io import quality_notes, read_mask, read_scan
+from diffseglung.io import quality_notes, read_mask, read_scan, scan_name
 from diffseglung.io.plausibility import cut_notes
 from diffseglung.labelling.bundle import Bundle, load_bundle
 from diffseglung.labelling.methods import POSTERIORS, Rows
@@ -72,6 +72,7 @@ class Segmenter:
         ct: Volume,
         lung_mask: Volume | None = None,
         *,
+        name: str | None = None,
         notes: list[str] | None = None,
         probabilities: bool = False,
         progress: Progress | None = None,
@@ -79,7 +80,8 @@ class Segmenter:
         """Segment one CT.
 
         lung_mask: a binary mask, or a label map of lungmask or TotalSegmentator, on the CT's grid; found if None.
-        notes: warnings about the scan that its reader raised.  probabilities: keep the posterior on the CT's grid.
+        name: what the record and the picture call the scan.  notes: warnings that its reader raised.
+        probabilities: keep the posterior on the CT's grid.
         """
         watch = Stopwatch()
         with watch.stage("lungs"):
@@ -101,6 +103,7 @@ class Segmenter:
             statistics = measure(ct, lungs, label_map, expected)
         warnings = [*(quality_notes(ct) if notes is None else notes), *cut_notes(lungs), *scan_warnings(scene)]
         run = {
+            "input": name,
             "settings": self.config.to_dict(),
             "model": self._model(),
             "device": str(self.runtime.device),
@@ -180,9 +183,9 @@ def segment(
 ) -> Segmentation:  # fmt: skip
     """One call from a path or a Volume to a Segmentation; for many scans make a `Segmenter` once."""
     segmenter = Segmenter.load(model, config=config, device=device)
-    notes: list[str] | None = None
+    name, notes = None, None
     if not isinstance(scan, Volume):
         read = read_scan(Path(scan))
-        scan, notes = read.volume, read.notes
+        name, scan, notes = scan_name(Path(scan)), read.volume, read.notes
     mask = lung_mask if lung_mask is None or isinstance(lung_mask, Volume) else read_mask(Path(lung_mask))
-    return segmenter(scan, mask, notes=notes)
+    return segmenter(scan, mask, name=name, notes=notes)

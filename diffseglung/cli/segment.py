@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Segment one scan."""
     from diffseglung.cli.progress import bar
-    from diffseglung.io import read_mask, read_scan
+    from diffseglung.io import read_mask, read_scan, scan_name
     from diffseglung.output import check_folder, write
     from diffseglung.pipeline import Segmenter
 
@@ -56,7 +56,12 @@ def run(args: argparse.Namespace) -> int:
     segmenter = Segmenter.load(args.model, config=read_config(args, SegmentConfig), device=args.device)
     with bar(quiet=args.quiet) as progress:
         result = segmenter(
-            scan.volume, mask, notes=scan.notes, probabilities=args.save_probabilities, progress=progress
+            scan.volume,
+            mask,
+            name=scan_name(args.input),
+            notes=scan.notes,
+            probabilities=args.save_probabilities,
+            progress=progress,
         )
     files = write(
         result, args.output, probabilities=args.save_probabilities, preview=args.preview, statistics=args.statistics

@@ -20,6 +20,7 @@ __all__ = [
     "read_scan",
     "read_volume",
     "scan_ending",
+    "scan_name",
 ]
 
 SCAN_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz", ".dcm")
@@ -76,6 +77,12 @@ def read_mask(path: Path | str) -> Volume:
             remedy="pass a binary mask or a label map; the CT itself goes in with -i",
         )
     return volume.with_array(array.astype(np.uint8 if high <= 255 else np.int32))
+
+
+def scan_name(path: Path) -> str:
+    """What to call a scan in records and pictures: its file's name, or that of the folder of its DICOM series."""
+    place = path.parent if path.is_file() and scan_ending(path) in ("", ".dcm") else path
+    return place.name if place.name not in ("", "..") else place.resolve().name
 
 
 def scan_ending(path: Path) -> str:

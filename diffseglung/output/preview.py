@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from diffseglung.volume import Reorientation, Volume
 WINDOW_HU = (-1350.0, 150.0)
 """The usual lung window: level -600, width 1500."""
 MARGIN_MM = 12.0
+TITLE_LENGTH = 61
 INK, DIM, AMBER, PAPER = "#f2f2f2", "#9aa0a6", "#ffc24b", "#0b0d10"
 TINT = {HEALTHY.id: 0.10} | {label.id: 0.45 for label in LESIONS}
 """How strongly a class covers the scan."""
@@ -161,9 +163,17 @@ def _annotate(axes: Axes, plane: Plane, extent: tuple[float, float, float, float
     axes.text(end - 25, height - 3, "5 cm", color=INK, fontsize=10, ha="center", va="bottom", path_effects=outline)
 
 
+def scan_title(name: str) -> str:
+    """A scan's name in at most TITLE_LENGTH characters that the picture's font has; its beginning and end stay."""
+    font = get_font(findfont(FontProperties(weight="bold")))
+    shown = "".join(c if c.isprintable() and font.get_char_index(ord(c)) else "?" for c in name)
+    half = (TITLE_LENGTH - 3) // 2
+    return shown if len(shown) <= TITLE_LENGTH else f"{shown[:half]}...{shown[-half:]}"
+
+
 def _draw_header(figure: Figure, run: dict[str, Any]) -> None:
-    name = str(run.get("input") or "Chest CT").replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-    figure.text(0.015, 0.965, textwrap.shorten(name, 60), color=INK, fontsize=19, weight="bold", va="center")
+    title = scan_title(run.get("input") or "Chest CT")
+    figure.text(0.015, 0.965, title, color=INK, fontsize=19, weight="bold", va="center", parse_math=False)
     method = run.get("settings", {}).get("method")
     figure.text(
         0.985,

@@ -72,7 +72,8 @@ def grid_of_series(folder: Path) -> tuple[tuple[int, ...], np.ndarray]:
 
 
 def check_result(source: Path, folder: Path) -> None:
-    """The label map lies on the grid of `source`, and the statistics count its voxels."""
+    """The label map lies on the grid of `source`, the statistics count its voxels, and the record names it."""
+    assert json.loads((folder / "run.json").read_text())["input"] == source.name
     shape, affine = grid_of(source)
     image = nib.load(folder / "label_map.nii.gz")
     assert image.shape == tuple(shape)

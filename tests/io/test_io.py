@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffseglung.errors import InputError
-from diffseglung.io import read_mask, read_scan, read_volume
+from diffseglung.io import read_mask, read_scan, read_volume, scan_name
 from diffseglung.io.nifti import write_nifti
 from diffseglung.volume import Volume
 
@@ -22,6 +22,19 @@ def test_paths_that_are_no_scan_are_refused(tmp_path: Path, read: object, name: 
     (tmp_path / "empty.mha").touch()
     with pytest.raises(InputError, match=word):
         read(tmp_path / name)  # type: ignore[operator]
+
+
+def test_a_scan_is_called_after_its_file_or_the_folder_of_its_series(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "study" / "series").mkdir(parents=True)
+    (tmp_path / "study" / "series" / "1-01.dcm").touch()
+    (tmp_path / "study" / "series" / "IM0001").touch()
+    for file in ("1-01.dcm", "IM0001"):
+        assert scan_name(tmp_path / "study" / "series" / file) == "series"
+    assert scan_name(tmp_path / "study" / "a.nii.gz") == "a.nii.gz"
+    monkeypatch.chdir(tmp_path / "study" / "series")
+    assert [scan_name(Path(word)) for word in (".", "..", "1-01.dcm")] == ["series", "study", "series"]
 
 
 def test_png_is_refused(tmp_path: Path) -> None:

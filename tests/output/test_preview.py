@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 from diffseglung.labels import TISSUES
-from diffseglung.output.preview import choose_planes, draw
+from diffseglung.output.preview import TITLE_LENGTH, choose_planes, draw, scan_title
 from diffseglung.segmentation import Segmentation
 from diffseglung.statistics import measure
 from diffseglung.volume import Reorientation, Volume
@@ -64,6 +64,17 @@ def test_tilted_grids_and_warnings_are_drawn(chest: Segmentation) -> None:
     without = imread(io.BytesIO(draw(replace(chest, run={}))))
     assert np.abs(picture - without)[:110].max() > 0.3, "name and warnings stand above the planes"
     assert np.abs(picture - without)[130:].max() == 0
+
+
+def test_the_title_is_the_scan_s_name_whatever_is_in_it(chest: Segmentation) -> None:
+    assert scan_title("lidc_1011.nii.gz") == "lidc_1011.nii.gz"
+    long = scan_title("a" * 80 + "b.nii.gz")
+    assert len(long) == TITLE_LENGTH
+    assert long.startswith("aaa")
+    assert long.endswith("b.nii.gz")
+    for name in (r"$\frac{$.nii.gz", "two\nlines", "\u80ba.nii.gz"):  # no formula, control character or missing glyph
+        assert draw(replace(chest, run={"input": name})).startswith(b"\x89PNG")
+    assert scan_title("\u80ba.nii.gz") == "?.nii.gz"
 
 
 @pytest.mark.parametrize("value", [0, 1])
