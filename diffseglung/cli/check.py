@@ -12,8 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from diffseglung.cli import add_conduct
 from diffseglung.config import UNETS, DiffusionConfig, DistillConfig, IntensityConfig, PatchConfig, TrainConfig
 from diffseglung.errors import DiffSegLungError
@@ -65,6 +63,8 @@ def require(holds: bool, problem: str) -> None:
 
 def toy_chest(shape: tuple[int, int, int] = (36, 48, 48), seed: int = 0) -> tuple[Array, Array]:
     """HU (Z, Y, X) and lung mask of an ellipsoid of noisy lung in water."""
+    import numpy as np
+
     axes = [np.linspace(-1, 1, n) for n in shape]
     inside = sum(a**2 for a in np.meshgrid(*axes, indexing="ij")) < 0.8
     texture = np.random.default_rng(seed).normal(0, 60, shape)
@@ -73,6 +73,8 @@ def toy_chest(shape: tuple[int, int, int] = (36, 48, 48), seed: int = 0) -> tupl
 
 def toy_patches(folder: Path, *, teacher: bool = False) -> Patches:
     """Patches, cut from two toy cases in `folder`; with stored descriptors if `teacher`."""
+    import numpy as np
+
     from diffseglung.io.cases import Case, write_case
     from diffseglung.training.data import open_patches
     from diffseglung.training.precompute import PatchJob, precompute
@@ -91,6 +93,8 @@ def toy_patches(folder: Path, *, teacher: bool = False) -> Patches:
 
 def check_data(folder: Path, device: str) -> str:
     """A CT written as an NPZ case comes back as patches with the same HU."""
+    import numpy as np
+
     from diffseglung.preprocess.intensity import denormalise, normalise
 
     patches = toy_patches(folder)
@@ -163,6 +167,7 @@ def check_sampler(folder: Path, device: str) -> str:
 
 def check_radiomics(folder: Path, device: str) -> str:
     """The fast descriptors equal the reference."""
+    import numpy as np
     import torch
 
     from diffseglung import runtime
