@@ -164,6 +164,11 @@ def _scan(path: Path, arrays: dict[str, NDArray[Any]]) -> Scan:
             f"{path}: `ct` has shape {ct.shape} and type {ct.dtype}", remedy="store one 3D array of numbers (Z, Y, X)"
         )
     ct = ct.astype(np.float32)
+    if ct.min() >= -0.001:
+        raise InputError(
+            f"{path}: `ct` runs from {ct.min():g} to {ct.max():g} and so holds no air: it is neither normalised nor HU",
+            remedy="store norm = (HU + 1000) / 700 - 1, clipped to [-1, 1]; it must not be scaled to 0..1 or 0..255",
+        )
     if np.isfinite(ct).all() and (ct.min() < -1.05 or ct.max() > 1.05):
         if ct.min() > -200:
             raise InputError(

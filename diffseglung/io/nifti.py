@@ -39,7 +39,7 @@ def read(path: Path) -> Scan:
             shape = tuple(int(n) for n in image.shape)
             _require_3d(path, shape)
             array = _values(image)
-            affine, notes = _affine(image)
+            affine, notes = _affine(path, image)
     except InputError:
         raise
     except Exception as cause:  # a damaged or foreign file can fail anywhere in the reader
@@ -82,7 +82,7 @@ def _values(image: Any) -> NDArray[Any]:
     return np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
 
 
-def _affine(image: Any) -> tuple[NDArray[np.float64], list[str]]:
+def _affine(path: Path, image: Any) -> tuple[NDArray[np.float64], list[str]]:
     """The best affine of the header, RAS to LPS and (x, y, z) to (z, y, x), and what had to be assumed."""
     header, ras, notes = image.header, np.asarray(image.affine, np.float64), []
     codes = [int(header[name]) if name in header else 0 for name in ("sform_code", "qform_code")]
@@ -90,13 +90,23 @@ def _affine(image: Any) -> tuple[NDArray[np.float64], list[str]]:
         notes.append("the NIfTI header gives no orientation; left and right may be swapped")
     elif all(codes):
         other = header.get_qform()
-        if abs(np.linalg.det(ras[:3, :3])) < 1e-9:
-            ras = other
-            notes.append("the NIfTI sform is singular; the qform was used")
+        if not _usable(ras):
+            ras = np.asarray(other, np.float64)
+            notes.append("the NIfTI sform is singular or not finite; the qform was used")
         elif not np.allclose(ras, other, atol=0.1):
             notes.append("the NIfTI sform and qform disagree; the sform was used")
+    if not _usable(ras):
+        raise GeometryError(
+            f"{path} has no usable grid: its affine is singular or not finite",
+            remedy="write the scan again from its source with a valid sform or qform",
+        )
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ ras
     return lps[:, [2, 1, 0, 3]], notes
+
+
+def _usable(ras: NDArray[np.float64]) -> bool:
+    """Whether an affine gives every voxel a place of its own."""
+    return bool(np.isfinite(ras).all()) and bool(abs(np.linalg.det(ras[:3, :3])) > 1e-9)
 
 
 def write_nifti(path: Path | str, volume: Volume, *, names: Mapping[int, str] | None = None) -> None:

@@ -120,6 +120,25 @@ def no_lungs(folder: Path) -> Words:
     return ["-i", save(folder / "ct.nii.gz", hu)]
 
 
+def damaged_sform(folder: Path, rows: np.ndarray) -> Words:
+    """A scan whose header holds `rows` (3, 4) as its sform, and no qform."""
+    path = folder / "ct.nii"
+    nib.save(nib.Nifti1Image(chest(), SPACING), path)
+    header = bytearray(path.read_bytes())
+    header[252:256] = np.array([0, 1], "<i2").tobytes()  # qform_code, sform_code
+    header[280:328] = np.asarray(rows, "<f4").tobytes()  # srow_x, srow_y, srow_z
+    path.write_bytes(header)
+    return ["-i", path]
+
+
+def singular_sform(folder: Path) -> Words:
+    return damaged_sform(folder, SPACING[[0, 1, 1]])
+
+
+def sform_of_nan(folder: Path) -> Words:
+    return damaged_sform(folder, np.full((3, 4), np.nan))
+
+
 def broken_nrrd(folder: Path) -> Words:
     (folder / "ct.nrrd").write_bytes(b"NRRD0004\ntype: short\ndimension: 3\nsizes: 10 10 10\nencoding: raw\n\nshort")
     return ["-i", folder / "ct.nrrd"]
@@ -225,6 +244,22 @@ def npz_with_another_mask(folder: Path) -> Words:
     return ["--npz", folder / "case.npz"]
 
 
+def npz_of_unit_range(folder: Path) -> Words:
+    np.savez(folder / "case.npz", ct=((chest().T + 1350) / 1500).clip(0, 1), mask=np.ones((40, 50, 60), np.uint8))
+    return ["--npz", folder / "case.npz"]
+
+
+def npz_of_grey_levels(folder: Path) -> Words:
+    grey = ((chest().T + 1350) / 1500 * 255).clip(0, 255).astype(np.uint8)
+    np.savez(folder / "case.npz", ct=grey, mask=np.ones((40, 50, 60), np.uint8))
+    return ["--npz", folder / "case.npz"]
+
+
+def npz_of_z_scores(folder: Path) -> Words:
+    np.savez(folder / "case.npz", ct=(chest().T + 400) / 300, mask=np.ones((40, 50, 60), np.uint8))
+    return ["--npz", folder / "case.npz"]
+
+
 def missing_checkpoint(folder: Path) -> Words:
     return ["-i", scan(folder), "--method", "published", "--model", folder / "nowhere.pt"]
 
@@ -265,6 +300,7 @@ def output_is_a_file(folder: Path) -> Words:
 CASES = [
     *(missing_file, empty_file, text_renamed, truncated_gzip, damaged_gzip, truncated_nifti, unknown_format, nans),
     *(image_2d, image_4d, single_slice, mr_like, png_range, constant, no_lungs),
+    *(singular_sform, sform_of_nan, npz_of_unit_range, npz_of_grey_levels, npz_of_z_scores),
     *(broken_nrrd, metaimage_without_data, empty_folder, folder_of_text, missing_slice, mixed_series),
     *(duplicate_slices, series_of_size_zero, mr_series, wrong_series, empty_mask, mask_of_another_shape),
     *(mask_elsewhere, mask_that_is_a_ct, missing_mask, pickled_npz, npz_without_ct, npz_with_another_mask),

@@ -214,6 +214,17 @@ def test_singular_grid_is_refused(tmp_path: Path, chest: Volume) -> None:
         read_nifti(tmp_path / "a.nii")
 
 
+@pytest.mark.parametrize("rows", [np.zeros((3, 4)), np.full((3, 4), np.nan), np.eye(4)[[0, 1, 1]]])
+def test_a_valid_qform_stands_in_for_an_unusable_sform(tmp_path: Path, chest: Volume, rows: np.ndarray) -> None:
+    write_nifti(tmp_path / "a.nii", chest)
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[280:328] = rows.astype("<f4").tobytes()  # srow_x, srow_y, srow_z
+    (tmp_path / "a.nii").write_bytes(content)
+    scan = read(tmp_path / "a.nii")
+    assert scan.volume.same_grid(chest)
+    assert scan.notes == ["the NIfTI sform is singular or not finite; the qform was used"]
+
+
 def _text(path: Path, good: bytes) -> None:
     path.write_text("this is not an image")
 
