@@ -12,7 +12,6 @@ PADDING_HU = -1024.0
 """What lies outside the reconstructed field of view reads at least this; darker values are set to it."""
 
 MIN_VOXELS = 8  # along every axis: fewer hold no texture, and no lung
-MAX_LABELS = 64
 SPACING_MM = (0.1, 20.0)
 THICK_MM = 3.0
 SHORT_MM = 160.0
@@ -107,9 +106,10 @@ def _check_range(hu: NDArray[np.float32], name: str) -> None:
 
 
 def _looks_like_labels(values: NDArray[np.float32]) -> bool:
-    """A few whole numbers, as in a mask or label map. A picture of 8 bits has far more grey levels."""
+    """A few whole numbers, as in a mask or label map: at most 12 where a picture could be meant, 64 beyond 8 bits."""
     found = np.unique(values[:: max(1, values.shape[0] // 16)])
-    return len(found) <= MAX_LABELS and bool((found == np.round(found)).all())
+    few = 12 if values.max() <= 255 else 64
+    return len(found) <= few and bool((found == np.round(found)).all())
 
 
 def _looks_offset(values: NDArray[np.float32]) -> bool:
