@@ -72,6 +72,7 @@ class LungMaskConfig(Config):
     grid_mm: float = setting(2.0, "spacing of the grid on which the lungs are found", low=1.0, high=4.0)
     threshold_hu: float = setting(-300.0, "voxels below this are air or aerated lung", low=-700, high=-200)
     closing_mm: float = setting(30.0, "reach of the closing that keeps dense peripheral disease", low=0, high=60)
+    envelope: bool = setting(True, "keep dense disease wherever a network that knows the shape of lungs expects lung")
 
 
 @dataclass(frozen=True, kw_only=True)

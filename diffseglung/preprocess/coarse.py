@@ -38,6 +38,13 @@ class Coarse:
         z, y, x = (f * s for f, s in zip(factors, ct.spacing_mm, strict=True))
         return cls(hu.astype(np.float32, copy=False), (z, y, x), (factors[0], factors[1], factors[2]))
 
+    def over(self, fine: Volume) -> Volume:
+        """The block means as a volume, at their place in the patient; fine: the scan that they come from."""
+        affine, factors = fine.affine.copy(), np.asarray(self.factors)
+        affine[:3, 3] += affine[:3, :3] @ ((factors - 1) / 2)
+        affine[:3, :3] *= factors
+        return Volume(self.hu, affine)
+
     @property
     def voxel_ml(self) -> float:
         """Volume of one block in millilitres."""

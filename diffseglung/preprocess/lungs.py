@@ -26,6 +26,7 @@ from diffseglung.preprocess.coarse import (
     slice_hulls,
     within,
 )
+from diffseglung.preprocess.envelope import lung_envelope
 from diffseglung.preprocess.sides import side_field
 from diffseglung.volume import Reorientation, Volume
 
@@ -34,6 +35,16 @@ GAS_HU, GAS_SHARE = -960.0, 0.6
 LUNG_ML, FRAGMENT_ML = 80.0, 2.0
 STALK_MM, WIDE_MM = 5.0, 6.0
 """Radii: of the thickest stalk of an enclosed mass, and of the narrowest bronchus, wall included, left out."""
+EXPECTED, CORE, SURE = 0.4, 0.5, 0.6
+"""Probability of lung: of dense tissue that may be disease, of the middle of such a patch, and its mean."""
+THIN_MM, PATCH_ML = 4.0, 3.0
+"""Dense patches thinner than twice THIN_MM or smaller than PATCH_ML are the uncertain rim of the lungs."""
+DENSEST_HU = 200.0
+"""Above this is bone or contrast medium."""
+FAT_HU, FAT_SD_HU = -70.0, 80.0
+"""Mediastinal fat is below the one and smoother than the other; consolidation of that mean is patchy."""
+SHREDS_SD_HU = 200.0
+"""Rougher dense tissue is hilar vessels and bronchial walls with air between them."""
 VESSEL_MM = 6.0
 """Reach of the closing that takes vessels and small bronchi into the lung."""
 
@@ -59,7 +70,10 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None) -> Volume:
         )
     sides = side_field(seen, coarse)
     wide = _wide(airways, coarse)
-    lungs = _fill_vessels(fill_towards_cage(seen, sides, coarse, config.closing_mm), sides, coarse) & ~wide
+    whole = fill_towards_cage(seen, sides, coarse, config.closing_mm)
+    if config.envelope:
+        whole |= _dense_disease(lung_envelope(coarse.over(upright)), seen | airways, coarse, config.threshold_hu)
+    lungs = _fill_vessels(whole, sides, coarse) & ~wide
     barred = wide | (air & ~lungs)
     fine = _redraw_border(upright, coarse, lungs=lungs, dense=lungs & ~seen, barred=barred, air_hu=config.threshold_hu)
     labels = np.where(fine, coarse.spread(sides, upright.shape), 0).astype(np.uint8)
@@ -95,6 +109,23 @@ def _regrow(lung: Mask, others: Mask, air: Mask, cross: Mask) -> Mask:
     for _ in range(2):
         lung = lung | (ndimage.binary_dilation(lung, cross) & air & ~taken)
     return lung
+
+
+def _dense_disease(expected: NDArray[np.float32], air: Mask, coarse: Coarse, air_hu: float) -> Mask:
+    """Patches of dense tissue where the shape of the chest says lung. expected: probability, (Z, Y, X)."""
+    dense = (expected > EXPECTED) & ~air & (coarse.hu > air_hu) & (coarse.hu < DENSEST_HU)
+    core = shrink(dense, THIN_MM, coarse.spacing_mm) & (expected > CORE)
+    thick = within(core, THIN_MM + max(coarse.spacing_mm), coarse.spacing_mm) & dense
+    labels, sizes = components(thick)
+    patches = np.flatnonzero(sizes * coarse.voxel_ml >= PATCH_ML)
+    if not len(patches):
+        return np.zeros_like(air)
+    mean = ndimage.uniform_filter(coarse.hu, 5)
+    spread = np.sqrt(np.maximum(ndimage.uniform_filter(coarse.hu**2, 5) - mean**2, 0))
+    sure = ndimage.mean(expected, labels, patches) >= SURE
+    hu, rough = (np.asarray(ndimage.median(values, labels, patches)) for values in (mean, spread))
+    fat = (hu < FAT_HU) & (rough < FAT_SD_HU)
+    return np.isin(labels, patches[sure & ~fat & (rough < SHREDS_SD_HU)])
 
 
 def _wide(airways: Mask, coarse: Coarse) -> Mask:
