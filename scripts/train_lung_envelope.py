@@ -13,8 +13,10 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +34,8 @@ from diffseglung.volume import Reorientation
 
 CROP = (64, 64, 80)
 """Voxels of 5 mm: most of a chest."""
+LR, EVERY = 2e-3, 50
+"""Highest learning rate; updates between journal lines."""
 Random = np.random.Generator
 
 
@@ -118,12 +122,52 @@ def loss(logits: Tensor, lungs: Tensor, hu: Tensor) -> Tensor:
     """Cross-entropy, heavier where tissue is dense, plus a soft Dice loss over those voxels."""
     dense = (hu > -300).float()
     weight = 1 + 4 * dense * (functional.max_pool3d(lungs, 7, 1, 3) > 0.5)
-    entropy = (
-        functional.binary_cross_entropy_with_logits(logits, lungs, reduction="none") * weight
-    ).sum() / weight.sum()
+    entropy = functional.binary_cross_entropy_with_logits(logits, lungs, weight, reduction="sum") / weight.sum()
     p = torch.sigmoid(logits)
     overlap = 1 - (2 * (p * lungs * dense).sum() + 20) / ((p * dense).sum() + (lungs * dense).sum() + 20)
     return entropy + 0.5 * overlap
+
+
+def pair_up(scans: list[Path]) -> list[Case]:
+    """Real scans with an expert's lungs where LCTSC gives them, else with the lungs that thresholds find."""
+    cases = []
+    for scan in scans:
+        mask = scan.with_name(scan.name.replace(".nii.gz", "_lung.nii.gz"))
+        expert = mask.is_file() and "lctsc" in scan.name
+        cases.append(load(scan, mask if expert else None, scan.name.removesuffix(".nii.gz")))
+    return cases
+
+
+def train(real: list[Case], drawn: list[Case], *, updates: int, batch: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield the journal line of every 50 updates, with the averaged weights under `weights`."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    network = EnvelopeNet()
+    adam = torch.optim.AdamW(network.parameters(), LR, weight_decay=1e-4)
+    average = {name: weight.clone() for name, weight in network.state_dict().items()}
+    begin, running = time.perf_counter(), 0.0
+    for update in range(updates):
+        cosine = 0.02 + 0.98 * (1 + math.cos(math.pi * update / updates)) / 2
+        adam.param_groups[0]["lr"] = LR * min(1, (update + 1) / 100) * cosine
+        visits = []
+        for _ in range(batch):
+            pool = real if real and (not drawn or rng.random() < 0.6) else drawn
+            visits.append(visit(pool[rng.integers(len(pool))], rng))
+        hu, lungs = (torch.stack(part) for part in zip(*visits, strict=True))
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(windows(hu[:, 0]))
+        error = loss(logits.float(), lungs, hu)
+        adam.zero_grad()
+        error.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        adam.step()
+        for name, weight in network.state_dict().items():
+            average[name].lerp_(weight, 1 - min(0.995, update / (update + 20)))
+        running += float(error.detach())
+        if (update + 1) % EVERY == 0:
+            seconds = round(time.perf_counter() - begin)
+            yield {"update": update + 1, "loss": running / EVERY, "seconds": seconds, "weights": average}
+            running = 0.0
 
 
 def main() -> int:
@@ -131,57 +175,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", type=Path, nargs="*", default=[], help="CT scans")
     parser.add_argument("--phantoms", type=Path, nargs="*", default=[], help="folders of diffseglung phantom")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--updates", type=int, default=1800)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    args.output.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(args.seed)
-    rng = np.random.default_rng(args.seed)
-    real = []
-    for scan in args.real:
-        mask = scan.with_name(scan.name.replace(".nii.gz", "_lung.nii.gz"))
-        expert = mask.is_file() and "lctsc" in scan.name
-        real.append(load(scan, mask if expert else None, scan.name.removesuffix(".nii.gz")))
     folders = sorted(path.parent for folder in args.phantoms for path in folder.rglob("truth.nii.gz"))
+    if not args.real and not folders:
+        parser.error("no cases: give --real scans, --phantoms folders, or both")
+    args.output.mkdir(parents=True, exist_ok=True)
+    real = pair_up(args.real)
     drawn = [load(folder / "ct.nii.gz", folder / "lungs.nii.gz", folder.name) for folder in folders]
     print(f"{len(real)} real scans, {len(drawn)} phantoms", flush=True)
-    network = EnvelopeNet()
-    adam = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-4)
-    average = {name: weight.clone() for name, weight in network.state_dict().items()}
-    begin, running = time.perf_counter(), 0.0
     with (args.output / "journal.jsonl").open("w") as journal:
-        for update in range(args.updates):
-            for group in adam.param_groups:
-                group["lr"] = (
-                    2e-3
-                    * min(1, (update + 1) / 100)
-                    * (0.02 + 0.98 * (1 + math.cos(math.pi * update / args.updates)) / 2)
-                )
-            pairs = []
-            for _ in range(args.batch):
-                pool = real if real and (not drawn or rng.random() < 0.6) else drawn
-                pairs.append(visit(pool[rng.integers(len(pool))], rng))
-            hu, lungs = (torch.stack(part) for part in zip(*pairs, strict=True))
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = network(windows(hu[:, 0]))
-            error = loss(logits.float(), lungs, hu)
-            adam.zero_grad()
-            error.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            adam.step()
-            decay = min(0.995, update / (update + 20))
-            for name, weight in network.state_dict().items():
-                average[name].lerp_(weight, 1 - decay)
-            running += float(error.detach())
-            if (update + 1) % 50 == 0:
-                line = {"update": update + 1, "loss": running / 50, "seconds": round(time.perf_counter() - begin)}
-                journal.write(json.dumps(line) + "\n")
-                journal.flush()
-                print(line, flush=True)
-                running = 0.0
-                save(average, args.output)
+        for line in train(real, drawn, updates=args.updates, batch=args.batch, seed=args.seed):
+            save(line.pop("weights"), args.output)
+            print(line, flush=True)
+            print(json.dumps(line), file=journal, flush=True)
     return 0
 
 

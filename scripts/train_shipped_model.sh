@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Make the shipped model from real CTs and simulated lesions: both stages, then the tissue models.
+# Make the shipped model from real CTs and simulated lesions: both stages, the tissue models, the lung mask's network.
 #
 #   scripts/train_shipped_model.sh DATA [OUT]
 #
 # DATA holds lctsc_7cases, lidc_2cases and lung_pet_ct_dx (docs/data.md). OUT defaults to runs/shipped and may be
-# continued: every step that is done is skipped or resumed. About two and a half hours on two cores.
+# continued: every step that is done is skipped or resumed. About three hours on two cores.
 set -euo pipefail
 data=$1 out=${2:-runs/shipped}
 bin=.venv/bin/diffseglung
@@ -29,17 +29,21 @@ done
 [ -f "$out/synthetic/.100" ] || $bin phantom -q -o "$out/synthetic" --split train --seed 100 -n 8 --npz
 touch "$out/synthetic/.100"
 
-mkdir -p "$out/stage1" "$out/stage2"
-ln -f "$out"/cases/*.npz "$out"/synthetic/phantom__*.npz "$out/stage1/"
-ln -f "$out"/stage1/*.npz "$out"/synthetic/*.npz "$out/stage2/"
-$bin precompute --npz_dir "$out/stage1" --out_dir "$out/patches1" --shape 32 64 64 --patches_per_patient 120
-$bin precompute --npz_dir "$out/stage2" --out_dir "$out/patches2" --shape 32 64 64 --patches_per_patient 30 --teacher
+mkdir -p "$out/patients"
+ln -f "$out"/cases/*.npz "$out"/synthetic/*.npz "$out/patients/"
+$bin precompute --npz_dir "$out/patients" --out_dir "$out/patches1" --shape 32 64 64 --patches_per_patient 90
+$bin precompute --npz_dir "$out/patients" --out_dir "$out/patches2" --shape 32 64 64 --patches_per_patient 30 --teacher
 
 $bin train --patches_dir "$out/patches1" --results_dir "$out/stage1_run" --size small --name lung-small \
-  --prediction v --iterations 3600 --batch_size 4 --lr 3e-4 --lr_schedule cosine --ema 0.999 --save_every 250
+  --prediction v --iterations 5500 --batch_size 4 --lr 3e-4 --lr_schedule cosine --ema 0.999 --save_every 250
 $bin distill --patches_dir "$out/patches2" --results_dir "$out/stage2_run" --resume "$out/stage1_run/ddpm_base.pt" \
   --name lung-small --taps bottleneck level2 level1 decoder --start_step 0 --warmup_start 0 --warmup_end 50 \
-  --iterations 500 --batch_size 8 --lr 3e-4 --lr_schedule cosine --ema 0.99 --lambda_max 0.5 --save_every 100
+  --iterations 600 --batch_size 8 --lr 3e-4 --lr_schedule cosine --ema 0.99 --lambda_max 0.5 --save_every 100
 $bin fit --model "$out/stage2_run/ddpm_distill.pt" --cases "$out/cases" --simulated "$out/synthetic" --half \
   -o "$out/lung-small.safetensors"
-echo "done: $out/lung-small.safetensors"
+
+# The network of the lung mask: more chests, and the scans once each.
+[ -d "$out/chests/phantom_train_0323" ] || $bin phantom -q -o "$out/chests" --split train --seed 300 -n 24
+chests=$(for scan in $real; do [[ $scan == *_s2 ]] || echo "$data/$scan.nii.gz"; done)
+.venv/bin/python scripts/train_lung_envelope.py --real $chests --phantoms "$out/chests" "$out/synthetic" -o "$out/envelope"
+echo "done: $out/lung-small.safetensors, $out/envelope/lung-envelope.safetensors"
