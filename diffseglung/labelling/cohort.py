@@ -1,7 +1,8 @@
 """Fit the tissue models of every learned method on a cohort without annotations.
 
-Each scan gives rows and an opinion of them: the physics rule's, or the truth of simulated lesions where the scan is a
-phantom. No human label is ever read. Each scan contributes at most `rows_per_scan` positions, drawn with the seed.
+Each scan gives rows and an opinion of them: the physics rule's, corrected by the neighbourhood (`context.py`), or the
+truth of simulated lesions where the scan is a phantom. No human label is ever read. Each scan contributes at most
+`rows_per_scan` positions, drawn with the seed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from diffseglung.labelling.context import in_context, sharpened
 from diffseglung.labelling.methods import Rows
 from diffseglung.labelling.physics import physics_posterior
 from diffseglung.labelling.tissue import CLASSES, TissueFitConfig, TissueModel
@@ -59,7 +61,8 @@ class Cohort:
 
         truth: (N,) class index at each position, -1 where there is none.
         """
-        self._take("physics", rows, torch.from_numpy(physics_posterior(rows.local.numpy())), None)
+        rule = torch.from_numpy(physics_posterior(rows.local.numpy()))
+        self._take("physics", rows, sharpened(in_context(rule, rows.where, rows.scene.spacing_mm)), None)
         if truth is not None:
             known = truth >= 0
             target = torch.nn.functional.one_hot(truth.clamp(min=0), CLASSES).float()

@@ -1,7 +1,7 @@
 """Every way to a class posterior at the lung positions of a scene; the rest of the pipeline is the same for all.
 
 physics    the rule alone, no learning
-seeded     classifier and seeded mixture on local descriptors
+seeded     classifier taught by the physics rule in context on an unlabelled cohort, on local descriptors
 diffusion  the same on multi-timestep diffusion features
 combined   the same on both together
 simulated  classifier taught on simulated lesions, on local descriptors

@@ -1,8 +1,9 @@
 """The tissue model: a classifier and a seeded mixture, taught without any annotation.
 
-Two teachers, one student. Physics: the rule names the positions of an unlabelled cohort that it is sure of. Simulation:
-lesions of known extent drawn into phantoms and real scans. Either way the classifier and the mixture learn how tissue
-looks in the full descriptor space, and are shipped as plain tensors with the weights.
+Two teachers, one student. Physics: the rule's posterior on an unlabelled cohort, denoised by its neighbourhood and
+learned as soft targets at every position (`context.py`). Simulation: lesions of known extent drawn into phantoms and
+real scans. Either way the classifier and the mixture learn how tissue looks in the full descriptor space, and are
+shipped as plain tensors with the weights.
 """
 
 from __future__ import annotations
@@ -29,12 +30,10 @@ REACH = 6.0
 class TissueFitConfig:
     """How a tissue model is fitted.
 
-    confident: target posterior above which a position teaches; components: Gaussians a class; hidden: widths of the
-    classifier's layers; noise: jitter of the standardised rows; caution: weight of healthy lung against lesions;
-    mixture_share: weight of the mixture in the log posterior.
+    components: Gaussians a class; hidden: widths of the classifier's layers; noise: jitter of the standardised rows;
+    caution: weight of healthy lung against lesions; mixture_share: weight of the mixture in the log posterior.
     """
 
-    confident: float = 0.85
     components: int = 3
     hidden: tuple[int, ...] = (64, 32)
     iterations: int = 1200
@@ -99,15 +98,14 @@ class TissueModel:
     ) -> Self:
         """From rows (N, F), their target posterior (N, classes), and how many positions each stands for (N,).
 
-        target: the physics rule's opinion, or the truth of simulated lesions; unsure rows do not teach.
+        target: the physics rule's opinion in context, or the truth of simulated lesions.  Every row teaches the
+        classifier, as much as its target is decided; rows on which target and classifier agree seed the mixture.
         """
         projection = Projection.fit(rows, dimensions, whiten=dimensions is not None)
-        top, label = target.max(1)
-        sure = top >= config.confident
-        z, goal, weight = projection(rows[sure]).clamp(-REACH, REACH), target[sure], mass[sure]
-        classifier = train_classifier(z, goal, weight, config)
-        agreed = torch.where(predict(classifier, z).argmax(1) == label[sure], label[sure], -1)
-        shares = (goal * weight[:, None]).sum(0).sqrt()
+        z, label = projection(rows).clamp(-REACH, REACH), target.argmax(1)
+        classifier = train_classifier(z, target, mass, config)
+        agreed = torch.where(predict(classifier, z).argmax(1) == label, label, -1)
+        shares = (target * mass[:, None]).sum(0).sqrt()
         mixture = SeededMixture.fit(
             z, agreed, CLASSES, components=config.components, prior=shares / shares.sum(), seed=config.seed
         )

@@ -1,0 +1,59 @@
+"""What the physics rule teaches: its opinion of a position together with the neighbourhood's, made decided.
+
+Vessels, airway walls and the rim of the lung have texture and partial volume, so at single positions the rule takes
+them for fibrosis or ground glass; but they are thin, and a lesion is not. With p_j(c) the rule's posterior at lung
+position j and G a Gaussian of `REACH_MM`, the target at position i is
+
+    q_i(c) = sum_j G(i - j) p_j(c) / sum_j G(i - j)                              the neighbourhood's opinion
+    r_i(c) = (q_i(healthy) + q_i(emphysema)) p_i(c) / (p_i(healthy) + p_i(emphysema))  for these two, else q_i(c)
+    t_i(c) = r_i(c)^S / sum_c r_i(c)^S                                           with S = `SHARPNESS`
+
+Healthy against emphysema stays each position's own decision: nothing thin looks like missing tissue, and centrilobular
+emphysema is as small as the neighbourhood. Sharpened soft targets are those of Berthelot et al. 2019 (MixMatch, eq. 7).
+There is no bar of confidence: the rule never gives fibrosis more than 1 - (1 - texture_trust)^2 = 0.75, so a bar above
+that would teach a student that fibrosis does not exist.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from diffseglung.features.local import Positions
+from diffseglung.labels import EMPHYSEMA, HEALTHY, TISSUES
+
+REACH_MM = 5.0
+"""Standard deviation of the neighbourhood: the radius of the local descriptors, about the smallest lesion."""
+SHARPNESS = 3.0
+AIRY = [TISSUES.index(HEALTHY), TISSUES.index(EMPHYSEMA)]
+
+
+def neighbourhood_mean(values: Tensor, where: Positions, reach_cells: float) -> Tensor:
+    """Gaussian-weighted mean (N, C) of values (N, C) over the lung positions around each; cells without lung count not.
+
+    reach_cells: standard deviation in cells of the positions' grid.
+    """
+    if reach_cells <= 0:
+        return values
+    counted = np.hstack([values.numpy(), np.ones((len(values), 1))]).astype(np.float32)
+    blurred = ndimage.gaussian_filter(where.scatter(counted), (0, reach_cells, reach_cells, reach_cells))
+    rows = blurred[:, where.index[:, 0], where.index[:, 1], where.index[:, 2]].T
+    return torch.from_numpy(np.ascontiguousarray(rows[:, :-1] / rows[:, -1:]))
+
+
+def in_context(posterior: Tensor, where: Positions, spacing_mm: float, *, reach_mm: float = REACH_MM) -> Tensor:
+    """r of the module's text, for a posterior p (N, classes) at the positions of a grid of `spacing_mm`."""
+    context = neighbourhood_mean(posterior, where, reach_mm / (where.stride * spacing_mm))
+    share = posterior[:, AIRY] + 1e-3 * context[:, AIRY]
+    share = share / share.sum(1, keepdim=True).clamp(min=1e-12)
+    seen = context.clone()
+    seen[:, AIRY] = context[:, AIRY].sum(1, keepdim=True) * share
+    return seen / seen.sum(1, keepdim=True)
+
+
+def sharpened(posterior: Tensor, sharpness: float = SHARPNESS) -> Tensor:
+    """Posterior (N, classes) raised to a power and renormalised; the most probable class stays so."""
+    decided = posterior**sharpness
+    return decided / decided.sum(1, keepdim=True)
