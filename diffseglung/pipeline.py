@@ -128,6 +128,7 @@ class Segmenter:
     def _details(self, scene: Scene, mask_given: bool) -> dict[str, Any]:
         return {
             "healthy_level_hu": round(scene.level.level_hu, 1),
+            "air_hu": round(scene.level.air_hu, 1),
             "gravity_slope_hu_per_mm": round(scene.level.slope, 3),
             "model_grid": {"shape": list(scene.grid.shape), "spacing_mm": list(scene.grid.spacing_mm)},
             "lung_mask": "given" if mask_given else "found",

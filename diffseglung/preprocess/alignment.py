@@ -14,26 +14,47 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from diffseglung.io.plausibility import air_peak_hu
+from diffseglung.volume import Volume
+
 AIR_HU, REFERENCE_HU, TISSUE_HU = -1000.0, -860.0, 0.0
 """Where the aligned scale puts air, healthy lung and soft tissue.
 
 Normal inspiratory lung reads about -850 to -910 HU, a fitted healthy component -829 (docs/science.md, HU facts).
 """
+AIR_ERROR_HU, CLIPPED_HU = 30.0, 8.0
+"""A larger calibration error of air is not believed; air this near to the darkest value of a scan was clipped."""
 PRIOR_HU, PRIOR_SD_HU = -850.0, 70.0
 SLOPE_LIMIT = 0.6
 
 
 @dataclass(frozen=True)
 class HealthyLevel:
-    """level_hu: healthy lung at height `middle_mm`; slope: HU per mm towards the back (canonical +Y)."""
+    """level_hu: healthy lung at height `middle_mm`; slope: HU per mm towards the back (canonical +Y).
+
+    air_hu: what air reads in this scan.
+    """
 
     level_hu: float
     slope: float
     middle_mm: float
+    air_hu: float = AIR_HU
 
     def at(self, depth_mm: NDArray[np.floating[Any]] | float) -> NDArray[np.float64]:
         """Healthy level (HU) at distances `depth_mm` from the front of the grid."""
         return np.asarray(np.clip(self.level_hu + self.slope * (np.asarray(depth_mm) - self.middle_mm), -970.0, -550.0))
+
+
+def air_level(ct: Volume) -> float:
+    """HU that air reads in the scan: its peak around the body; -1000 where none is seen, or where it was clipped.
+
+    Correcting by the scan's own air made emphysema measures repeatable (Am J Respir Crit Care Med 2004,
+    doi 10.1164/rccm.200403-326OC). Aeration is measured between what air and what tissue read.
+    """
+    peak = air_peak_hu(ct)
+    if peak is None or abs(peak - AIR_HU) > AIR_ERROR_HU or peak - float(np.min(ct.array)) < CLIPPED_HU:
+        return AIR_HU
+    return peak
 
 
 def local_medians(hu: NDArray[np.float32], lungs: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -77,8 +98,11 @@ def healthy_level(hu: NDArray[np.float32], lungs: NDArray[np.bool_], spacing_mm:
 
 
 def align(hu: NDArray[np.float32], level: HealthyLevel, spacing_mm: float) -> NDArray[np.float32]:
-    """HU (Z, Y, X) on the common scale: air -1000, healthy -860, soft tissue 0, linear between; above 0 unchanged."""
+    """HU (Z, Y, X) on the common scale, linear between its points; above 0 unchanged.
+
+    What air reads goes to -1000, healthy lung to -860, soft tissue, 0 HU, stays.
+    """
     healthy = level.at(np.arange(hu.shape[1]) * spacing_mm).astype(np.float32)[None, :, None]
-    below = AIR_HU + (hu - AIR_HU) * ((REFERENCE_HU - AIR_HU) / (healthy - AIR_HU))
+    below = AIR_HU + (hu - level.air_hu) * ((REFERENCE_HU - AIR_HU) / (healthy - level.air_hu))
     above = TISSUE_HU + (hu - TISSUE_HU) * ((REFERENCE_HU - TISSUE_HU) / (healthy - TISSUE_HU))
     return np.where(hu < healthy, below, np.where(hu < TISSUE_HU, above, hu)).astype(np.float32)

@@ -41,8 +41,8 @@ THIN_MM, PATCH_ML = 4.0, 3.0
 """Dense patches thinner than twice THIN_MM or smaller than PATCH_ML are the uncertain rim of the lungs."""
 DENSEST_HU = 200.0
 """Above this is bone or contrast medium."""
-FAT_HU, FAT_SD_HU = -70.0, 80.0
-"""Mediastinal fat is below the one and smoother than the other; consolidation of that mean is patchy."""
+FAT_HU, FAT_SD_HU = (-150.0, -70.0), 80.0
+"""Fat reads within the one and is smoother than the other; lung that is partly filled to that mean is patchy."""
 SHREDS_SD_HU = 200.0
 """Rougher dense tissue is hilar vessels and bronchial walls with air between them."""
 VESSEL_MM = 6.0
@@ -70,10 +70,9 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None) -> Volume:
         )
     sides = side_field(seen, coarse)
     wide = _wide(airways, coarse)
-    whole = fill_towards_cage(seen, sides, coarse, config.closing_mm)
+    lungs = _fill_vessels(fill_towards_cage(seen, sides, coarse, config.closing_mm), sides, coarse) & ~wide
     if config.envelope:
-        whole |= _dense_disease(lung_envelope(coarse.over(upright)), seen | airways, coarse, config.threshold_hu)
-    lungs = _fill_vessels(whole, sides, coarse) & ~wide
+        lungs |= _dense_disease(lung_envelope(coarse.over(upright)), lungs | airways, coarse, config.threshold_hu)
     barred = wide | (air & ~lungs)
     fine = _redraw_border(upright, coarse, lungs=lungs, dense=lungs & ~seen, barred=barred, air_hu=config.threshold_hu)
     labels = np.where(fine, coarse.spread(sides, upright.shape), 0).astype(np.uint8)
@@ -124,7 +123,7 @@ def _dense_disease(expected: NDArray[np.float32], air: Mask, coarse: Coarse, air
     spread = np.sqrt(np.maximum(ndimage.uniform_filter(coarse.hu**2, 5) - mean**2, 0))
     sure = ndimage.mean(expected, labels, patches) >= SURE
     hu, rough = (np.asarray(ndimage.median(values, labels, patches)) for values in (mean, spread))
-    fat = (hu < FAT_HU) & (rough < FAT_SD_HU)
+    fat = (hu > FAT_HU[0]) & (hu < FAT_HU[1]) & (rough < FAT_SD_HU)
     return np.isin(labels, patches[sure & ~fat & (rough < SHREDS_SD_HU)])
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffseglung.errors import InputError
-from diffseglung.preprocess.alignment import HealthyLevel, align, healthy_level
+from diffseglung.preprocess.alignment import HealthyLevel, air_level, align, healthy_level
 from diffseglung.preprocess.resample import resample
 from diffseglung.volume import Array, Reorientation, Shape, Volume
 
@@ -72,7 +72,7 @@ def make_scene(ct: Volume, lungs: Volume, spacing_mm: float) -> Scene:
             f"the lung mask holds only {litres:.3f} litres", remedy="check that the mask covers the lungs of this scan"
         )
     hu = grid.array.astype(np.float32)
-    level = healthy_level(hu, kept, spacing_mm)
+    level = replace(healthy_level(hu, kept, spacing_mm), air_hu=air_level(ct))
     return Scene(reorientation, low, window, grid, kept, level, align(hu, level, spacing_mm), spacing_mm)
 
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from diffseglung.preprocess.alignment import REFERENCE_HU, HealthyLevel, align, healthy_level
+from diffseglung.preprocess.alignment import REFERENCE_HU, HealthyLevel, air_level, align, healthy_level
+from diffseglung.volume import Volume
 
 
 def lung(level: float, slope: float, *, sick: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -38,3 +39,30 @@ def test_two_breaths_of_one_patient_look_alike_after_alignment() -> None:
         hu, lungs = lung(level, 0.3)
         aligned = align(hu, healthy_level(hu, lungs, 1.5), 1.5)
         assert np.median(aligned) == pytest.approx(REFERENCE_HU, abs=12)
+
+
+def body_in_air(air: float, noise: float = 20.0) -> Volume:
+    """A box of tissue in a room whose air reads `air`."""
+    rng = np.random.default_rng(0)
+    hu = np.full((20, 80, 80), air, np.float32)
+    hu[:, 20:60, 20:60] = 40
+    return Volume(hu + rng.normal(0, noise, hu.shape).astype(np.float32), np.diag([1.0, 1.0, 1.0, 1.0]))
+
+
+@pytest.mark.parametrize("air", [-1012.0, -1000.0, -991.0])
+def test_air_is_read_from_the_room(air: float) -> None:
+    assert air_level(body_in_air(air)) == pytest.approx(air, abs=2)
+
+
+def test_air_that_was_clipped_or_is_not_there_counts_as_minus_1000() -> None:
+    noisy = body_in_air(-1000.0)
+    assert air_level(noisy.with_array(np.maximum(noisy.array, -1000.0))) == -1000.0
+    assert air_level(noisy.with_array(np.full(noisy.shape, 40.0, np.float32))) == -1000.0
+
+
+@pytest.mark.parametrize("offset", [-13.0, 9.0])
+def test_the_common_scale_takes_out_an_error_in_air(offset: float) -> None:
+    gas = np.linspace(0.86, 1.0, 8)  # of a voxel; the rest is tissue of 0 HU
+    hu = (-gas * (1000.0 - offset)).astype(np.float32).reshape(1, 1, -1)
+    level = HealthyLevel(float(hu.flat[0]), 0.0, 0.0, air_hu=-1000.0 + offset)
+    assert align(hu, level, 1.5).ravel() == pytest.approx(-gas * 1000, abs=0.01)
