@@ -253,6 +253,9 @@ class SegmentConfig(Config):
     method: str = setting("simulated", "how tissue classes are found; see docs/science.md", choices=METHODS)
     spacing_mm: float = setting(1.5, "spacing of the model grid", low=0.5, high=5.0)
     fusion: bool = setting(True, "sharpen borders with Sobel-Diffusion Fusion")
+    caution: float = setting(
+        0.25, "by how much the log odds of a lesion against healthy lung are lowered", low=0.0, high=5.0
+    )
     abstain: float = setting(0.0, "voxels whose posterior is below this become 6 unassigned", low=0.0, high=1.0)
     components: int = setting(5, "mixture components of the published method; 0 chooses 2 to 8 by BIC", low=0, high=64)
     fast: bool = setting(False, "fewer tiles and steps, a little less accurate")

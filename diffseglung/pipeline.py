@@ -19,7 +19,7 @@ from diffseglung.fusion import fuse, to_voxels
 from diffseglung.io import quality_notes, read_mask, read_scan, scan_name
 from diffseglung.io.plausibility import cut_notes
 from diffseglung.labelling.bundle import Bundle, load_bundle
-from diffseglung.labelling.methods import POSTERIORS, Rows
+from diffseglung.labelling.methods import Rows, class_posterior
 from diffseglung.labels import TISSUES, UNASSIGNED
 from diffseglung.preprocess.lungs import find_lungs
 from diffseglung.preprocess.masks import adapt_mask
@@ -90,7 +90,7 @@ class Segmenter:
             scene = make_scene(ct, lungs, self.config.spacing_mm)
         with watch.stage("tissue"):
             rows = Rows(scene, self.bundle, self.runtime, self._features(), progress)
-            posterior = POSTERIORS[self.config.method](rows, self.config)
+            posterior = class_posterior(rows, self.config)
             coarse = rows.where.scatter(posterior.numpy().astype(np.float32))
         with watch.stage("fusion"):
             if self.config.fusion:

@@ -11,6 +11,7 @@ published  diffusion features, a free mixture per scan (K or BIC), names by fixe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ from diffseglung.features.local import Positions, local_descriptors, positions, 
 from diffseglung.labelling.bundle import Bundle
 from diffseglung.labelling.naming import named_posterior
 from diffseglung.labelling.physics import physics_posterior
+from diffseglung.labels import HEALTHY, TISSUES
 from diffseglung.mixture.gaussian import Mixture, fit, fit_by_bic
 from diffseglung.mixture.projection import Projection
 from diffseglung.preprocess.intensity import normalise
@@ -145,3 +147,19 @@ POSTERIORS: dict[str, Method] = {
     "published": published,
 }
 """Method name -> class posterior (N, 5) at `rows.where`, in the order of `labels.TISSUES`."""
+LEARNED = {"seeded", "diffusion", "combined", "simulated", "simulated_combined"}
+"""Methods with a fitted tissue model; the rule and the published recipe keep their own probabilities."""
+
+
+def class_posterior(rows: Rows, config: SegmentConfig) -> Tensor:
+    """(N, 5) posterior of the method in `config` at `rows.where`, with its caution."""
+    found = POSTERIORS[config.method](rows, config)
+    return cautious(found, config.caution) if config.method in LEARNED else found
+
+
+def cautious(posterior: Tensor, caution: float) -> Tensor:
+    """Posterior (N, 5) after lowering the log odds of every lesion against healthy lung by `caution`."""
+    weights = torch.ones(posterior.shape[1])
+    weights[TISSUES.index(HEALTHY)] = math.exp(caution)
+    weighed = posterior * weights
+    return weighed / weighed.sum(1, keepdim=True)
