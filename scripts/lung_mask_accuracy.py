@@ -1,6 +1,8 @@
 """Lung masks of `find_lungs` against reference masks: Dice, seconds and the volumes of both lungs, case by case.
 
 python scripts/lung_mask_accuracy.py DATA      every X.nii.gz below DATA that has X_lung.nii.gz beside it
+python scripts/lung_mask_accuracy.py CASES     folders of `diffseglung phantom`: how much of each consolidation the mask
+                                               keeps, without and with the network that knows the shape of lungs
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from diffseglung.config import LungMaskConfig
 from diffseglung.errors import DiffSegLungError
 from diffseglung.io.nifti import read_nifti
+from diffseglung.labels import CONSOLIDATION
 from diffseglung.preprocess.lungs import find_lungs
 from diffseglung.volume import Array
 
@@ -34,11 +38,38 @@ def score(scan: Path, reference: Path) -> float:
     return overlap
 
 
+def recall(folder: Path) -> tuple[float, float] | None:
+    """One line of the table of simulated cases: share of consolidation in the mask, without and with the network."""
+    truth = read_nifti(folder / "truth.nii.gz")
+    solid = truth.array == CONSOLIDATION.id
+    if not solid.any():
+        return None
+    ct = read_nifti(folder / "ct.nii.gz")
+    without = float((find_lungs(ct, LungMaskConfig(envelope=False)).array[solid] > 0).mean())
+    kept = float((find_lungs(ct).array[solid] > 0).mean())
+    print(f"{folder.name:40} {solid.sum() * ct.voxel_ml:6.0f} {without:8.2f} {kept:6.2f}", flush=True)
+    return without, kept
+
+
+def score_simulated(folders: list[Path]) -> int:
+    """The table of simulated cases."""
+    print(f"{'case':40} {'mL':>6} {'without':>8} {'with':>6}")
+    shares = np.array([found for folder in folders if (found := recall(folder))])
+    if not len(shares):
+        print("error: no case has a consolidation")
+        return 2
+    without, kept = np.median(shares, axis=0)
+    print(f"median {without:.2f} without, {kept:.2f} with, {len(shares)} cases")
+    return 0
+
+
 def main() -> int:
     """Score all pairs below the folder and print the median."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder with X.nii.gz and X_lung.nii.gz")
+    parser.add_argument("data", type=Path, help="folder with scans and masks, or with simulated cases")
     folder = parser.parse_args().data
+    if simulated := sorted(path.parent for path in folder.rglob("truth.nii.gz")):
+        return score_simulated(simulated)
     pairs = [
         (path, twin)
         for path in sorted(folder.rglob("*.nii.gz"))
