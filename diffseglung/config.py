@@ -88,6 +88,16 @@ class PhantomConfig(Config):
     size: str = setting("full", "full chest, or a reduced one for tests and training", choices=("full", "small"))
     healthy: bool = setting(False, "no lesions")
     models: tuple[str, ...] = setting((), "lesion models to draw; none: a random mix of the split")
+    condition: str = setting(
+        "any",
+        "how the chest was scanned",
+        choices=("any", "standard", "low_dose", "sharp", "thick", "exhale"),
+    )
+    severity: str = setting(
+        "any",
+        "how many lesions, how large and how faint",
+        choices=("any", "subtle", "moderate", "extensive"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

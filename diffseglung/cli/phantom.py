@@ -5,6 +5,7 @@ Each case becomes a folder with ct.nii.gz, lungs.nii.gz (1 right, 2 left), truth
 
   diffseglung phantom -o phantoms -n 4
   diffseglung phantom -o semi --background scan.nii.gz --seed 7
+  diffseglung phantom -o faint --condition low_dose --severity subtle
 """
 
 from __future__ import annotations
@@ -32,6 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", choices=("full", "small"), default="full", help="whole or reduced chest")
     parser.add_argument("--healthy", action="store_true", help="no lesions")
     parser.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="lesions to draw (default: a mix)")
+    parser.add_argument(
+        "--condition", choices=("any", "standard", "low_dose", "sharp", "thick", "exhale"), default="any",
+        help="how it was scanned; a background is made noisier, sharper or thicker (default: any)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--severity", choices=("any", "subtle", "moderate", "extensive"), default="any",
+        help="how many lesions, how large and how faint (default: any)",
+    )  # fmt: skip
     parser.add_argument("--background", type=Path, metavar="CT", help="draw lesions into this scan")
     parser.add_argument("--lung-mask", "--lung_mask", type=Path, help="lungs of the background (default: found in it)")
     parser.add_argument("--npz", action="store_true", help="also write NPZ training cases")
@@ -42,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     """Make the cases, one after another."""
     from diffseglung.cli.progress import bar
     from diffseglung.errors import ConfigError
+    from diffseglung.phantom.folder import write_case_folder
 
     if args.number < 1:
         raise ConfigError(f"the number of cases is {args.number}", remedy="-n 1 or more")
@@ -52,11 +62,18 @@ def run(args: argparse.Namespace) -> int:
             "--healthy and --size shape a chest from nothing, but --background gives one",
             remedy="leave them out, or leave out --background",
         )
+    if args.background is not None and args.condition == "exhale":
+        raise ConfigError("a given scan cannot be made to breathe out", remedy="leave out --background or --condition")
+    if args.healthy and args.severity != "any":
+        raise ConfigError("--severity needs lesions, but --healthy has none", remedy="leave out one of the two")
     make = _maker(args)
     with bar("making cases", quiet=args.quiet) as track:
         for seed in track(range(args.seed, args.seed + args.number), args.number):
             folder = args.output / f"{_kind(args)}_{args.split}_{seed:04d}"
-            _write(make(seed), folder, npz=args.npz)
+            case = make(seed)
+            write_case_folder(case, folder)
+            if args.npz:
+                _write_npz(case, folder)
             if not args.quiet:
                 print(folder)
     return 0
@@ -74,12 +91,14 @@ def _maker(args: argparse.Namespace) -> Callable[[int], Phantom]:
     from diffseglung.config import PhantomConfig
     from diffseglung.phantom.lesions import check_models
     from diffseglung.phantom.procedural import make_phantom
+    from diffseglung.phantom.protocol import rescan
     from diffseglung.phantom.semisynthetic import add_lesions
 
     models = tuple(args.models)
     check_models(models)
     if args.background is None:
         settings = {"split": args.split, "size": args.size, "healthy": args.healthy, "models": models}
+        settings |= {"condition": args.condition, "severity": args.severity}
         return lambda seed: make_phantom(PhantomConfig(seed=seed, **settings))
     from diffseglung import io
     from diffseglung.preprocess.lungs import find_lungs
@@ -87,33 +106,18 @@ def _maker(args: argparse.Namespace) -> Callable[[int], Phantom]:
 
     ct = io.read_volume(args.background)
     lungs = adapt_mask(io.read_mask(args.lung_mask), ct) if args.lung_mask else find_lungs(ct)
-    return lambda seed: add_lesions(ct, lungs, seed, split=args.split, models=models)
+
+    def drawn(seed: int) -> Phantom:
+        case = add_lesions(ct, lungs, seed, split=args.split, models=models, severity=args.severity)
+        return rescan(case, args.condition, seed=seed, split=args.split)
+
+    return drawn
 
 
-def _write(phantom: Phantom, folder: Path, *, npz: bool) -> None:
-    """One case folder, written beside its place and renamed."""
-    import json
-    import shutil
-
-    import numpy as np
-
-    from diffseglung import labels
+def _write_npz(phantom: Phantom, folder: Path) -> None:
+    """The same case as an NPZ training case beside its folder."""
     from diffseglung.io.cases import Case, write_case
-    from diffseglung.io.nifti import write_nifti
 
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        write_nifti(part / "ct.nii.gz", phantom.ct.with_array(phantom.ct.array.astype(np.int16)))
-        write_nifti(part / "lungs.nii.gz", phantom.lungs, names={1: "right lung", 2: "left lung"})
-        write_nifti(part / "truth.nii.gz", phantom.truth, names={x.id: x.name for x in labels.ALL[:-1]})
-        (part / "meta.json").write_text(json.dumps(phantom.meta, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    if npz:
-        dataset, _, patient = folder.name.partition("_")
-        case = Case(folder.name, phantom.ct, phantom.lungs, phantom.meta)
-        write_case(folder.parent / f"{dataset}__{patient}.npz", case)
+    dataset, _, patient = folder.name.partition("_")
+    case = Case(folder.name, phantom.ct, phantom.lungs, phantom.meta)
+    write_case(folder.parent / f"{dataset}__{patient}.npz", case)

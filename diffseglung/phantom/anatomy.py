@@ -73,8 +73,8 @@ class Chest:
         return self.outside
 
 
-def build(grid: Grid, draw: Draw, *, scale: float) -> Chest:
-    """A healthy chest drawn on `grid`; `scale` 1 is an adult."""
+def build(grid: Grid, draw: Draw, *, scale: float, exhale: float = 0.2) -> Chest:
+    """A healthy chest drawn on `grid`; `scale` 1 is an adult, `exhale` the probability that it has breathed out."""
     frame = _frame(grid, draw, scale)
     body = {name: draw.uniform(name, low, high) for name, low, high in (("fat_mm", 6, 20), ("heart_size", 0.88, 1.12))}
     ripple, mottle = grid.noise(draw.stream(1), 22 * scale + 6), grid.noise(draw.stream(2), 9.0)
@@ -89,7 +89,7 @@ def build(grid: Grid, draw: Draw, *, scale: float) -> Chest:
     _draw_central_airways(outside, depth, trunk, grid)
     side = np.where(grid.axes[2] < frame.middle, 1, 2).astype(np.uint8)
     lungs = ((depth > 0) * side).astype(np.uint8)
-    return Chest(outside, _lung_scene(grid, draw, lungs, depth, (trunk, frame)))
+    return Chest(outside, _lung_scene(grid, draw, lungs, depth, (trunk, frame, exhale)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,12 +238,12 @@ def _lung_scene(
     draw: Draw,
     lungs: NDArray[np.uint8],
     depth: Field,
-    marks: tuple[list[NDArray[np.float64]], Frame],
+    marks: tuple[list[NDArray[np.float64]], Frame, float],
 ) -> Scene:
     """Parenchyma with its gravity gradient and texture; vessels, bronchi and fissures."""
-    trunk, frame = marks
+    trunk, frame, exhaled = marks
     y = grid.axes[1]
-    exhale = draw.chance("exhale", 0.2)
+    exhale = draw.chance("exhale", exhaled)
     mode = draw.uniform("exhale_hu", -790, -700) if exhale else draw.uniform("healthy_hu", -900, -820)
     tilt = mode + draw.uniform("gravity_hu", 15, 75) * 0.7 * y / float(np.abs(y).max())
     sizes = enumerate(((2.2, 6, 16), (7.0, 4, 11), (30.0, 4, 12)))

@@ -15,6 +15,7 @@ from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, Label
 from diffseglung.phantom import airless, airspace, destruction, scarring
 from diffseglung.phantom.record import Draw, Scene
 from diffseglung.phantom.region import Region, place
+from diffseglung.phantom.severity import severity_of
 
 
 @dataclass(frozen=True)
@@ -64,27 +65,44 @@ def check_models(names: tuple[str, ...]) -> None:
             raise ConfigError(f"there is no lesion model {name!r}", remedy=remedy)
 
 
-def add(scene: Scene, draw: Draw, *, names: tuple[str, ...] | None = None) -> list[dict[str, Any]]:
+def add(
+    scene: Scene, draw: Draw, *, names: tuple[str, ...] | None = None, severity: str = "any"
+) -> list[dict[str, Any]]:
     """Draw a set of lesions into the scene; returns one record a lesion.
 
     names: models to draw; else a random mix of the split, every pathology with probability 0.75 and at least one.
+    severity: how many of each, how large and how faint; "any" draws each once, as its model usually is.
     """
     check_models(names or ())
+    degree = severity_of(severity)
     chosen = [m for m in MODELS if m.name in names] if names is not None else _mix(draw)
+    if degree is not None:
+        chosen = [m for m in dict.fromkeys(chosen) for _ in range(degree.lesions_of(draw, m.name))]
     # gas-rich lesions first: consolidation hides what lies under it
     order = {EMPHYSEMA.id: 0, FIBROSIS.id: 1, GGO.id: 2, CONSOLIDATION.id: 3}
     records = []
     for model in sorted(chosen, key=lambda m: order[m.label.id]):
         record: dict[str, Any] = {"model": model.name, "label": model.label.name}
-        region = place(scene, draw.inside(record), model.site, model.radius_mm)
+        own = draw.inside(record)
+        radius_mm = model.radius_mm if degree is None else degree.radius_mm(own, model.radius_mm)
+        region = place(scene, own, model.site, radius_mm)
         if region is None:
             continue
         before = scene.truth[region.box] == model.label.id
-        model.paint(region, draw.inside(record))
+        _paint(model, region, own, 1.0 if degree is None else degree.kept(own, model.label))
         after: NDArray[np.bool_] = scene.truth[region.box] == model.label.id
         record["added_ml"] = round(float((after & ~before).sum() * np.prod(scene.spacing_mm) / 1000), 3)
         records.append(record)
     return records
+
+
+def _paint(model: Model, region: Region, draw: Draw, strength: float) -> None:
+    """Paint a lesion and keep this share (0..1) of what it changed; its extent stays."""
+    tissue = (region.parenchyma, region.vessels, region.scene.lumen[region.box])
+    before = [part.copy() for part in tissue] if strength < 1 else []
+    model.paint(region, draw)
+    for part, old in zip(tissue, before, strict=False):
+        part[:] = old + np.float32(strength) * (part - old)
 
 
 def _mix(draw: Draw) -> list[Model]:

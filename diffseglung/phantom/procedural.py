@@ -6,6 +6,7 @@ import numpy as np
 
 from diffseglung.config import PhantomConfig
 from diffseglung.phantom import anatomy, lesions
+from diffseglung.phantom.protocol import EXHALE_SHARE, scanner_for
 from diffseglung.phantom.record import Draw, Phantom
 from diffseglung.phantom.scanner import Scanner
 from diffseglung.volume import Volume
@@ -23,12 +24,13 @@ def make_phantom(config: PhantomConfig | int = 0, *, scanner: Scanner | None = N
     config = config if isinstance(config, PhantomConfig) else PhantomConfig(seed=config)
     draw = Draw(config.seed, config.split)
     protocol = Scanner.random(draw, small=config.size == "small")
-    protocol = scanner or protocol
+    protocol = scanner or scanner_for(protocol, config.condition, draw.aside(20))
     shape, spacing = protocol.grid(EXTENT_MM[config.size])
-    chest = anatomy.build(anatomy.Grid(shape, spacing), draw, scale=SCALE[config.size])
+    exhale = EXHALE_SHARE.get(config.condition, 0.0)
+    chest = anatomy.build(anatomy.Grid(shape, spacing), draw, scale=SCALE[config.size], exhale=exhale)
     scene = chest.scene
     names = () if config.healthy else (config.models or None)
-    records = lesions.add(scene, draw, names=names)
+    records = lesions.add(scene, draw, names=names, severity=config.severity)
     keep = np.clip(np.rint(protocol.slice_centres(shape[0], spacing[0])).astype(int), 0, shape[0] - 1)
     lungs, truth = scene.lungs[keep], scene.truth[keep]
     image = protocol.scan(chest.compose(), spacing[0], draw.stream(9))

@@ -75,6 +75,12 @@ class Draw:
         """True with this probability, recorded under `name`."""
         return self._note(name, bool(self.rng.random() < probability))
 
+    def aside(self, *words: int) -> Draw:
+        """A stream of its own for one purpose, recording in the same place: what else is drawn stays as it is."""
+        other = self.inside(self.record)
+        other.rng = self.stream(*words)
+        return other
+
     def inside(self, record: dict[str, Any]) -> Draw:
         """The same stream writing its parameters into another record."""
         other = object.__new__(Draw)

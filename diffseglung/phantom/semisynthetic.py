@@ -16,12 +16,19 @@ BLOOD_HU = 40.0
 
 
 def add_lesions(
-    ct: Volume, lungs: Volume, seed: int = 0, *, split: str = "train", models: tuple[str, ...] = ()
+    ct: Volume,
+    lungs: Volume,
+    seed: int = 0,
+    *,
+    split: str = "train",
+    models: tuple[str, ...] = (),
+    severity: str = "any",
 ) -> Phantom:
     """The same scan with drawn lesions; any orientation in, the same grid out.
 
     ct:    HU. lungs: 0 outside, anything else inside (1 right, 2 left).
     split: family of parameter ranges and lesion models. models: names to draw instead of a random mix.
+    severity: how much disease, as in PhantomConfig.
 
     The tissue of the scan is split into parenchyma (a local low quantile without vessels) and vessels; lesions change
     these two, and the difference, blurred like the scan, is added to the scan. So noise stays what it was, ground glass
@@ -41,7 +48,7 @@ def add_lesions(
     scene = _scene(np.ascontiguousarray(hu[box], np.float32), np.ascontiguousarray(mask[box]), spacing)
     draw = Draw(seed, split)
     before = scene.compose()
-    records = lesions.add(scene, draw, names=models or None)
+    records = lesions.add(scene, draw, names=models or None, severity=severity)
     sigma = [0.45, 0.55 / spacing[1], 0.55 / spacing[2]]
     change = ndimage.gaussian_filter(scene.compose() - before, sigma, truncate=3)
     image, truth = np.array(hu, np.float32), np.zeros(hu.shape, np.uint8)
@@ -53,6 +60,7 @@ def add_lesions(
         "seed": seed,
         "split": split,
         "models": list(models),
+        "severity": severity,
         "anatomy": draw.record,
         "lesions": records,
     }

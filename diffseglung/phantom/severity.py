@@ -1,0 +1,58 @@
+"""How much disease a case holds: the number of lesions of each model, their size, and how faint they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffseglung.errors import ConfigError
+from diffseglung.labels import EMPHYSEMA, FIBROSIS, GGO, Label
+from diffseglung.phantom.record import Draw
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Severity:
+    """One degree of disease.
+
+    count:    lesions of each model, least and most.
+    size:     factor on a model's usual radius, least and most.
+    strength: by pathology, the share (0..1) of a lesion's change of the tissue that is kept; 1 where it is not named.
+    """
+
+    name: str
+    count: tuple[int, int]
+    size: Range
+    strength: dict[int, Range]
+
+    def lesions_of(self, draw: Draw, model: str) -> int:
+        """How many lesions of a model to draw."""
+        return draw.count(f"{self.name}_lesions_{model}", *self.count)
+
+    def radius_mm(self, draw: Draw, usual_mm: Range) -> Range:
+        """Range of radii of one lesion."""
+        factor = draw.uniform(f"{self.name}_size", *self.size)
+        return usual_mm[0] * factor, usual_mm[1] * factor
+
+    def kept(self, draw: Draw, label: Label) -> float:
+        """Share of one lesion's change that is kept."""
+        span = self.strength.get(label.id)
+        return draw.uniform(f"{self.name}_strength_{label.name}", *span) if span else 1.0
+
+
+FAINT = {GGO.id: (0.6, 0.85), EMPHYSEMA.id: (0.5, 0.8), FIBROSIS.id: (0.6, 0.85)}
+"""A faint consolidation would be ground glass, so consolidation only gets smaller."""
+SEVERITIES = {
+    "subtle": Severity(name="subtle", count=(1, 2), size=(0.4, 0.6), strength=FAINT),
+    "moderate": Severity(name="moderate", count=(1, 3), size=(0.8, 1.1), strength={}),
+    "extensive": Severity(name="extensive", count=(2, 4), size=(1.0, 1.25), strength={}),
+}
+
+
+def severity_of(name: str) -> Severity | None:
+    """The degree of that name; None for "any", which draws each lesion as its model usually is."""
+    if name == "any":
+        return None
+    if name not in SEVERITIES:
+        raise ConfigError(f"severity is {name!r}", remedy=f"choose one of any, {', '.join(SEVERITIES)}")
+    return SEVERITIES[name]
