@@ -253,14 +253,16 @@ class ClusterConfig(Config):
     window: int = setting(8, "edge of a patch in voxels of that grid", low=2, high=64)
 
 
-METHODS = ("simulated", "simulated_combined", "seeded", "combined", "diffusion", "physics", "published")
+METHODS = (
+    "physics", "rule", "seeded", "combined", "diffusion", "attention", "published", "simulated", "simulated_combined",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig(Config):
     """One segmentation run."""
 
-    method: str = setting("simulated", "how tissue classes are found; see docs/science.md", choices=METHODS)
+    method: str = setting("physics", "how tissue classes are found; see docs/science.md", choices=METHODS)
     spacing_mm: float = setting(1.5, "spacing of the model grid", low=0.5, high=5.0)
     fusion: bool = setting(True, "sharpen borders with Sobel-Diffusion Fusion")
     caution: float = setting(

@@ -19,7 +19,7 @@ from diffseglung.fusion import fuse, to_voxels
 from diffseglung.io import quality_notes, read_mask, read_scan, scan_name
 from diffseglung.io.plausibility import cut_notes
 from diffseglung.labelling.bundle import Bundle, load_bundle
-from diffseglung.labelling.methods import Rows, class_posterior
+from diffseglung.labelling.methods import WITHOUT_MODEL, Rows, class_posterior
 from diffseglung.labels import TISSUES, UNASSIGNED
 from diffseglung.preprocess.lungs import find_lungs
 from diffseglung.preprocess.masks import adapt_mask
@@ -64,7 +64,7 @@ class Segmenter:
         """model: a weights file, or None for the installed one.  Raises CheckpointError or ConfigError."""
         config, place = config or SegmentConfig(), choose_device(device)
         runtime = Runtime(device=place, precision=choose_precision("auto", place))
-        bundle = None if config.method == "physics" else load_bundle(Path(model) if model else None, str(place))
+        bundle = None if config.method in WITHOUT_MODEL else load_bundle(Path(model) if model else None, str(place))
         return cls(bundle, config, runtime)
 
     def __call__(

@@ -16,7 +16,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from diffseglung.config import FeatureConfig
-from diffseglung.distillation.heads import StudentHead
+from diffseglung.distillation.heads import StudentHead, bring
 from diffseglung.features.local import Positions
 from diffseglung.model.diffusion import DiffusionModel, noised, per_patch
 from diffseglung.patches import cut, lung_corners, place, taper, tile_corners
@@ -26,6 +26,7 @@ from diffseglung.volume import Shape
 Rows = NDArray[np.float32]
 Reader = Callable[[dict[str, Tensor]], Tensor]
 """Network taps -> features (B, D, z, y, x) on a grid of `stride` voxels: a student head, or one raw tap."""
+RAW_STRIDE = 4
 Progress = Callable[[Iterable[list[Shape]], int], Iterable[list[Shape]]]
 
 
@@ -42,6 +43,17 @@ class FeatureSource:
     def student(cls, model: DiffusionModel, head: StudentHead) -> FeatureSource:
         """Projected features of a distilled model."""
         return cls(model, head, head.leave.out_channels, head.stride)
+
+    @classmethod
+    def raw(cls, model: DiffusionModel, stride: int = RAW_STRIDE) -> FeatureSource:
+        """Bottleneck, decoder levels and decoder output side by side: what a student head takes, without a head."""
+        network = model.network
+        names = ["bottleneck", *(n for n in network.tap_channels if n.startswith("level") and n != "level0"), "decoder"]
+
+        def read(taps: dict[str, Tensor]) -> Tensor:
+            return torch.cat([bring(taps[n], network.tap_strides[n], stride) for n in names], dim=1)
+
+        return cls(model, read, sum(network.tap_channels[n] for n in names), stride)
 
     @classmethod
     def tap(cls, model: DiffusionModel, name: str = "bottleneck") -> FeatureSource:

@@ -54,11 +54,46 @@ def healthy_spread(local: Rows) -> float:
     return float(np.clip(min(widths, default=20.0), 6.0, 40.0))
 
 
-def shaped(local: Rows) -> Rows:
-    """Local descriptors of one whole scan as a classifier likes them, (N, len(NAMES) + len(RELATIVE)).
+OWN = ("near_q25", "far_q25", "far_dark_blob")
+"""Columns that are also given as distances from what the scan's own healthy lung reads."""
+DARKEST_BLOB_HU = 0.02
+SHAPED_NAMES = (*NAMES, *(f"{name}_relative" for name in RELATIVE), *(f"{name}_own" for name in OWN))
+"""Columns of `shaped`."""
 
-    Logarithms of heavy-tailed columns, depth limited to 12 mm; at the end the density columns once more, as distances
-    from the healthy level in units of `healthy_spread`: a quiet scan shows mild emphysema that a noisy one hides.
+
+def own_healthy(local: Rows) -> Rows:
+    """What each column reads in this scan's healthy lung (len(NAMES),): its median where the local median is healthy.
+
+    Noise and kernel move lower quantiles and structure, but not the median that aligned the scan.
+    """
+    gap = np.abs(local[:, NAMES.index("near_q50")] - REFERENCE_HU)
+    for reach_hu in (20.0, 60.0, np.inf):
+        quiet = gap < reach_hu
+        if quiet.sum() >= min(500, len(local)):
+            break
+    median: Rows = np.median(local[quiet], axis=0)
+    return median
+
+
+def from_own_healthy(local: Rows) -> Rows:
+    """The columns `OWN` as distances from `own_healthy`, (N, 3): HU for densities, a log ratio for dark blobs."""
+    own = own_healthy(local)
+    columns = []
+    for name in OWN:
+        at = NAMES.index(name)
+        if name == "far_dark_blob":
+            columns.append(np.log(np.maximum(local[:, at], DARKEST_BLOB_HU) / max(own[at], DARKEST_BLOB_HU)))
+        else:
+            columns.append(local[:, at] - own[at])
+    return np.column_stack(columns).astype(np.float32)
+
+
+def shaped(local: Rows) -> Rows:
+    """Local descriptors of one whole scan as a classifier likes them, (N, len(SHAPED_NAMES)).
+
+    Logarithms of heavy-tailed columns, depth limited to 12 mm; then density columns once more, as distances from the
+    healthy level in units of `healthy_spread`: a quiet scan shows mild emphysema that a noisy one hides; then those of
+    `from_own_healthy`.
     """
     rows = local.copy()
     heavy = [*HEAVY_TAILED, *FAR_STRUCTURE]
@@ -66,7 +101,7 @@ def shaped(local: Rows) -> Rows:
     rows[:, -1] = np.minimum(rows[:, -1], 12.0)
     density = local[:, [NAMES.index(name) for name in RELATIVE]]
     relative = np.clip((density - REFERENCE_HU) / healthy_spread(local), -12, 12)
-    return np.hstack([rows, relative]).astype(np.float32)
+    return np.hstack([rows, relative, from_own_healthy(local)]).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

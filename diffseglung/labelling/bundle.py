@@ -54,7 +54,7 @@ def load_bundle(path: Path | None, device: str = "cpu") -> Bundle:
     if card.stage == 2:
         source = FeatureSource.student(model, load_student(weights, card).to(device))
     else:
-        source = FeatureSource.tap(model)
+        source = FeatureSource.raw(model)
     tissues = tissue_models(weights)
     if "simulated" not in tissues and path != checkpoint.default_path() and checkpoint.default_path().exists():
         shipped = tissue_models(checkpoint.load(checkpoint.default_path())[0])

@@ -1,8 +1,8 @@
-"""What the physics rule teaches: its opinion of a position together with the neighbourhood's, made decided.
+"""The physics rule in context: its opinion of a position together with the neighbourhood's.
 
 Vessels, airway walls and the rim of the lung have texture and partial volume, so at single positions the rule takes
 them for fibrosis or ground glass; but they are thin, and a lesion is not. With p_j(c) the rule's posterior at lung
-position j and G a Gaussian of `REACH_MM`, the target at position i is
+position j and G a Gaussian of `REACH_MM`, the posterior r of method `physics` and the target t of students are
 
     q_i(c) = sum_j G(i - j) p_j(c) / sum_j G(i - j)                              the neighbourhood's opinion
     r_i(c) = (q_i(healthy) + q_i(emphysema)) p_i(c) / (p_i(healthy) + p_i(emphysema))  for these two, else q_i(c)
@@ -10,8 +10,8 @@ position j and G a Gaussian of `REACH_MM`, the target at position i is
 
 Healthy against emphysema stays each position's own decision: nothing thin looks like missing tissue, and centrilobular
 emphysema is as small as the neighbourhood. Sharpened soft targets are those of Berthelot et al. 2019 (MixMatch, eq. 7).
-There is no bar of confidence: the rule never gives fibrosis more than 1 - (1 - texture_trust)^2 = 0.75, so a bar above
-that would teach a student that fibrosis does not exist.
+There is no bar of confidence: the rule never gives fibrosis more than its texture_trust, so a bar above that would
+teach a student that fibrosis does not exist.
 """
 
 from __future__ import annotations

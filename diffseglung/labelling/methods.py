@@ -1,12 +1,14 @@
 """Every way to a class posterior at the lung positions of a scene; the rest of the pipeline is the same for all.
 
-physics    the rule alone, no learning
+physics    the physics rule on local descriptors, corrected by the neighbourhood; nothing is learned (the default)
+rule       the physics rule alone, each position by itself
 seeded     classifier taught by the physics rule in context on an unlabelled cohort, on local descriptors
 diffusion  the same on multi-timestep diffusion features
 combined   the same on both together
-simulated  classifier taught on simulated lesions, on local descriptors
-simulated_combined  the same on local descriptors and diffusion features together
+attention  DAAM, adapted: attention of diffusion features to class tokens
 published  diffusion features, a free mixture per scan (K or BIC), names by fixed HU ranges
+simulated  classifier taught by the truth of simulated lesions, on local descriptors: a reference, not label-free
+simulated_combined  the same on local descriptors and diffusion features together
 """
 
 from __future__ import annotations
@@ -15,13 +17,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diffseglung.config import FeatureConfig, SegmentConfig
 from diffseglung.features.diffusion import Progress, at_positions, diffusion_features
 from diffseglung.features.local import Positions, local_descriptors, positions, shaped
+from diffseglung.labelling.attention import attention_posterior
 from diffseglung.labelling.bundle import Bundle
+from diffseglung.labelling.context import in_context
 from diffseglung.labelling.naming import named_posterior
 from diffseglung.labelling.physics import physics_posterior
 from diffseglung.labels import HEALTHY, TISSUES
@@ -54,6 +60,13 @@ class Rows:
         if self._where is None:
             self._where = positions(self.scene.lungs)
         return self._where
+
+    @property
+    def hu(self) -> NDArray[np.float32]:
+        """HU (N,) of the voxel in the middle of each position."""
+        at = self.where.voxel.clip(max=[n - 1 for n in self.scene.hu.shape])
+        values: NDArray[np.float32] = self.scene.hu[tuple(at.T)]
+        return values
 
     @property
     def local(self) -> Tensor:
@@ -92,9 +105,14 @@ def needed(bundle: Bundle | None) -> Bundle:
     return bundle
 
 
-def physics(rows: Rows, config: SegmentConfig) -> Tensor:
+def rule(rows: Rows, config: SegmentConfig) -> Tensor:
     """The rule alone."""
     return torch.from_numpy(physics_posterior(rows.local.numpy()))
+
+
+def physics(rows: Rows, config: SegmentConfig) -> Tensor:
+    """The rule's opinion of each position together with its neighbourhood's."""
+    return in_context(rule(rows, config), rows.where, rows.scene.spacing_mm)
 
 
 def seeded(rows: Rows, config: SegmentConfig) -> Tensor:
@@ -131,22 +149,29 @@ def published(rows: Rows, config: SegmentConfig) -> Tensor:
     mixture: Mixture = (
         fit(pick, config.components, seed=config.seed) if config.components else fit_by_bic(pick, seed=config.seed)
     )
-    at = rows.where.voxel.clip(max=[n - 1 for n in rows.scene.hu.shape])
-    hu = rows.scene.hu[tuple(at.T)]
-    return torch.from_numpy(named_posterior(mixture.responsibilities(z).numpy(), hu, rule="published"))
+    return torch.from_numpy(named_posterior(mixture.responsibilities(z).numpy(), rows.hu, rule="published"))
+
+
+def attention(rows: Rows, config: SegmentConfig) -> Tensor:
+    """Attention of diffusion features to class tokens, at each noise level."""
+    return attention_posterior(rows.diffusion, rows.hu, len(rows.features.steps))
 
 
 Method = Callable[[Rows, SegmentConfig], Tensor]
 POSTERIORS: dict[str, Method] = {
     "physics": physics,
+    "rule": rule,
     "seeded": seeded,
     "diffusion": diffusion,
     "combined": combined,
+    "attention": attention,
+    "published": published,
     "simulated": simulated,
     "simulated_combined": simulated_combined,
-    "published": published,
 }
 """Method name -> class posterior (N, 5) at `rows.where`, in the order of `labels.TISSUES`."""
+WITHOUT_MODEL = {"physics", "rule"}
+"""Methods that need no model file."""
 LEARNED = {"seeded", "diffusion", "combined", "simulated", "simulated_combined"}
 """Methods with a fitted tissue model; the rule and the published recipe keep their own probabilities."""
 

@@ -1,50 +1,75 @@
 """The physics rule: tissue from local statistics in aligned HU, with no learning at all.
 
 Each tissue is a product of soft steps on quantities that mean something: how much gas is left where no vessel is (the
-lower quartile), how dense the bulk is (the median), how much structure of which shape lies in between. The thresholds
-began as HU facts (docs/science.md) and were adjusted on phantoms of the train split only.
+lower quartile), how dense the bulk is (the median), how much structure of which shape lies in between. Reticulation and
+honeycombing are nets: between their strands lie small dark cells, which vessels, crowded as they may be, do not make.
+The thresholds began as HU facts (docs/science.md); their values were chosen on phantoms and drawn lesions of the train
+and development splits, as settings are (docs/results.md), and nothing is fitted to any case.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.features.local import NAMES, RELATIVE, shaped
+from diffseglung.features.local import DARKEST_BLOB_HU, SHAPED_NAMES, shaped
 
 Rows = NDArray[np.float32]
-COLUMN = {name: i for i, name in enumerate([*NAMES, *(f"{name}_relative" for name in RELATIVE)])}
+COLUMN = {name: i for i, name in enumerate(SHAPED_NAMES)}
 
 
 @dataclass(frozen=True)
 class PhysicsRule:
     """Soft steps as (threshold, width).
 
-    HU are aligned HU (healthy -860); `relative` is in units of the scan's healthy spread; spread and structure steps
-    act on log(1 + HU). sparse: lung with tissue lost; haze: gas partly replaced; dense: airless; network: septa and
-    reticulation; cysts: honeycombing. texture_trust: how far texture alone is believed, because vessels and airway
-    walls have texture too.
+    sparse_*: tissue lost, as HU of the lower quartile below the scan's own healthy lung, near and far around;
+    haze_*: gas partly replaced, median and lower quartile in aligned HU (healthy -860); dense: airless, median;
+    net_*: reticulation and honeycombing: dark cells between strands (log HU; corrected by `net_own` of the log ratio
+    to the scan's healthy lung), plates (log(1 + HU)), spread (log(1 + HU)), skewness (vessels are bright outliers,
+    nets are not), density of the surroundings in units of the scan's healthy spread. texture_trust: how far texture
+    alone is believed, because vessels and airway walls have texture too.
     """
 
-    sparse_q25: tuple[float, float] = (-900.0, 11.0)
-    sparse_relative: tuple[float, float] = (-1.7, 0.75)
-    haze_q50: tuple[float, float] = (-712.0, 30.0)
-    dense_q50: tuple[float, float] = (-320.0, 65.0)
-    dense_q25: tuple[float, float] = (-770.0, 140.0)
-    network_plate: tuple[float, float] = (1.98, 0.155)
-    network_q25: tuple[float, float] = (-844.0, 10.0)
-    network_sd: tuple[float, float] = (3.45, 0.28)
-    cyst_blob: tuple[float, float] = (0.44, 0.113)
-    cyst_sd: tuple[float, float] = (4.38, 0.135)
-    texture_trust: float = 0.5
+    sparse_near: tuple[float, float] = (-28.0, 6.0)
+    sparse_far: tuple[float, float] = (-38.0, 5.0)
+    haze_q50: tuple[float, float] = (-675.0, 95.0)
+    haze_q25: tuple[float, float] = (-700.0, 30.0)
+    dense_q50: tuple[float, float] = (-200.0, 50.0)
+    net_cells: tuple[float, float] = (-0.95, 0.075)
+    net_own: float = 0.3
+    net_plate: tuple[float, float] = (1.35, 0.37)
+    net_sd: tuple[float, float] = (3.9, 0.23)
+    net_skew: tuple[float, float] = (2.5, 0.55)
+    net_surroundings: tuple[float, float] = (2.25, 0.3)
+    texture_trust: float = 0.66
+
+
+TYPICAL_CELLS_HU = 0.17
+"""Mean dark-blob strength in the healthy lung of training scans, where `net_own` corrects nothing."""
 
 
 def step(values: Rows, threshold: tuple[float, float]) -> Rows:
     """Logistic step from 0 to 1 at `threshold[0]` with width `threshold[1]`."""
     steps: Rows = 1 / (1 + np.exp(-np.clip((values - threshold[0]) / threshold[1], -30, 30)))
     return steps.astype(np.float32)
+
+
+def net(column: Callable[[str], Rows], rule: PhysicsRule) -> Rows:
+    """How much a neighbourhood looks like a net of strands around dark cells, 0 to 1, (N,)."""
+    cells = np.log(np.maximum(np.expm1(column("far_dark_blob")), DARKEST_BLOB_HU))
+    own_cells = cells - column("far_dark_blob_own")  # the log of what healthy lung of this scan reads
+    found = step(cells - rule.net_own * (own_cells - np.float32(np.log(TYPICAL_CELLS_HU))), rule.net_cells)
+    found *= step(column("far_plate"), rule.net_plate) * step(column("near_sd"), rule.net_sd)
+    found *= step(column("far_q50_relative"), rule.net_surroundings)
+    return found * (1 - step(column("near_skew"), rule.net_skew))
+
+
+def negated(threshold: tuple[float, float]) -> tuple[float, float]:
+    """The same step seen from the other side: 1 below the threshold."""
+    return -threshold[0], threshold[1]
 
 
 def physics_posterior(local: Rows, rule: PhysicsRule | None = None) -> Rows:
@@ -56,13 +81,12 @@ def physics_posterior(local: Rows, rule: PhysicsRule | None = None) -> Rows:
         values: Rows = rows[:, COLUMN[name]]
         return values
 
-    q25, q50, sd = column("near_q25"), column("near_q50"), column("near_sd")
-    dense = step(q50, rule.dense_q50) * step(q25, rule.dense_q25)
-    sparse = (1 - step(q25, rule.sparse_q25)) * (1 - step(column("near_q25_relative"), rule.sparse_relative))
-    haze = step(q50, rule.haze_q50)
-    network = step(column("far_plate"), rule.network_plate) * step(q25, rule.network_q25) * step(sd, rule.network_sd)
-    cysts = step(column("dark_blob_1"), rule.cyst_blob) * step(sd, rule.cyst_sd)
-    scar = 1 - (1 - rule.texture_trust * network) * (1 - rule.texture_trust * cysts)
+    q25, q50 = column("near_q25"), column("near_q50")
+    dense = step(q50, rule.dense_q50)
+    sparse = step(-column("near_q25_own"), negated(rule.sparse_near))
+    sparse *= step(-column("far_q25_own"), negated(rule.sparse_far))
+    haze = step(q50, rule.haze_q50) * step(q25, rule.haze_q25)
+    scar = rule.texture_trust * net(column, rule)
     rest = 1 - dense
     weights = np.stack(
         [

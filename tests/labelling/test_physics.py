@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from diffseglung.features.local import NAMES
-from diffseglung.labelling.physics import physics_posterior, step
-from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, GGO, HEALTHY
+from diffseglung.labelling.physics import PhysicsRule, physics_posterior, step
+from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, HEALTHY
 
 
 def quiet_scan(**tissue: float) -> np.ndarray:
@@ -33,10 +33,30 @@ def test_even_tissue_is_named_by_its_density(hu: float, label: object) -> None:
     assert (posterior[:200].argmax(1) == 0).mean() > 0.99
 
 
-def test_mild_emphysema_is_seen_in_a_quiet_scan_and_not_in_a_noisy_one() -> None:
-    quiet = quiet_scan(density=-908.0)
-    noisy = quiet.copy()
-    column = NAMES.index("near_q50")
-    noisy[:200, column] = -860 + np.random.default_rng(1).normal(0, 40, 200)
-    assert physics_posterior(quiet)[200:, 1].min() > 0.5
-    assert physics_posterior(noisy)[200:, 1].max() < 0.5
+def test_what_noise_does_to_the_whole_scan_is_not_emphysema() -> None:
+    clean = quiet_scan()
+    noisy = clean.copy()
+    for name in ("near_q10", "near_q25", "far_q10", "far_q25"):
+        noisy[:, NAMES.index(name)] -= 45
+    np.testing.assert_allclose(physics_posterior(noisy), physics_posterior(clean), atol=2e-3)
+    mild = noisy.copy()
+    for name in ("near_q25", "far_q25"):
+        mild[200:, NAMES.index(name)] -= 60
+    assert np.median(physics_posterior(mild)[200:, 1]) > 0.9
+
+
+NET = {"density": -700.0, "near_sd": 120.0, "far_dark_blob": 0.9, "far_plate": 15.0}
+
+
+def test_a_net_of_strands_around_dark_cells_is_fibrosis() -> None:
+    assert (physics_posterior(quiet_scan(**NET))[200:].argmax(1) + 1 == FIBROSIS.id).all()
+
+
+@pytest.mark.parametrize("change", [{"far_dark_blob": 0.1}, {"near_skew": 6.0}, {"near_sd": 15.0}, {"density": -860.0}])
+def test_it_takes_cells_texture_density_and_no_bright_outliers(change: dict[str, float]) -> None:
+    posterior = physics_posterior(quiet_scan(**(NET | change)))
+    assert (posterior[200:].argmax(1) + 1 != FIBROSIS.id).all()
+
+
+def test_it_never_believes_texture_alone_entirely() -> None:
+    assert physics_posterior(quiet_scan(**NET))[:, FIBROSIS.id - 1].max() <= PhysicsRule().texture_trust + 1e-4
