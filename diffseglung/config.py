@@ -272,3 +272,8 @@ class SegmentConfig(Config):
     components: int = setting(5, "mixture components of the published method; 0 chooses 2 to 8 by BIC", low=0, high=64)
     fast: bool = setting(False, "fewer tiles and steps, a little less accurate")
     seed: int = setting(0, "seed of everything random in the run", low=0)
+
+
+def default_method(model_given: bool) -> str:
+    """The method when none is named: a model that somebody points to is used, without one none is needed."""
+    return "combined" if model_given else SegmentConfig().method

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.config import FeatureConfig, LungMaskConfig, SegmentConfig
+from diffseglung.config import FeatureConfig, LungMaskConfig, SegmentConfig, default_method
 from diffseglung.features.diffusion import Progress
 from diffseglung.fusion import fuse, to_voxels
 from diffseglung.io import quality_notes, read_mask, read_scan, scan_name
@@ -61,8 +61,11 @@ class Segmenter:
     def load(
         cls, model: Path | str | None = None, *, config: SegmentConfig | None = None, device: str = "auto"
     ) -> Segmenter:
-        """model: a weights file, or None for the installed one.  Raises CheckpointError or ConfigError."""
-        config, place = config or SegmentConfig(), choose_device(device)
+        """model: a weights file, or None for the installed one where the method needs one.
+
+        config: None takes `default_method`.  Raises CheckpointError or ConfigError."""
+        config = config or SegmentConfig(method=default_method(model is not None))
+        place = choose_device(device)
         runtime = Runtime(device=place, precision=choose_precision("auto", place))
         bundle = None if config.method in WITHOUT_MODEL else load_bundle(Path(model) if model else None, str(place))
         return cls(bundle, config, runtime)

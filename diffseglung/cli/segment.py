@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct, add_config, read_config
-from diffseglung.config import METHODS, SegmentConfig
+from diffseglung.config import METHODS, SegmentConfig, default_method
 
 if TYPE_CHECKING:
     from diffseglung.volume import Volume
@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-i", "--input", "--npz", type=Path, required=True, help="CT: file, DICOM series folder, or NPZ case"
     )
     parser.add_argument("-o", "--output", "--out", type=Path, required=True, help="folder to write into")
-    parser.add_argument("-m", "--model", type=Path, default=None, help="weights file (default: the installed model)")
+    parser.add_argument(
+        "-m", "--model", type=Path, default=None, help="weights file, for a method that needs one (default: installed)"
+    )
     parser.add_argument(
         "--lung-mask", "--lung_mask", type=Path, default=None,
         help="lungs on the CT's grid: binary, or a label map of lungmask or TotalSegmentator (default: found)",
@@ -39,8 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser, SegmentConfig, skip=("method", "fast"))
     parser.add_argument("-f", "--fast", action="store_true", help="no tile overlap: quicker, a little less accurate")
     parser.add_argument(
-        "--method", choices=METHODS, default=SegmentConfig().method, help="how tissue is found (default: %(default)s)"
-    )
+        "--method", choices=METHODS, default=None,
+        help=f"how tissue is found (default: {default_method(False)}; with --model: {default_method(True)})",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from diffseglung.pipeline import Segmenter
 
     check_folder(args.output)
+    args.method = args.method or default_method(args.model is not None)
     scan = read_scan(args.input, series_uid=args.series)
     mask = read_mask(args.lung_mask) if args.lung_mask else case_lungs(args.input)
     segmenter = Segmenter.load(args.model, config=read_config(args, SegmentConfig), device=args.device)
