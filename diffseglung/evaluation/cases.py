@@ -252,15 +252,15 @@ _TEST = (
     _phantom(2001, "low_dose", "healthy"),
     _phantom(2002, "exhale", "healthy"),
     # faint haze crossed by vessels; early mesh on ground glass; small consolidation at the chest wall
-    _phantom(2003, "standard", "subtle", *_UNSEEN),
+    _phantom(2103, "standard", "subtle", *_UNSEEN),
     _phantom(2004, "standard", "moderate", *_UNSEEN),
     _phantom(2005, "standard", "extensive", _FAINT, _ORGANISING, _TRACTION),
     _phantom(2006, "low_dose", "moderate", _FAINT, _BULLOUS, _TRACTION),
     _phantom(2007, "sharp", "extensive", _ORGANISING, _BULLOUS, _TRACTION),
     _phantom(2008, "thick", "subtle", *_UNSEEN),
-    _phantom(2009, "exhale", "moderate", *_UNSEEN),
+    _phantom(2109, "exhale", "moderate", *_UNSEEN),
     # mild emphysema beside healthy lung at about -880 HU
-    _phantom(2010, "standard", "subtle", _CENTRI, _SEPTAL),
+    _phantom(2210, "standard", "subtle", _CENTRI, _SEPTAL),
     _phantom(2011, "standard", "subtle", _PAN, _RETI, _GEO),
     # early reticulation beside crazy paving, which is ground glass with lines
     _phantom(2012, "standard", "moderate", _RETI, _PAVING, _PATCHY),
@@ -273,13 +273,13 @@ _TEST = (
     _phantom(2017, "thick", "extensive", _LOBAR, _PAN, _HONEY),
     # models that training draws beside models that it does not
     _phantom(2018, "standard", "moderate", _GEO, _ORGANISING, _SEPTAL, _TRACTION),
-    _phantom(2019, "standard", "extensive", _FAINT, _LOBAR, _BULLOUS, _HONEY),
+    _phantom(2119, "standard", "extensive", _FAINT, _LOBAR, _BULLOUS, _HONEY),
     _phantom(2020, "standard", "subtle", _FAINT, _PATCHY, _CENTRI, _TRACTION),
-    _phantom(2021, "low_dose", "subtle", _PAVING, _ORGANISING, _SEPTAL),
+    _phantom(2221, "low_dose", "subtle", _PAVING, _ORGANISING, _SEPTAL),
     _phantom(2022, "sharp", "moderate", _NODULAR, _LOBAR, _BULLOUS, _RETI),
     _phantom(2023, "exhale", "extensive", _FAINT, _PATCHY, _CENTRI, _HONEY),
     # drawn into real scans
-    _drawn(2030, "lidc_1011", "standard", "subtle", *_UNSEEN),
+    _drawn(2830, "lidc_1011", "standard", "subtle", *_UNSEEN),
     _drawn(2031, "lidc_1011", "standard", "extensive", *_UNSEEN),
     _drawn(2032, "lidc_1011", "sharp", "moderate", _FAINT, _ORGANISING, _TRACTION),
     _drawn(2033, "lidc_1011", "standard", "moderate", _CENTRI, _NODULAR, _HONEY, _LOBAR),
@@ -288,10 +288,10 @@ _TEST = (
     _drawn(2036, "lidc_1011", "standard", "moderate", _FAINT, _PATCHY, _SEPTAL, _TRACTION),
     _drawn(2037, "lidc_1011", "thick", "subtle", _PAVING, _ORGANISING, _CENTRI, _SPARSE),
     # thick slices of a real scanner
-    _drawn(2038, "lungdx_A0002_s3", "thick", "moderate", *_UNSEEN),
-    _drawn(2039, "lungdx_A0002_s3", "thick", "extensive", _NODULAR, _LOBAR, _PAN),
+    _drawn(2338, "lungdx_A0002_s3", "thick", "moderate", *_UNSEEN),
+    _drawn(2139, "lungdx_A0002_s3", "thick", "extensive", _NODULAR, _LOBAR, _PAN),
     _drawn(2040, "lungdx_A0002_s2", "thick", "moderate", _GEO, _BULLOUS, _RETI),
-    _drawn(2041, "lungdx_A0002_s2", "thick", "extensive", _FAINT, _LOBAR, _TRACTION),
+    _drawn(2241, "lungdx_A0002_s2", "thick", "extensive", _FAINT, _LOBAR, _TRACTION),
     _drawn(2042, "lidc_1011", "standard", "healthy"),
 )
 _DEV = (

@@ -45,7 +45,7 @@ FAINT = {GGO.id: (0.6, 0.85), EMPHYSEMA.id: (0.5, 0.8), FIBROSIS.id: (0.6, 0.85)
 SEVERITIES = {
     "subtle": Severity(name="subtle", count=(1, 2), size=(0.4, 0.6), strength=FAINT),
     "moderate": Severity(name="moderate", count=(1, 3), size=(0.8, 1.1), strength={}),
-    "extensive": Severity(name="extensive", count=(2, 4), size=(1.0, 1.25), strength={}),
+    "extensive": Severity(name="extensive", count=(3, 4), size=(1.05, 1.3), strength={}),
 }
 
 

@@ -48,9 +48,31 @@ def test_lesions_go_into_a_given_scan(tmp_path: Path) -> None:
     assert (truth.array > 1).any()
 
 
+def test_condition_and_severity_shape_a_chest_and_a_given_scan(tmp_path: Path) -> None:
+    chosen = ["--condition", "thick", "--severity", "subtle", "--models", "ggo_geographic", "-q"]
+    assert main(["phantom", "-o", str(tmp_path / "a"), "--size", "small", *chosen]) == 0
+    base = tmp_path / "a" / "phantom_train_0000"
+    assert io.read_volume(base / "ct.nii.gz").spacing_mm[0] == pytest.approx(5.0)
+    meta = json.loads((base / "meta.json").read_text())
+    assert (meta["config"]["condition"], meta["config"]["severity"]) == ("thick", "subtle")
+    words = ["--background", str(base / "ct.nii.gz"), "--lung-mask", str(base / "lungs.nii.gz")]
+    chosen[1] = "low_dose"
+    assert main(["phantom", "-o", str(tmp_path / "b"), *words, *chosen]) == 0
+    (folder,) = (tmp_path / "b").iterdir()
+    meta = json.loads((folder / "meta.json").read_text())
+    assert (meta["condition"], meta["severity"]) == ("low_dose", "subtle")
+
+
 @pytest.mark.parametrize(
     "words",
-    [["-n", "0"], ["--lung-mask", "x.nii.gz"], ["--background", "x.nii.gz", "--healthy"], ["--models", "ggo_nodule"]],
+    [
+        ["-n", "0"],
+        ["--lung-mask", "x.nii.gz"],
+        ["--background", "x.nii.gz", "--healthy"],
+        ["--background", "x.nii.gz", "--condition", "exhale"],
+        ["--healthy", "--severity", "subtle"],
+        ["--models", "ggo_nodule"],
+    ],
 )
 def test_wrong_command_lines_write_nothing(tmp_path: Path, words: list[str]) -> None:
     assert main(["phantom", "-o", str(tmp_path / "out"), *words]) == 2

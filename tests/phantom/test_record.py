@@ -39,6 +39,15 @@ def test_a_record_holds_what_was_drawn() -> None:
     assert inner == {"b": 5}
 
 
+def test_a_stream_aside_leaves_the_main_one_as_it_is() -> None:
+    plain, other = Draw(3, "dev"), Draw(3, "dev")
+    aside = other.aside(20)
+    aside.uniform("b", 0, 1)
+    assert "b" in other.record
+    assert plain.uniform("a", 0, 1) == other.uniform("a", 0, 1)
+    assert Draw(3, "dev").aside(20).uniform("b", 0, 1) == Draw(3, "dev").aside(20).uniform("b", 0, 1)
+
+
 @pytest.mark.parametrize(("seed", "split"), [(0, "validation"), (-1, "train")])
 def test_a_wrong_split_or_seed_is_refused(seed: int, split: str) -> None:
     with pytest.raises(ConfigError):

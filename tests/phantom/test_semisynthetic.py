@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import numpy as np
 import pytest
 
@@ -64,6 +67,35 @@ def test_any_orientation_gives_the_same_case(small: Phantom) -> None:
     other = add_lesions(turned(small.ct), turned(small.lungs), 3)
     np.testing.assert_array_equal(turned(plain.truth).array, other.truth.array)
     np.testing.assert_allclose(turned(plain.ct).array, other.ct.array, atol=1)
+
+
+@pytest.mark.parametrize(
+    ("split", "parameters", "voxels"),
+    [
+        ("train", "ae2f4d3fda6c24aa", [-999, -92, 97, 59, -495, -103, -876, 25, -583, 95, 72, 263]),
+        ("test", "39f2f2750bbbfabf", [-999, -92, 97, 59, -615, -103, -876, 25, -105, 95, 72, 263]),
+    ],
+)
+def test_seeds_without_severity_give_what_they_always_gave(
+    small: Phantom, split: str, parameters: str, voxels: list[int]
+) -> None:
+    """Recorded before severities were there; voxels to 2 HU, because arithmetic differs a little between processors."""
+    case = add_lesions(small.ct, small.lungs, 3, split=split)
+    records = [{k: v for k, v in record.items() if k != "added_ml"} for record in case.meta["lesions"]]
+    parts = {"anatomy": case.meta["anatomy"], "scanner": None, "lesions": records}
+    assert hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16] == parameters
+    found = case.ct.array.ravel()[:: case.ct.array.size // 24][:12]
+    np.testing.assert_allclose(found, voxels, atol=2)
+
+
+def test_a_severe_case_holds_more_than_a_subtle_one(small: Phantom) -> None:
+    def share(severity: str) -> float:
+        models = ("ggo_geographic", "consolidation_patchy")
+        case = add_lesions(small.ct, small.lungs, 4, models=models, severity=severity)
+        assert case.meta["severity"] == severity
+        return float((case.truth.array > 1).mean())
+
+    assert 0 < share("subtle") < share("extensive")
 
 
 def test_a_binary_mask_will_do(small: Phantom) -> None:
