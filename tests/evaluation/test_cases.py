@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -155,6 +156,20 @@ def test_every_model_of_a_spec_is_really_there(tmp_path: Path, spec: CaseSpec) -
 
 def _mask(folder: Path, name: str) -> Volume:
     return io.read_mask(folder / f"{name}.nii.gz")
+
+
+def test_a_change_of_the_catalogue_raises_its_version(tmp_path: Path) -> None:
+    """Scores of one version are comparable: neither a list nor what a seed draws may change under it."""
+
+    def digest(value: object) -> str:
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+    lists = digest([dataclasses.asdict(spec) for spec in EVERY])
+    make_case(LISTS["quick"][1], tmp_path / "case", None)
+    meta = json.loads((tmp_path / "case" / "meta.json").read_text())
+    lesions = [{k: v for k, v in lesion.items() if k != "added_ml"} for lesion in meta["lesions"]]
+    drawn = digest([meta["anatomy"], meta["scanner"], lesions])
+    assert (VERSION, lists, drawn) == (1, "810f8752dad1ce5e", "cf643fccafe4e6be")
 
 
 def catalogue_tables() -> str:
