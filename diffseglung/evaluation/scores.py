@@ -6,11 +6,13 @@ no distance.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from diffseglung.errors import GeometryError
 from diffseglung.labels import HEALTHY, LESIONS, TISSUES
@@ -18,6 +20,7 @@ from diffseglung.volume import Volume
 
 Mask = NDArray[np.bool_]
 Spacing = tuple[float, float, float]
+Distances = tuple[NDArray[np.float64], NDArray[np.float64]]
 NAN = float("nan")
 
 
@@ -30,19 +33,57 @@ def _dice(both: int, first: int, second: int) -> float:
     return 2 * both / (first + second) if first + second else NAN
 
 
-def surface_distances(a: Mask, b: Mask, spacing_mm: Spacing) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Distances in mm from every surface voxel of `a` to the surface of `b`, and the other way; empty without surfaces.
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Surface voxels of one mask: places (N, 3) in mm, flat indices (N,) in its array, a search tree; None without any.
 
     A surface voxel is one with a face neighbour outside its mask (the outside of the array counts as outside).
     """
-    if not a.any() or not b.any():
+
+    places_mm: NDArray[np.float64]
+    index: NDArray[np.intp]
+    tree: Any
+
+    @classmethod
+    def of(cls, mask: Mask, spacing_mm: Spacing) -> Surface:
+        """Surface of a mask. Memory follows the surface, not the volume."""
+        if not mask.any():
+            return cls(np.empty((0, 3)), np.empty(0, np.intp), None)
+        box = _bounds(mask)
+        voxels = np.argwhere(_rim(mask[box])) + [side.start for side in box]
+        places = voxels * np.asarray(spacing_mm, np.float64)
+        index = np.ravel_multi_index(tuple(voxels.T), mask.shape)
+        return cls(places, index, cKDTree(places, balanced_tree=False, compact_nodes=False))
+
+    def distances_to(self, other: Surface) -> NDArray[np.float64]:
+        """mm from each voxel of this surface to the other; voxels of both are at 0 without a search."""
+        apart = ~np.isin(self.index, other.index, assume_unique=True)
+        found = np.zeros(len(apart))
+        found[apart] = other.tree.query(self.places_mm[apart])[0]
+        return found
+
+
+def distances_between(a: Surface, b: Surface) -> Distances:
+    """Distances in mm from every surface voxel of `a` to the surface of `b`, and the other way; empty without both."""
+    if a.tree is None or b.tree is None:
         return np.empty(0), np.empty(0)
-    box = _bounds(a | b)
-    a, b = np.pad(a[box], 1), np.pad(b[box], 1)
-    rim_a, rim_b = a & ~ndimage.binary_erosion(a), b & ~ndimage.binary_erosion(b)
-    to_b = ndimage.distance_transform_edt(~rim_b, spacing_mm)[rim_a]
-    to_a = ndimage.distance_transform_edt(~rim_a, spacing_mm)[rim_b]
-    return to_b, to_a
+    return a.distances_to(b), b.distances_to(a)
+
+
+def surface_distances(a: Mask, b: Mask, spacing_mm: Spacing) -> Distances:
+    """`distances_between` of the surfaces of two masks."""
+    return distances_between(Surface.of(a, spacing_mm), Surface.of(b, spacing_mm))
+
+
+def _rim(mask: Mask) -> Mask:
+    """Voxels with one of their six neighbours outside the mask."""
+    inner = mask.copy()
+    for axis in range(3):
+        ahead, behind = np.moveaxis(inner, axis, 0), np.moveaxis(mask, axis, 0)
+        ahead[1:] &= behind[:-1]
+        ahead[:-1] &= behind[1:]
+        ahead[0] = ahead[-1] = False
+    return mask & ~inner
 
 
 def _bounds(mask: Mask) -> tuple[slice, ...]:
@@ -51,14 +92,14 @@ def _bounds(mask: Mask) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def hd95(distances: tuple[NDArray[np.float64], NDArray[np.float64]]) -> float:
+def hd95(distances: Distances) -> float:
     """The larger of the two directed 95th percentiles, mm; NaN where a surface is missing."""
     if not len(distances[0]) or not len(distances[1]):
         return NAN
     return float(max(np.percentile(distances[0], 95), np.percentile(distances[1], 95)))
 
 
-def surface_dice(distances: tuple[NDArray[np.float64], NDArray[np.float64]], tolerance_mm: float = 2.0) -> float:
+def surface_dice(distances: Distances, tolerance_mm: float = 2.0) -> float:
     """Share of both surfaces that lies within the tolerance of the other (Nikolov et al. 2018); NaN without any."""
     total = len(distances[0]) + len(distances[1])
     if not total:
@@ -66,11 +107,19 @@ def surface_dice(distances: tuple[NDArray[np.float64], NDArray[np.float64]], tol
     return float((distances[0] <= tolerance_mm).sum() + (distances[1] <= tolerance_mm).sum()) / total
 
 
-def score_case(prediction: Volume, truth: Volume, *, surfaces: bool = True) -> dict[str, Any]:
+def true_surfaces(truth: Volume) -> dict[int, Surface]:
+    """Surface of each class of a truth, by label id: made once for all the predictions of a case."""
+    return {label.id: Surface.of(truth.array == label.id, truth.spacing_mm) for label in TISSUES}
+
+
+def score_case(
+    prediction: Volume, truth: Volume, *, surfaces: bool = True, known: dict[int, Surface] | None = None
+) -> dict[str, Any]:
     """Scores of one case: class name -> voxel counts, dice, hd95_mm, surface_dice_2mm, volumes and their difference.
 
     surfaces: False leaves the distances out (NaN); they cost seconds on a full scan.
-    Also `lesion_fraction` of both maps, and `healthy_case`: whether truth holds no lesion.
+    known: `true_surfaces` of this truth, where several predictions are scored.
+    Also `lesion_fraction` of both maps, `healthy_case`: whether truth holds no lesion, and `confusion`.
     """
     if not prediction.same_grid(truth, tolerance_mm=0.05):
         raise GeometryError(
@@ -78,11 +127,15 @@ def score_case(prediction: Volume, truth: Volume, *, surfaces: bool = True) -> d
             remedy="score label maps on the grid of their scan",
         )
     ml = truth.voxel_ml
+    if surfaces and known is None:
+        known = true_surfaces(truth)
     classes = {}
     for label in TISSUES:
         guess, true = prediction.array == label.id, truth.array == label.id
         counts = int((guess & true).sum()), int(guess.sum()), int(true.sum())
-        distances = surface_distances(guess, true, truth.spacing_mm) if surfaces else (np.empty(0), np.empty(0))
+        distances = np.empty(0), np.empty(0)
+        if known:
+            distances = distances_between(Surface.of(guess, truth.spacing_mm), known[label.id])
         one_sided = surfaces and bool(counts[1]) != bool(counts[2])
         classes[label.name] = {
             "both_voxels": counts[0], "predicted_voxels": counts[1], "true_voxels": counts[2],
@@ -101,7 +154,19 @@ def score_case(prediction: Volume, truth: Volume, *, surfaces: bool = True) -> d
         "healthy_case": lesion_true == 0,
         "true_lesion_fraction": lesion_true / lung_true if lung_true else NAN,
         "predicted_lesion_fraction": lesion_guess / lung_guess if lung_guess else NAN,
+        "confusion": confusion(prediction, truth),
     }
+
+
+def confusion(prediction: Volume, truth: Volume) -> list[list[int]]:
+    """Voxels by true class (rows) and predicted class (columns), in the order of `labels.TISSUES`.
+
+    Voxels that either map gives to none of the five classes are left out.
+    """
+    both = truth.array.astype(np.uint8) * np.uint8(16) + prediction.array.astype(np.uint8)
+    counts = np.bincount(both.ravel(), minlength=256).reshape(16, 16)
+    table: list[list[int]] = counts[1 : len(TISSUES) + 1, 1 : len(TISSUES) + 1].tolist()
+    return table
 
 
 def pool(cases: list[dict[str, Any]]) -> dict[str, Any]:
@@ -138,6 +203,23 @@ def pool(cases: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def reliability(
+    posterior: NDArray[np.floating[Any]], truth: NDArray[np.integer[Any]], *, bins: int = 15
+) -> dict[str, Any]:
+    """Sums that calibration is read from, and that add over cases.
+
+    posterior: (N, 5) in the order of `labels.TISSUES`. truth: (N,) label ids 1..5.
+    `bins` (3, bins): positions, summed confidence and summed correctness of the top class by its confidence;
+    `brier`: summed squared distance between the posterior and the true class (Brier 1950, 0 best, 2 worst).
+    """
+    rows = posterior.astype(np.float64)
+    confidence, right = rows.max(1), rows.argmax(1) + 1 == truth
+    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    sums = [np.bincount(index, weights, bins).tolist() for weights in (None, confidence, right)]
+    true = rows[np.arange(len(rows)), np.asarray(truth, int) - 1]
+    return {"bins": sums, "brier": float(((rows**2).sum(1) - 2 * true + 1).sum()), "positions": len(rows)}
+
+
 def calibration_error(
     posterior: NDArray[np.floating[Any]], truth: NDArray[np.integer[Any]], *, bins: int = 15
 ) -> float:
@@ -147,13 +229,14 @@ def calibration_error(
     """
     if not len(truth):
         return NAN
-    confidence = posterior.max(1).astype(np.float64)
-    right = posterior.argmax(1) + 1 == truth
-    index = np.minimum((confidence * bins).astype(int), bins - 1)
-    weight = np.bincount(index, minlength=bins)
-    used = weight > 0
-    gap = np.bincount(index, confidence - right, minlength=bins)[used] / weight[used]
-    return float(np.abs(gap) @ weight[used] / weight.sum())
+    return float(expected_calibration_error(np.asarray(reliability(posterior, truth, bins=bins)["bins"])))
+
+
+def expected_calibration_error(bins: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From the `bins` (..., 3, B) of `reliability`, added over cases: sum |confidence - correct| / positions."""
+    gap = np.abs(bins[..., 1, :] - bins[..., 2, :]).sum(-1)
+    count = bins[..., 0, :].sum(-1)
+    return np.asarray(np.where(count > 0, gap / np.maximum(count, 1), NAN))
 
 
 def _mean(values: list[float]) -> float:

@@ -1,0 +1,162 @@
+"""Compare every method and today's baselines on cases with known truth: tables, plots and a page of pictures.
+
+  diffseglung benchmark -o bench --quick
+  diffseglung benchmark -o bench --workers 2
+  diffseglung benchmark -o bench --cases phantoms --methods physics hu_bands_median
+
+The cases come from a fixed list, or from a folder of case folders (ct, lungs and truth; meta.json if there is one).
+All methods get the same lungs. Run it again and it goes on where it was stopped; what has changed is computed anew.
+The output holds table.md, table.csv, benchmark.json, dice.png, reliability.png, agreement.png and index.html.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffseglung.cli import add_conduct
+from diffseglung.errors import CheckpointError, ConfigError, InputError
+
+if TYPE_CHECKING:
+    from diffseglung.evaluation.cases import CaseSpec
+    from diffseglung.evaluation.runner import Job, Plan
+
+DEMO = Path(__file__).parents[2] / "demo"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for cases, results and tables")
+    parser.add_argument("--list", choices=("test", "dev", "quick"), help="cases of the catalogue (default: test)")
+    parser.add_argument("--quick", action="store_true", help="the list quick, without surfaces: does everything run?")
+    parser.add_argument("--cases", type=Path, metavar="DIR", help="this folder of case folders instead of a list")
+    parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="folder of the real scans that a list draws in")
+    parser.add_argument(
+        "--phantoms-only", "--phantoms_only", action="store_true", help="leave cases with a real scan out"
+    )
+    parser.add_argument("--only", nargs="+", metavar="CASE", help="these cases alone")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="methods and baselines (default: all)")
+    parser.add_argument("-m", "--model", type=Path, help="weights file (default: the installed one)")
+    parser.add_argument(
+        "--base-model", "--base_model", type=Path, metavar="FILE", help="weights before stage 2: raw features, too"
+    )
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="cases at a time (default: 1)")
+    parser.add_argument("--no-surfaces", "--no_surfaces", action="store_true", help="leave the distances out (faster)")
+    parser.add_argument("--keep", action="store_true", help="keep results that other versions of the code made")
+    add_conduct(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the cases, run, score, write."""
+    from diffseglung.evaluation import publish, runner
+
+    jobs, plan, notes = _jobs(args), *_plan(args)
+    from diffseglung.cli.progress import bar
+
+    args.output.mkdir(parents=True, exist_ok=True)
+    computed = 0
+    with bar("cases", quiet=args.quiet) as track:
+        for name, count in track(runner.run_all(jobs, plan, args.workers), len(jobs)):
+            computed += count
+            if args.verbose:
+                print(f"{name}: {count} results", file=sys.stderr, flush=True)
+    about: dict[str, Any] = {"list": str(args.cases) if args.cases else _list(args), "command": _words(args)}
+    about |= {"notes": "; ".join(notes)} if notes else {}
+    for path in publish.publish(args.output, jobs, plan, about):
+        if not args.quiet:
+            print(path)
+    if not args.quiet:
+        print(f"{computed} results computed, {len(jobs) * len(plan.entrants) - computed} kept")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> str:
+    return args.list or ("quick" if args.quick else "test")
+
+
+def _words(args: argparse.Namespace) -> str:
+    """The command line that gives the same."""
+    words = ["diffseglung", "benchmark"]
+    for name in ("output", "list", "cases", "backgrounds", "model", "base_model", "only", "methods"):
+        value = getattr(args, name)
+        if value:
+            words += ["--" + name.replace("_", "-"), *(map(str, value) if isinstance(value, list) else [str(value)])]
+    flags = ("quick", "phantoms_only", "no_surfaces", "keep")
+    words += ["--" + name.replace("_", "-") for name in flags if getattr(args, name)]
+    return shlex.join([*words, "--workers", str(args.workers), "--device", args.device])
+
+
+def _jobs(args: argparse.Namespace) -> list[Job]:
+    """What to run on, checked before any work."""
+    from diffseglung.evaluation import runner
+    from diffseglung.evaluation.cases import LISTS
+
+    if args.workers < 1:
+        raise ConfigError(f"the number of workers is {args.workers}", remedy="--workers 1 or more")
+    if args.cases is not None:
+        if args.list or args.backgrounds or args.phantoms_only:
+            raise ConfigError("--cases excludes --list, --backgrounds and --phantoms-only", remedy="use one of the two")
+        jobs = runner.folder_jobs(args.cases, args.output)
+    else:
+        specs = LISTS[_list(args)]
+        if args.phantoms_only:
+            specs = tuple(spec for spec in specs if spec.background is None)
+        jobs = runner.catalogue_jobs(specs, args.output)
+    if args.only:
+        unknown = [name for name in args.only if name not in {job.name for job in jobs}]
+        if unknown:
+            raise ConfigError(f"there is no case {unknown[0]!r}", remedy=f"one of {', '.join(j.name for j in jobs)}")
+        jobs = [job for job in jobs if job.name in args.only]
+    _check_backgrounds([job.spec for job in jobs if job.spec], _backgrounds(args))
+    return jobs
+
+
+def _backgrounds(args: argparse.Namespace) -> Path | None:
+    """The folder given, else the one of a checkout."""
+    if args.backgrounds is not None and not args.backgrounds.is_dir():
+        raise InputError(f"{args.backgrounds} is not a folder", remedy="give the folder that holds the real scans")
+    return args.backgrounds or (DEMO if DEMO.is_dir() else None)
+
+
+def _check_backgrounds(specs: list[CaseSpec], folder: Path | None) -> None:
+    """InputError before any work where a real scan is missing."""
+    from diffseglung.evaluation.cases import BACKGROUNDS, SHIPPED
+
+    for name in dict.fromkeys(spec.background for spec in specs if spec.background):
+        entry = BACKGROUNDS[name]
+        for file in (entry.ct, entry.lungs):
+            if not (SHIPPED / file).is_file() and not (folder and any(folder.rglob(file))):
+                raise InputError(
+                    f"the background {file} was not found",
+                    remedy=f"--backgrounds DIR ({entry.source}) or --phantoms-only",
+                )
+
+
+def _plan(args: argparse.Namespace) -> tuple[Plan, list[str]]:
+    """Who runs, with which weights; and notes on who does not."""
+    from diffseglung.evaluation import entrants, runner
+    from diffseglung.labelling.bundle import load_bundle
+    from diffseglung.model import checkpoint
+    from diffseglung.runtime import choose_device
+
+    for path in (args.model, args.base_model):
+        if path is not None and not path.is_file():
+            raise CheckpointError(f"{path} does not exist", remedy="give a weights file")
+    known = entrants.everyone(base=args.base_model is not None)
+    needed = any(known[name].needs_model for name in args.methods or known if name in known)
+    model = args.model or (checkpoint.default_path() if checkpoint.default_path().is_file() else None)
+    bundle = load_bundle(model) if needed and model else None
+    chosen, notes = entrants.choose(args.methods, bundle, base=args.base_model is not None)
+    plan = runner.Plan(
+        entrants=tuple(chosen),
+        model=model,
+        base_model=args.base_model,
+        backgrounds=_backgrounds(args),
+        surfaces=not (args.no_surfaces or args.quick),
+        keep=args.keep,
+        device=str(choose_device(args.device)),
+    )
+    return plan, notes

@@ -1,0 +1,125 @@
+"""Everything that a benchmark writes beside its results: tables, JSON, plots and the page of pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from diffseglung import __version__
+from diffseglung.config import SegmentConfig
+from diffseglung.evaluation import page, plots, summary, tables
+from diffseglung.evaluation.cases import VERSION
+from diffseglung.evaluation.report import plain
+from diffseglung.evaluation.runner import Job, Plan, file_hash
+from diffseglung.evaluation.summary import Results, Row
+
+SEED = 0
+"""Of the resampling."""
+
+
+def publish(output: Path, jobs: list[Job], plan: Plan, about: dict[str, Any]) -> list[Path]:
+    """Write table.md, table.csv, benchmark.json, the plots and index.html into `output`; returns their paths.
+
+    about: what the caller adds to the header (command line, list, notes).
+    """
+    cases, found = summary.read_results(jobs, [entrant.key for entrant in plan.entrants])
+    rows = [
+        *summary.figures(cases, found, seed=SEED),
+        *summary.by_model(cases, found, seed=SEED),
+        *summary.differences(cases, found, seed=SEED),
+    ]
+    header = describe(plan, len(jobs), _sources(found)) | about
+    index, methods = tables.index(rows), list(found)
+    shown = [key for key in methods if not key.endswith("_no_fusion")]
+    default = SegmentConfig().method if SegmentConfig().method in found else methods[0]
+    files: dict[str, bytes | None] = {
+        "table.md": tables.markdown(rows, header).encode(),
+        "table.csv": tables.csv_text(rows).encode(),
+        "benchmark.json": _record(header, rows, cases, found).encode(),
+        "dice.png": plots.dice(index, methods),
+        "reliability.png": plots.reliability(found),
+        "agreement.png": plots.agreement(found[default], index, default),
+        "index.html": page.write(cases, found, shown, "Benchmark: pictures").encode(),
+    }
+    return [_write(output / name, content) for name, content in files.items() if content is not None]
+
+
+def describe(plan: Plan, cases: int, sources: set[str]) -> dict[str, Any]:
+    """The header: what ran, on what, when; None for what cannot be known."""
+    model = plan.model if any(e.needs_model and not e.base for e in plan.entrants) else None
+    current = sources <= {plan.sources}
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "package": f"diffseglung {__version__}",
+        "commit": _commit(),
+        "results": "all made by this code" if current else "some were made by other versions of the code and kept",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "GPU": _gpu(),
+        "device": plan.device,
+        "model SHA-256": file_hash(model) if model else "no model",
+        "base model SHA-256": file_hash(plan.base_model) if plan.base_model else "no model",
+        "catalogue version": VERSION,
+        "cases": cases,
+        "seed of the resampling": SEED,
+    }
+
+
+def _sources(found: Results) -> set[str]:
+    """Hashes of the code that made the results."""
+    return {result["key"]["sources"] for results in found.values() for result in results}
+
+
+def _record(header: dict[str, Any], rows: list[Row], cases: list[dict[str, Any]], found: Results) -> str:
+    """benchmark.json: header, every figure, and every case's scores."""
+    figures = [dataclasses.asdict(row) for row in rows]
+    about = [{k: v for k, v in case.items() if k != "slice"} for case in cases]
+    each = {
+        key: {c["name"]: {k: v for k, v in r.items() if k != "slice"} for c, r in zip(cases, results, strict=True)}
+        for key, results in found.items()
+    }
+    record = plain({"header": header, "figures": figures, "cases": about, "results": each})
+    return json.dumps(record, allow_nan=False) + "\n"
+
+
+def _commit() -> str | None:
+    """Of the checkout that the package is run from, with a plus where its files were changed since."""
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        words = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _processor() -> str | None:
+    """Its name, as Linux tells it, or as Python does."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
+            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "")
+    except OSError:
+        name = ""
+    return name or platform.processor() or None
+
+
+def _gpu() -> str:
+    """What PyTorch sees; runtime is the module that knows."""
+    from diffseglung.runtime import choose_device
+
+    return str(choose_device("auto")).replace("cpu", "none")
+
+
+def _write(path: Path, content: bytes) -> Path:
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    part.replace(path)
+    return path
