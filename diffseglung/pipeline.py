@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from diffseglung.config import FeatureConfig, LungMaskConfig, SegmentConfig, default_method
 from diffseglung.features.diffusion import Progress
 from diffseglung.fusion import fuse, to_voxels
-from diffseglung.io import quality_notes, read_mask, read_scan, scan_name
-from diffseglung.io.plausibility import cut_notes
+from diffseglung.io import read_mask, read_scan, scan_name
 from diffseglung.labelling.bundle import Bundle, load_bundle
 from diffseglung.labelling.methods import WITHOUT_MODEL, Rows, class_posterior
 from diffseglung.labels import TISSUES, UNASSIGNED
 from diffseglung.preprocess.lungs import find_lungs
 from diffseglung.preprocess.masks import adapt_mask
+from diffseglung.preprocess.quality import merged, quality
 from diffseglung.preprocess.scene import Scene, make_scene, onto_window
 from diffseglung.runtime import Runtime, choose_device, choose_precision
 from diffseglung.segmentation import Segmentation
@@ -31,7 +31,6 @@ from diffseglung.volume import Volume
 
 SLAB = 16
 """Slices of the input grid filled at a time: memory does not grow with the scan."""
-EXHALE_HU = -790.0
 
 
 class Stopwatch:
@@ -104,7 +103,8 @@ class Segmenter:
             label_map, kept, expected = back_onto(ct, lungs, scene, fine.numpy(), self.config, probabilities)
         with watch.stage("statistics"):
             statistics = measure(ct, lungs, label_map, expected)
-        warnings = [*(quality_notes(ct) if notes is None else notes), *cut_notes(lungs), *scan_warnings(scene)]
+        with watch.stage("quality"):
+            found = quality(ct, lungs, scene.level)
         run = {
             "input": name,
             "settings": self.config.to_dict(),
@@ -112,7 +112,8 @@ class Segmenter:
             "device": str(self.runtime.device),
             "precision": self.runtime.precision,
             "seconds": watch.seconds,
-            "warnings": warnings,
+            "warnings": merged(notes or [], found),
+            "quality": dataclasses.asdict(found),
             "scan": self._details(scene, lung_mask is not None),
         }
         return Segmentation(ct, lungs, label_map, statistics, kept, run)
@@ -136,17 +137,6 @@ class Segmenter:
             "model_grid": {"shape": list(scene.grid.shape), "spacing_mm": list(scene.grid.spacing_mm)},
             "lung_mask": "given" if mask_given else "found",
         }
-
-
-def scan_warnings(scene: Scene) -> list[str]:
-    """When not to trust the map, told from the scan itself."""
-    notes = []
-    if scene.level.level_hu > EXHALE_HU:
-        notes.append(
-            f"healthy lung reads {scene.level.level_hu:.0f} HU: expiratory or diffusely dense; "
-            "emphysema and GGO fractions are not comparable with inspiratory scans"
-        )
-    return notes
 
 
 def back_onto(

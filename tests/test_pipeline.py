@@ -138,3 +138,13 @@ def test_a_mask_of_another_shape_and_a_model_without_tissues_are_answers(phantom
     checkpoint.save(tmp_path / "bare.pt", weights, ModelCard(unet=UNETS["tiny"]))
     with pytest.raises(CheckpointError, match="no tissue model"):
         segment(phantom.ct, phantom.lungs, model=tmp_path / "bare.pt", config=SegmentConfig(method="combined"))
+
+
+def test_the_record_tells_what_was_measured_and_what_not_to_trust(phantom: Phantom) -> None:
+    """The middle of a chest is cut off at both ends; what the reader told stands first and is not repeated."""
+    note = "the scan covers only 44 mm from feet to head: the lungs are probably incomplete"
+    run = Segmenter.load(config=SegmentConfig(method="physics"))(phantom.ct, phantom.lungs, notes=[note]).run
+    assert run["warnings"][0] == note
+    assert len([w for w in run["warnings"] if "the scan covers only" in w]) == 1
+    assert any("lungs are cut off (lowest slice of the scan; highest slice of the scan)" in w for w in run["warnings"])
+    assert run["quality"]["noise_hu"] == pytest.approx(phantom.meta["scanner"]["noise_hu"], rel=0.25)

@@ -16,6 +16,8 @@ SPACING_MM = (0.1, 20.0)
 THICK_MM = 3.0
 SHORT_MM = 160.0
 AIR_TOLERANCE_HU = 15.0
+CLIPPED_ABOVE_HU = -960.0
+"""A scan whose lowest value is higher holds no dark end of emphysema."""
 CUT_FRACTION = 0.2
 """Lungs whose area on a face of the scan exceeds this share of their largest cross-section are cut off there."""
 
@@ -120,41 +122,45 @@ def _looks_offset(values: NDArray[np.float32]) -> bool:
 
 
 def quality_notes(ct: Volume) -> list[str]:
-    """Sentences on what limits a result from this CT (HU); empty for a good scan."""
+    """Sentences on what limits a result from this CT (HU), before its lungs are known; empty for a good scan."""
     canonical = Reorientation.of(ct).apply(ct)
-    notes = []
-    thickest = max(ct.spacing_mm)
-    if thickest > THICK_MM + 0.01:
-        notes.append(
-            f"voxels are up to {thickest:.1f} mm apart (more than {THICK_MM:g} mm): fine texture, and so fibrosis and "
-            "small lesions, cannot be told reliably"
-        )
     height = canonical.shape[0] * canonical.spacing_mm[0]
-    if height < SHORT_MM:
-        notes.append(f"the scan covers only {height:.0f} mm from feet to head: the lungs are probably incomplete")
-    darkest = float(ct.array.min())
-    if darkest > -960:
-        notes.append(f"no voxel is darker than {darkest:.0f} HU: emphysema cannot be measured on clipped values")
-    air = air_peak_hu(ct)
-    if air is not None and abs(air + 1000) > AIR_TOLERANCE_HU:
+    return scan_sentences(max(ct.spacing_mm), height, float(ct.array.min()), air_peak_hu(ct))
+
+
+def scan_sentences(thickest_mm: float, height_mm: float, darkest_hu: float, air_hu: float | None) -> list[str]:
+    """What is said of voxels this far apart, a scan this high, its lowest value, and the air around the body."""
+    notes = []
+    if thickest_mm > THICK_MM + 0.01:
         notes.append(
-            f"air outside the body reads {air:.0f} HU instead of -1000: HU are not calibrated, and emphysema and "
+            f"voxels are up to {thickest_mm:.1f} mm apart (more than {THICK_MM:g} mm): fine texture, and so fibrosis "
+            "and small lesions, cannot be told reliably"
+        )
+    if height_mm < SHORT_MM:
+        notes.append(f"the scan covers only {height_mm:.0f} mm from feet to head: the lungs are probably incomplete")
+    if darkest_hu > CLIPPED_ABOVE_HU:
+        notes.append(f"no voxel is darker than {darkest_hu:.0f} HU: emphysema cannot be measured on clipped values")
+    if air_hu is not None and abs(air_hu + 1000) > AIR_TOLERANCE_HU:
+        notes.append(
+            f"air outside the body reads {air_hu:.0f} HU instead of -1000: HU are not calibrated, and emphysema and "
             "density figures are off by about as much"
         )
     return notes
 
 
-def cut_notes(lungs: Volume) -> list[str]:
-    """Sentences on lungs (0 outside) that reach the border of the scan with a large cut; empty where they are whole."""
+def cut_ends(lungs: Volume) -> list[str]:
+    """Where the lungs (0 outside) end in a large cut: at faces of the scan, or at an end between its slices."""
     mask = Reorientation.of(lungs).apply(lungs).array > 0
     cut = []
     for axis, sides in enumerate((("lowest slice", "highest slice"), ("front", "back"), ("right", "left"))):
-        others = tuple(other for other in range(3) if other != axis)
-        area = mask.sum(others)
-        cut += [side for side, end in zip(sides, (0, -1), strict=True) if area[end] > CUT_FRACTION * area.max()]
-    if not cut:
-        return []
-    return [f"the lungs are cut off ({', '.join(cut)} of the scan): volumes and percentages are of a part only"]
+        area = mask.sum(tuple(other for other in range(3) if other != axis))
+        most = CUT_FRACTION * area.max()
+        cut += [f"{side} of the scan" for side, end in zip(sides, (0, -1), strict=True) if area[end] > most]
+        filled = np.flatnonzero(area)
+        if axis == 0 and len(filled):
+            inner = (("lower end", 0, area[0]), ("upper end", -1, area[-1]))
+            cut += [f"{end}, inside the scan" for end, i, face in inner if not face and area[filled[i]] > most]
+    return cut
 
 
 def air_peak_hu(ct: Volume) -> float | None:

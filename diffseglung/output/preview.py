@@ -28,6 +28,7 @@ WINDOW_HU = (-1350.0, 150.0)
 """The usual lung window: level -600, width 1500."""
 MARGIN_MM = 12.0
 TITLE_LENGTH = 61
+NOTE_LINES, NOTE_LENGTH = 2, 150
 INK, DIM, AMBER, PAPER = "#f2f2f2", "#9aa0a6", "#ffc24b", "#0b0d10"
 TINT = {HEALTHY.id: 0.10} | {label.id: 0.45 for label in LESIONS}
 """How strongly a class covers the scan."""
@@ -171,6 +172,17 @@ def scan_title(name: str) -> str:
     return shown if len(shown) <= TITLE_LENGTH else f"{shown[:half]}...{shown[-half:]}"
 
 
+def note_lines(warnings: list[str]) -> list[str]:
+    """Warnings in at most NOTE_LINES lines: whole sentences, else what was found, else as many as fit and a count."""
+    found = [warning.split(": ", 1)[0] for warning in warnings]
+    for shown in (warnings, found, *(found[:n] for n in range(len(found) - 1, 0, -1))):
+        more = f"; {len(warnings) - len(shown)} more in run.json" if len(shown) < len(warnings) else ""
+        lines = textwrap.wrap("Note: " + "; ".join(shown) + more, NOTE_LENGTH) if shown else []
+        if len(lines) <= NOTE_LINES:
+            return lines
+    return lines[:NOTE_LINES]
+
+
 def _draw_header(figure: Figure, run: dict[str, Any]) -> None:
     title = scan_title(run.get("input") or "Chest CT")
     figure.text(0.015, 0.965, title, color=INK, fontsize=19, weight="bold", va="center", parse_math=False)
@@ -184,8 +196,7 @@ def _draw_header(figure: Figure, run: dict[str, Any]) -> None:
         va="center",
         ha="right",
     )
-    warnings = [str(warning) for warning in run.get("warnings", [])]
-    lines = textwrap.wrap("Note: " + "; ".join(warnings), 150)[:2] if warnings else []
+    lines = note_lines([str(warning) for warning in run.get("warnings", [])])
     figure.text(0.015, 0.938, "\n".join(lines), color=AMBER, fontsize=11, va="top", linespacing=1.3)
     notice = "Research use only. Not a medical device.   Lung window -1350 to 150 HU. R is the patient's right."
     figure.text(0.015, 0.018, notice, color=DIM, fontsize=10.5)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffseglung.errors import GeometryError, InputError
-from diffseglung.io.plausibility import air_peak_hu, check_hu, cut_notes, quality_notes
+from diffseglung.io.plausibility import air_peak_hu, check_hu, cut_ends, quality_notes
 from diffseglung.volume import Volume
 
 
@@ -148,13 +148,25 @@ def test_limits_are_told(change: dict[str, Any], word: str) -> None:
     assert any(word in note for note in quality_notes(_scan(**change)))
 
 
-def test_lungs_that_are_cut_off_are_told_in_any_orientation() -> None:
+def test_cuts_through_the_lungs_are_found_in_any_orientation() -> None:
     scan = _scan()
-    lungs = scan.with_array((np.abs(scan.array + 860) < 60).astype(np.uint8))
-    assert cut_notes(lungs) == []
-    assert cut_notes(lungs.with_array(np.zeros_like(lungs.array))) == []
-    part = lungs.crop((20, 0, 30), lungs.shape)
+    array = (np.abs(scan.array + 860) < 60).astype(np.uint8)
+    array[8:20] = 0
+    for step in range(8, 20):  # lungs taper
+        array[step, 45 - step : 45 + step, 30:34] = array[-step - 3, 45 - step : 45 + step, 30:34] = 1
+    array[58:] = 0
+    array[58:62, 44:47, 30:34] = 1
+    lungs = scan.with_array(array)
+    assert cut_ends(lungs) == []
+    assert cut_ends(lungs.with_array(np.zeros_like(lungs.array))) == []
+    part = lungs.crop((30, 0, 30), lungs.shape)
     turned = Volume(part.array.transpose(2, 0, 1)[::-1], part.affine[:, [2, 0, 1, 3]] * [-1, 1, 1, 1])
     for volume in (part, turned):
-        (note,) = cut_notes(volume)
-        assert "(lowest slice, right of the scan)" in note
+        assert cut_ends(volume) == ["lowest slice of the scan", "right of the scan"]
+
+
+def test_lungs_that_end_where_slices_are_empty_are_cut() -> None:
+    """The box of lung ends at its full width, eight slices above the lowest one."""
+    scan = _scan()
+    lungs = scan.with_array((np.abs(scan.array + 860) < 60).astype(np.uint8))
+    assert cut_ends(lungs) == ["lower end, inside the scan", "upper end, inside the scan"]

@@ -10,7 +10,15 @@ import pytest
 from matplotlib.image import imread
 
 from diffseglung.labels import TISSUES
-from diffseglung.output.preview import TITLE_LENGTH, choose_planes, draw, scan_title
+from diffseglung.output.preview import (
+    NOTE_LENGTH,
+    NOTE_LINES,
+    TITLE_LENGTH,
+    choose_planes,
+    draw,
+    note_lines,
+    scan_title,
+)
 from diffseglung.segmentation import Segmentation
 from diffseglung.statistics import measure
 from diffseglung.volume import Reorientation, Volume
@@ -64,6 +72,19 @@ def test_tilted_grids_and_warnings_are_drawn(chest: Segmentation) -> None:
     without = imread(io.BytesIO(draw(replace(chest, run={}))))
     assert np.abs(picture - without)[:110].max() > 0.3, "name and warnings stand above the planes"
     assert np.abs(picture - without)[130:].max() == 0
+
+
+def test_no_warning_is_lost_without_a_word() -> None:
+    assert note_lines([]) == []
+    assert note_lines(["noise is 60 HU: do not trust"]) == ["Note: noise is 60 HU: do not trust"]
+    for count in (2, 5, 9, 30):
+        warnings = [f"figure {n} is off by more than it should be in such a scan: {'so ' * 20}" for n in range(count)]
+        lines = note_lines(warnings)
+        assert len(lines) <= NOTE_LINES
+        assert max(map(len, lines)) <= NOTE_LENGTH
+        text = " ".join(lines)
+        shown = sum(f"figure {n} " in text for n in range(count))
+        assert shown == count or f"; {count - shown} more in run.json" in text
 
 
 def test_the_title_is_the_scan_s_name_whatever_is_in_it(chest: Segmentation) -> None:
