@@ -38,7 +38,7 @@ def draws(cases: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Numbers:
 
 
 def estimate(values: Numbers, cases: int) -> Estimate:
-    """From a statistic on `draws`: the first is the figure, the others its percentile interval (unknown for one case)."""
+    """From a statistic on `draws`: the first is the figure, the others its interval (unknown for one case)."""
     known = values[1:][np.isfinite(values[1:])]
     if not np.isfinite(values[0]) or not len(known) or cases < 2:
         return Estimate(float(values[0]), NAN, NAN, cases)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from diffseglung.config import METHODS, FeatureConfig, SegmentConfig
 from diffseglung.errors import CheckpointError, ConfigError
 from diffseglung.evaluation.baselines import BASELINES
+from diffseglung.features.local import SHAPED_NAMES
 from diffseglung.fusion import fuse, to_voxels
 from diffseglung.labelling.bundle import Bundle
 from diffseglung.labelling.methods import LEARNED, WITHOUT_MODEL, Rows, class_posterior
@@ -99,7 +100,24 @@ def _unserved(entrant: Entrant, model: Bundle | None) -> str | None:
     if model is None:
         return "there is no model file"
     method = entrant.config.method
-    return f"{model.path.name} holds no {method} model" if method in LEARNED - model.tissues.keys() else None
+    if method not in LEARNED:
+        return None
+    if method not in model.tissues:
+        return f"{model.path.name} holds no {method} model"
+    takes, gives = len(model.tissues[method].projection.mean), _columns(method, model)
+    if gives is not None and takes != gives:
+        return f"the {method} model of {model.path.name} was fitted on {takes} descriptors, and there are {gives}"
+    return None
+
+
+def _columns(method: str, model: Bundle) -> int | None:
+    """Length of a row that the method's model is asked about; None where it follows from the network alone."""
+    if method == "diffusion":
+        return None
+    own = len(SHAPED_NAMES)
+    if "combined" not in method:
+        return own
+    return own + model.tissues["diffusion"].projection.axes.shape[1] if "diffusion" in model.tissues else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

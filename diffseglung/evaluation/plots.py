@@ -22,7 +22,7 @@ def dice(found: Index, methods: list[str]) -> bytes:
     """Pooled Dice of each class and their mean, a bar each with its interval; a group for every method."""
     figure = Figure(figsize=(9.5, 1.2 + 0.62 * len(methods)), layout="constrained")
     axes = figure.subplots()
-    columns = [*((t.name, t.title, t.colour) for t in TISSUES), (EVERY, "Mean", (40, 40, 40))]
+    columns = [*((t.name, t.title, t.colour) for t in TISSUES), (EVERY, "Mean", (120, 120, 120))]
     for place, (tissue, title, colour) in enumerate(columns):
         metric = "dice_mean" if tissue == EVERY else "dice_pooled"
         figures = [found[m, EVERY, tissue, metric] for m in methods]

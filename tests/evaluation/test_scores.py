@@ -6,16 +6,20 @@ import math
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from diffseglung.errors import GeometryError
 from diffseglung.evaluation.scores import (
     calibration_error,
+    confusion,
     dice,
     hd95,
     pool,
+    reliability,
     score_case,
     surface_dice,
     surface_distances,
+    true_surfaces,
 )
 from diffseglung.volume import Volume
 
@@ -143,3 +147,46 @@ def test_calibration_error_of_known_posteriors() -> None:
     assert calibration_error(posterior, np.ones(10, int)) == pytest.approx(0.2)
     assert calibration_error(posterior, np.array([1] * 8 + [2] * 2)) == pytest.approx(0)
     assert math.isnan(calibration_error(posterior[:0], np.ones(0, int)))
+
+
+def test_brier_score_of_known_posteriors() -> None:
+    """Sure and right 0, sure and wrong 2, uniform 1 - 1/5; sums add over parts."""
+    sure, even = np.eye(5), np.full((5, 5), 0.2)
+    truth = np.arange(1, 6)
+    assert reliability(sure, truth)["brier"] == pytest.approx(0)
+    assert reliability(sure, truth % 5 + 1)["brier"] == pytest.approx(2 * 5)
+    assert reliability(even, truth)["brier"] == pytest.approx(0.8 * 5)
+    mixed = np.random.default_rng(0).dirichlet(np.ones(5), 40)
+    labels = np.random.default_rng(1).integers(1, 6, 40)
+    whole, parts = reliability(mixed, labels), [reliability(mixed[s], labels[s]) for s in (slice(15), slice(15, 40))]
+    np.testing.assert_allclose(whole["bins"], np.sum([part["bins"] for part in parts], axis=0))
+    assert whole["brier"] == pytest.approx(sum(part["brier"] for part in parts))
+
+
+def test_distances_are_those_of_a_distance_transform() -> None:
+    """The plain definition: a transform of the whole volume, read at the other surface."""
+    random = np.random.default_rng(0)
+    a, b = (ndimage.gaussian_filter(random.standard_normal((20, 24, 28)), 2) > level for level in (0.02, 0.06))
+    spacing = (2.0, 0.7, 0.8)
+    whole = np.pad(a, 1), np.pad(b, 1)
+    rims = [mask & ~ndimage.binary_erosion(mask) for mask in whole]
+    wanted = [ndimage.distance_transform_edt(~rims[1 - i], spacing)[rims[i]] for i in (0, 1)]
+    for found, plain in zip(surface_distances(a, b, spacing), wanted, strict=True):
+        np.testing.assert_allclose(found, plain, atol=1e-9)
+
+
+def test_surfaces_made_once_give_the_same_scores() -> None:
+    random = np.random.default_rng(0)
+    truth, guess = (volume(random.integers(0, 6, (6, 7, 8))) for _ in range(2))
+    np.testing.assert_equal(score_case(guess, truth), score_case(guess, truth, known=true_surfaces(truth)))
+
+
+def test_confusion_has_the_truth_in_its_rows() -> None:
+    truth, guess = np.ones((2, 3, 4)), np.ones((2, 3, 4))
+    truth[0, 0] = 3
+    guess[0, 0, :3] = 5
+    truth[1, 0, 0], guess[1, 0, 1] = 0, 6
+    table = np.array(confusion(volume(guess), volume(truth)))
+    assert table[2].tolist() == [1, 0, 0, 0, 3]
+    assert table[0].tolist() == [18, 0, 0, 0, 0]
+    assert table.sum() == 22

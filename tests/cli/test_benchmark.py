@@ -1,0 +1,70 @@
+"""`diffseglung benchmark` from cases to the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from diffseglung.cli import main
+from diffseglung.evaluation import cases
+from diffseglung.evaluation.tables import read_csv
+from tests.evaluation.benchmarked import write_cases
+
+
+def test_the_quick_list_end_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two of its cases, physics and a baseline; again, and nothing is computed."""
+    monkeypatch.setitem(cases.LISTS, "quick", cases.LISTS["quick"][1:])
+    words = ["benchmark", "-o", str(tmp_path), "--quick", "--methods", "physics", "hu_bands_median", "-d", "cpu"]
+    assert main(words) == 0
+    assert "4 results computed, 0 kept" in capsys.readouterr().out
+    value = {
+        (r.method, r.tissue): r.estimate
+        for r in read_csv((tmp_path / "table.csv").read_text())
+        if r.stratum == "all" and r.metric in ("dice_pooled", "dice_mean")
+    }
+    assert value["physics", "all"].cases == 2
+    assert value["hu_bands_median", "fibrosis"].value == 0
+    assert value["physics", "all"].value > value["hu_bands_median", "all"].value
+    assert "K-means" not in (tmp_path / "table.md").read_text()
+    assert "http" not in (tmp_path / "index.html").read_text()
+    assert main(words) == 0
+    assert "0 results computed, 4 kept" in capsys.readouterr().out
+
+
+def test_a_folder_of_cases_and_one_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_cases(tmp_path / "cases")
+    words = ["--cases", str(folder), "--only", "case3", "--methods", "fixed_mixture", "--no-surfaces"]
+    assert main(["benchmark", "-o", str(tmp_path / "out"), *words]) == 0
+    assert "1 results computed" in capsys.readouterr().out
+    assert [p.name for p in (tmp_path / "out" / "results").iterdir()] == ["case3"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--cases", "nowhere"], "no case folders"),
+        (["--cases", "nowhere", "--list", "test"], "excludes"),
+        (["--only", "nobody"], "nobody"),
+        (["--phantoms-only", "--methods", "nonsense"], "nonsense"),
+        (["--workers", "0"], "workers"),
+        (["--model", "nowhere.pt", "--phantoms-only"], "does not exist"),
+        (["--backgrounds", "nowhere"], "not a folder"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_any_work(
+    words: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["benchmark", "-o", str(tmp_path / "out"), *words]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_real_scans_are_named_with_the_way_around(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cases, "SHIPPED", tmp_path)
+    assert main(["benchmark", "-o", str(tmp_path / "out"), "--backgrounds", str(tmp_path)]) == 2
+    assert "--phantoms-only" in capsys.readouterr().err
