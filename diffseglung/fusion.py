@@ -1,14 +1,20 @@
 """Sobel-Diffusion Fusion: sharpen class borders with the CT's own edges.
 
 The published system names this step and never released it; this is ours. The class posterior comes from a coarse
-feature grid. (1) It is brought to the voxel grid. (2) Its logarithm diffuses for a few steps with a conductance that
-falls where the Sobel gradient of the CT is high (Perona & Malik 1990, eq. 7), so that labels flow up to edges and not
-across. (3) Near borders between classes, and only there, each voxel's own HU joins as evidence under the class's HU
-distribution in this scan: applied everywhere it would make specks of every vessel and noise spike.
+feature grid. (1) It is brought to the voxel grid. (2) Its logarithm diffuses for a few steps with the conductance
+
+    g = exp(-(|grad HU| / edge_hu)^2 min(1, |grad p| / EDGE_POSTERIOR)^2)     (after Perona & Malik 1990, eq. 7)
+
+so that a border is where both Sobel gradients are, that of the CT and that of the posterior: opinions flow up to it and
+not across, but along vessels within one tissue they flow freely. (3) Near borders between classes, and only there,
+each voxel's own HU joins as evidence for the classes that meet there. Applied everywhere, or for every class, it would
+make consolidation of each vessel; and an HU that fits none of the classes in question tells nothing, so their
+distributions have heavy tails.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,15 +25,21 @@ from scipy import ndimage
 from torch import Tensor
 
 EPSILON = 1e-4
+EDGE_POSTERIOR = 0.1
+"""Sobel gradient of the posterior (a voxel) from which on it counts as a full edge."""
+TAIL, TAIL_RANGE_HU = 0.1, 1200.0
+"""Share of a tissue's voxels whose HU may be anything, and the range they may take."""
+ABSENT = -30.0
 
 
 @dataclass(frozen=True)
 class FusionConfig:
-    """steps: of diffusion; edge_hu: Sobel gradient (HU a voxel) at which conductance is 1/e; evidence: weight of HU."""
+    """steps: of diffusion; edge_hu: Sobel gradient (HU a voxel) at which conductance is 1/e on a full posterior edge;
+    evidence: weight of HU; border_mm: how far from a border HU counts."""
 
-    steps: int = 4
+    steps: int = 8
     edge_hu: float = 120.0
-    evidence: float = 0.6
+    evidence: float = 1.0
     border_mm: float = 4.0
 
 
@@ -71,7 +83,8 @@ def diffuse(log_posterior: Tensor, conductance: Tensor, steps: int) -> Tensor:
 def hu_evidence(hu: Tensor, posterior: Tensor, lungs: Tensor, prior_hu: Tensor, prior_sd: Tensor) -> Tensor:
     """Log-likelihood of each voxel's HU under each class in this scan, (C, Z, Y, X).
 
-    A class's mean and spread come from its confident voxels, shrunk towards `prior_hu`, `prior_sd` (C,) by 2000 voxels.
+    A class is a normal distribution with a uniform tail. Its mean and spread come from its confident voxels, shrunk
+    towards `prior_hu`, `prior_sd` (C,) by 2000 voxels.
     """
     out = torch.empty_like(posterior)
     for c in range(len(posterior)):
@@ -79,8 +92,20 @@ def hu_evidence(hu: Tensor, posterior: Tensor, lungs: Tensor, prior_hu: Tensor, 
         n, weight = len(sure), 2000.0
         mean = (sure.sum() + weight * prior_hu[c]) / (n + weight)
         spread = ((sure - mean).square().sum() + weight * prior_sd[c] ** 2) / (n + weight)
-        out[c] = -0.5 * (hu - mean).square() / spread - 0.5 * spread.log()
+        normal = -0.5 * (hu - mean).square() / spread - 0.5 * (2 * math.pi * spread).log()
+        out[c] = torch.logaddexp(normal + math.log(1 - TAIL), torch.tensor(math.log(TAIL / TAIL_RANGE_HU)))
     return out
+
+
+def classes_nearby(top: NDArray[np.int64], lungs: NDArray[np.bool_], classes: int, reach: int) -> Tensor:
+    """(C, Z, Y, X): whether a lung voxel within `reach` voxels (a cube) has that class on top."""
+    size = 2 * reach + 1
+    return torch.stack(
+        [
+            torch.from_numpy(ndimage.maximum_filter(((top == c) & lungs).view(np.uint8), size) > 0)
+            for c in range(classes)
+        ]
+    )
 
 
 PRIOR_HU = torch.tensor([-855.0, -940.0, -600.0, -650.0, -60.0])
@@ -96,14 +121,21 @@ def fuse(
     config = config or FusionConfig()
     posterior = to_voxels(coarse, stride, hu.shape)
     inside = torch.from_numpy(lungs)
-    edges = torch.from_numpy(sobel_magnitude(ndimage.gaussian_filter(hu, 0.7)))
-    conductance = torch.exp(-((edges / config.edge_hu) ** 2)) * inside
+    conductance = border_conductance(hu, posterior, config) * inside
     logits = diffuse((posterior + EPSILON).log(), conductance, config.steps)
     posterior = logits.softmax(0)
     reach = max(1, round(config.border_mm / spacing_mm))
-    top = posterior.argmax(0).numpy()
-    border = ndimage.maximum_filter(top, 2 * reach + 1) != ndimage.minimum_filter(top, 2 * reach + 1)
+    nearby = classes_nearby(posterior.argmax(0).numpy(), lungs, len(posterior), reach)
+    border = nearby.sum(0) > 1
     smooth = torch.from_numpy(ndimage.median_filter(hu, 3) if border.any() else hu)
     evidence = hu_evidence(smooth, posterior, inside, PRIOR_HU, PRIOR_SD)
-    near = torch.from_numpy(border)[None]
-    return torch.where(near, logits + config.evidence * evidence, logits).softmax(0)
+    contested = torch.where(nearby, logits + config.evidence * evidence, torch.tensor(ABSENT))
+    return torch.where(border[None], contested, logits).softmax(0)
+
+
+def border_conductance(hu: NDArray[np.float32], posterior: Tensor, config: FusionConfig) -> Tensor:
+    """g of the module's text, (Z, Y, X), from aligned HU and the posterior (C, Z, Y, X)."""
+    edges = torch.from_numpy(sobel_magnitude(ndimage.gaussian_filter(hu, 0.7))) / config.edge_hu
+    change = sum(torch.from_numpy(sobel_magnitude(p.numpy())).square() for p in posterior)
+    contested = (torch.as_tensor(change).sqrt() / EDGE_POSTERIOR).clamp(max=1)
+    return torch.exp(-((edges * contested) ** 2))

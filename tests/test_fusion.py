@@ -2,7 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from diffseglung.fusion import diffuse, fuse, sobel_magnitude, to_voxels
+from diffseglung.fusion import (
+    PRIOR_HU,
+    PRIOR_SD,
+    FusionConfig,
+    border_conductance,
+    diffuse,
+    fuse,
+    hu_evidence,
+    sobel_magnitude,
+    to_voxels,
+)
 
 
 def two_tissues() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -44,6 +54,36 @@ def test_far_from_borders_hu_changes_nothing() -> None:
     coarse, hu, lungs = two_tissues()
     hu[8, 12, 5] = 300
     assert int(fuse(coarse, 4, hu, lungs, spacing_mm=1.5)[:, 8, 12, 5].argmax()) == 0
+
+
+def test_a_vessel_at_a_border_does_not_become_a_class_that_is_not_there() -> None:
+    shape = (16, 24, 40)
+    hu = np.full(shape, -860, np.float32)
+    hu[:, :, 20:] = -550
+    hu[:, 12, :] = 30
+    coarse = np.full((5, 4, 6, 10), 0.01, np.float32)
+    coarse[0, :, :, :5] = coarse[2, :, :, 5:] = 0.96
+    fused = fuse(coarse, 4, hu, np.ones(shape, bool), spacing_mm=1.5).argmax(0).numpy()
+    assert set(np.unique(fused)) == {0, 2}
+    assert (fused[:, 12, :8] == 0).all()
+    assert (fused[:, 12, 32:] == 2).all()
+
+
+def test_an_edge_of_the_ct_inside_one_tissue_is_no_border() -> None:
+    _, hu, _ = two_tissues()
+    even = torch.full((5, *hu.shape), 0.2)
+    torch.testing.assert_close(border_conductance(hu, even, FusionConfig()), torch.ones(hu.shape))
+    split = even.clone()
+    split[0, :, :, 21:], split[4, :, :, 21:] = 0.0, 0.4
+    wall = border_conductance(hu, split, FusionConfig())
+    assert float(wall[:, :, 20:22].max()) < 0.05
+    assert float(wall[:, :, :15].min()) > 0.95
+
+
+def test_an_hu_that_fits_no_class_tells_nothing() -> None:
+    hu, posterior = torch.full((1, 1, 2), 3000.0), torch.full((5, 1, 1, 2), 0.2)
+    evidence = hu_evidence(hu, posterior, torch.ones(1, 1, 2, dtype=torch.bool), PRIOR_HU, PRIOR_SD)
+    torch.testing.assert_close(evidence, evidence[:1].expand_as(evidence))
 
 
 def test_diffusion_keeps_the_mean_and_stops_at_edges() -> None:
