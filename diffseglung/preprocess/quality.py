@@ -165,8 +165,8 @@ def _about_lungs(q: Quality) -> list[str]:
     low, high = VOLUME_LITRES
     if not low <= q.lung_litres <= high:
         notes.append(
-            f"the lungs measure {q.lung_litres:.1f} litres, outside {low:g} to {high:g}: the scan is incomplete, its "
-            "spacing wrong, or the patient a child; volumes cannot be compared"
+            f"the lungs measure {q.lung_litres:.1f} litres, outside {low:g} to {high:g}: the scan or the "
+            "mask is incomplete, its spacing wrong, or the patient a child; volumes cannot be compared"
         )
     if q.level_hu > EXHALE_HU:
         notes.append(
