@@ -6,6 +6,7 @@
 
 The cases come from a fixed list, or from a folder of case folders (ct, lungs and truth; meta.json if there is one).
 All methods get the same lungs. Run it again and it goes on where it was stopped; what has changed is computed anew.
+With --robustness it then changes scans whose patient stays the same, and measures what moves, into robustness.md.
 The output holds table.md, table.csv, benchmark.json, dice.png, reliability.png, agreement.png and index.html.
 """
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from diffseglung.evaluation.cases import CaseSpec
     from diffseglung.evaluation.runner import Job, Plan
 
+EXHALED = 530
+"""Seed of the chest of the development split that breathes out for --robustness."""
 DEMO = Path(__file__).parents[2] / "demo"
 
 
@@ -45,6 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="cases at a time (default: 1)")
     parser.add_argument("--no-surfaces", "--no_surfaces", action="store_true", help="leave the distances out (faster)")
+    parser.add_argument(
+        "--robustness", action="store_true",
+        help="also noise, calibration, slices and breath: on untouched real scans of the list, or on --cases",
+    )  # fmt: skip
     parser.add_argument("--keep", action="store_true", help="keep results that other versions of the code made")
     add_conduct(parser)
 
@@ -68,9 +75,35 @@ def run(args: argparse.Namespace) -> int:
     for path in publish.publish(args.output, jobs, plan, about):
         if not args.quiet:
             print(path)
+    if args.robustness:
+        _robustness(args, jobs, plan)
     if not args.quiet:
         print(f"{computed} results computed, {len(jobs) * len(plan.entrants) - computed} kept")
     return 0
+
+
+def _robustness(args: argparse.Namespace, jobs: list[Job], plan: Plan) -> None:
+    """Measure the methods named, else the default one alone; goes on where it was stopped."""
+    from diffseglung.cli.progress import bar
+    from diffseglung.evaluation import robustness, runner
+    from diffseglung.evaluation.cases import make_case
+    from diffseglung.evaluation.entrants import labeller
+
+    subjects = []
+    for job in jobs:
+        if job.spec is None or job.spec.kind == "real":
+            if job.spec is not None:
+                make_case(job.spec, job.folder, plan.backgrounds)
+            ct, lungs, _ = runner.read_case(job.folder)
+            subjects.append(robustness.Subject(job.name, ct, lungs))
+    if args.cases is None:
+        subjects.append(robustness.exhale_subject(EXHALED, size="small" if _list(args) == "quick" else "full"))
+    who = plan.entrants if args.methods else plan.entrants[:1]
+    ways = {e.key: labeller(e, plan.base_model if e.base else plan.model, plan.device) for e in who}
+    with bar("robustness", quiet=args.quiet) as track:
+        robustness.run(args.output, subjects, labellers=ways, track=track)
+    if not args.quiet:
+        print(args.output / "robustness.md")
 
 
 def _list(args: argparse.Namespace) -> str:
@@ -84,7 +117,7 @@ def _words(args: argparse.Namespace) -> str:
         value = getattr(args, name)
         if value:
             words += ["--" + name.replace("_", "-"), *(map(str, value) if isinstance(value, list) else [str(value)])]
-    flags = ("quick", "phantoms_only", "no_surfaces", "keep")
+    flags = ("quick", "phantoms_only", "no_surfaces", "robustness", "keep")
     words += ["--" + name.replace("_", "-") for name in flags if getattr(args, name)]
     return shlex.join([*words, "--workers", str(args.workers), "--device", args.device])
 

@@ -6,8 +6,9 @@ features were not shaped by radiomics.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from diffseglung.features.local import SHAPED_NAMES
 from diffseglung.fusion import fuse, to_voxels
 from diffseglung.labelling.bundle import Bundle
 from diffseglung.labelling.methods import LEARNED, WITHOUT_MODEL, Rows, class_posterior
-from diffseglung.pipeline import back_onto
+from diffseglung.pipeline import Segmenter, back_onto
 from diffseglung.preprocess.scene import Scene, make_scene
 from diffseglung.runtime import Runtime
 from diffseglung.volume import Volume
@@ -141,6 +142,14 @@ class Field:
                 bundle = self.base if entrant.base else self.model
                 rows[entrant.base] = Rows(scene, bundle, self.runtime, FeatureConfig(seed=config.seed))
             yield entrant, _answer(ct, lungs, rows[entrant.base], config)
+
+
+def labeller(entrant: Entrant, model: Path | None, device: str) -> Callable[[Volume, Volume], Volume]:
+    """An entrant as a function (ct, lungs) -> label map, where nothing is shared."""
+    if entrant.config is None:
+        return BASELINES[entrant.key]
+    segmenter = Segmenter.load(model, config=entrant.config, device=device)
+    return lambda ct, lungs: segmenter(ct, lungs).label_map
 
 
 def _answer(ct: Volume, lungs: Volume, rows: Rows, config: SegmentConfig) -> Answer:

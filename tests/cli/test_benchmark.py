@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,11 @@ def test_the_quick_list_end_to_end(
 
 def test_a_folder_of_cases_and_one_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_cases(tmp_path / "cases")
-    words = ["--cases", str(folder), "--only", "case3", "--methods", "fixed_mixture", "--no-surfaces"]
+    words = ["--cases", str(folder), "--only", "case3", "--methods", "hu_bands_slicer", "--no-surfaces", "--robustness"]
     assert main(["benchmark", "-o", str(tmp_path / "out"), *words]) == 0
+    moved = json.loads((tmp_path / "out" / "robustness.json").read_text())
+    assert "hu_bands_slicer" in json.dumps(moved)
+    assert "case3" in json.dumps(moved)
     assert "1 results computed" in capsys.readouterr().out
     assert [p.name for p in (tmp_path / "out" / "results").iterdir()] == ["case3"]
 

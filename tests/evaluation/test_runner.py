@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diffseglung.errors import InputError
-from diffseglung.evaluation import entrants, runner
+from diffseglung.evaluation import cases, entrants, runner
 from diffseglung.evaluation.cases import VERSION, CaseSpec
 from diffseglung.evaluation.runner import Plan, folder_jobs, run_all, unpack
 from diffseglung.volume import Volume
@@ -121,7 +121,7 @@ def test_cases_of_the_catalogue_are_made_below_the_output(tmp_path: Path, monkey
         write_cases(folder.parent, (3,))
         (folder.parent / "case3").rename(folder)
 
-    monkeypatch.setattr(runner.cases, "make_case", make)
+    monkeypatch.setattr(cases, "make_case", make)
     (job,) = runner.catalogue_jobs((spec,), tmp_path)
     assert dict(run_all([job], plan("fixed_mixture"))) == {"one": 1}
     assert dict(run_all([job], plan("fixed_mixture"))) == {"one": 0}
