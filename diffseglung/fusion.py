@@ -30,6 +30,9 @@ EDGE_POSTERIOR = 0.1
 TAIL, TAIL_RANGE_HU = 0.1, 1200.0
 """Share of a tissue's voxels whose HU may be anything, and the range they may take."""
 ABSENT = -30.0
+CHUNK = 200_000
+EDGE_SIGMA = 0.7
+"""Smoothing (voxels) before gradients and before the HU of tissues are learned."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class FusionConfig:
     """steps: of diffusion; edge_hu: Sobel gradient (HU a voxel) at which conductance is 1/e on a full posterior edge;
     evidence: weight of HU; border_mm: how far from a border HU counts."""
 
-    steps: int = 8
+    steps: int = 4
     edge_hu: float = 120.0
     evidence: float = 1.0
     border_mm: float = 4.0
@@ -64,37 +67,59 @@ def sobel_magnitude(hu: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def diffuse(log_posterior: Tensor, conductance: Tensor, steps: int) -> Tensor:
     """Explicit edge-stopping diffusion of (C, Z, Y, X) over the six faces, zero flux at the border (step 1/7)."""
-    u = log_posterior
-    for _ in range(steps):
-        change = torch.zeros_like(u)
-        for axis in (1, 2, 3):
-            length = u.shape[axis]
-            low, high = u.narrow(axis, 0, length - 1), u.narrow(axis, 1, length - 1)
-            face = torch.minimum(
-                conductance.narrow(axis - 1, 0, length - 1), conductance.narrow(axis - 1, 1, length - 1)
-            )
-            flow = (high - low) * face / 7.0
-            change.narrow(axis, 0, length - 1).add_(flow)
-            change.narrow(axis, 1, length - 1).sub_(flow)
-        u = u + change
+    u, faces = log_posterior.clone(), []
+    for axis in (0, 1, 2):
+        length = conductance.shape[axis]
+        face = torch.minimum(conductance.narrow(axis, 0, length - 1), conductance.narrow(axis, 1, length - 1))
+        faces.append(face / 7.0)
+    for channel in u:  # one at a time: what is at hand stays in the cache
+        for _ in range(steps):
+            change = torch.zeros_like(channel)
+            for axis, face in enumerate(faces):
+                length = channel.shape[axis]
+                flow = torch.diff(channel, dim=axis).mul_(face)
+                change.narrow(axis, 0, length - 1).add_(flow)
+                change.narrow(axis, 1, length - 1).sub_(flow)
+            channel += change
     return u
 
 
-def hu_evidence(hu: Tensor, posterior: Tensor, lungs: Tensor, prior_hu: Tensor, prior_sd: Tensor) -> Tensor:
-    """Log-likelihood of each voxel's HU under each class in this scan, (C, Z, Y, X).
-
-    A class is a normal distribution with a uniform tail. Its mean and spread come from its confident voxels, shrunk
-    towards `prior_hu`, `prior_sd` (C,) by 2000 voxels.
-    """
-    out = torch.empty_like(posterior)
-    for c in range(len(posterior)):
-        sure = hu[lungs & (posterior[c] > 0.8)]
-        n, weight = len(sure), 2000.0
-        mean = (sure.sum() + weight * prior_hu[c]) / (n + weight)
-        spread = ((sure - mean).square().sum() + weight * prior_sd[c] ** 2) / (n + weight)
-        normal = -0.5 * (hu - mean).square() / spread - 0.5 * (2 * math.pi * spread).log()
-        out[c] = torch.logaddexp(normal + math.log(1 - TAIL), torch.tensor(math.log(TAIL / TAIL_RANGE_HU)))
+def median_at(hu: NDArray[np.float32], voxels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Median (N,) of the 3 x 3 x 3 neighbourhoods of voxels (N, 3); beyond the edge the nearest voxel counts again."""
+    padded = np.pad(hu, 1, mode="edge")
+    strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
+    offsets = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), -1).reshape(-1, 3) @ strides
+    flat, values = voxels @ strides, padded.ravel()
+    out = np.empty(len(flat), np.float32)
+    for start in range(0, len(flat), CHUNK):
+        around = values[flat[start : start + CHUNK, None] + offsets]
+        out[start : start + CHUNK] = np.partition(around, 13, axis=1)[:, 13]
     return out
+
+
+@dataclass(frozen=True, eq=False)
+class HuLikelihood:
+    """How tissues read in one scan: a normal distribution each, with a uniform tail.  mean, sd: (C,) aligned HU."""
+
+    mean: Tensor
+    sd: Tensor
+
+    @classmethod
+    def of(cls, hu: Tensor, posterior: Tensor, lungs: Tensor) -> HuLikelihood:
+        """From each class's confident voxels, shrunk towards `PRIOR_HU`, `PRIOR_SD` by 2000 voxels."""
+        mean, spread, weight = PRIOR_HU.clone(), PRIOR_SD.square(), 2000.0
+        for c in range(len(posterior)):
+            sure = hu[lungs & (posterior[c] > 0.8)]
+            n = len(sure)
+            mean[c] = (sure.sum() + weight * PRIOR_HU[c]) / (n + weight)
+            spread[c] = ((sure - mean[c]).square().sum() + weight * PRIOR_SD[c] ** 2) / (n + weight)
+        return cls(mean, spread.sqrt())
+
+    def log(self, hu: Tensor) -> Tensor:
+        """Log-likelihood (C, N) of HU (N,) under each class."""
+        z = (hu[None] - self.mean[:, None]) / self.sd[:, None]
+        normal = -0.5 * z.square() - (math.sqrt(2 * math.pi) * self.sd[:, None]).log()
+        return torch.logaddexp(normal + math.log(1 - TAIL), torch.tensor(math.log(TAIL / TAIL_RANGE_HU)))
 
 
 def classes_nearby(top: NDArray[np.int64], lungs: NDArray[np.bool_], classes: int, reach: int) -> Tensor:
@@ -126,16 +151,19 @@ def fuse(
     posterior = logits.softmax(0)
     reach = max(1, round(config.border_mm / spacing_mm))
     nearby = classes_nearby(posterior.argmax(0).numpy(), lungs, len(posterior), reach)
-    border = nearby.sum(0) > 1
-    smooth = torch.from_numpy(ndimage.median_filter(hu, 3) if border.any() else hu)
-    evidence = hu_evidence(smooth, posterior, inside, PRIOR_HU, PRIOR_SD)
-    contested = torch.where(nearby, logits + config.evidence * evidence, torch.tensor(ABSENT))
-    return torch.where(border[None], contested, logits).softmax(0)
+    border = (nearby.sum(0) > 1) & inside
+    voxels = border.nonzero().numpy()
+    if len(voxels):
+        likelihood = HuLikelihood.of(torch.from_numpy(ndimage.gaussian_filter(hu, EDGE_SIGMA)), posterior, inside)
+        evidence = likelihood.log(torch.from_numpy(median_at(hu, voxels)))
+        contested = logits[:, border] + config.evidence * evidence
+        logits[:, border] = torch.where(nearby[:, border], contested, torch.tensor(ABSENT))
+    return logits.softmax(0)
 
 
 def border_conductance(hu: NDArray[np.float32], posterior: Tensor, config: FusionConfig) -> Tensor:
     """g of the module's text, (Z, Y, X), from aligned HU and the posterior (C, Z, Y, X)."""
-    edges = torch.from_numpy(sobel_magnitude(ndimage.gaussian_filter(hu, 0.7))) / config.edge_hu
+    edges = torch.from_numpy(sobel_magnitude(ndimage.gaussian_filter(hu, EDGE_SIGMA))) / config.edge_hu
     change = sum(torch.from_numpy(sobel_magnitude(p.numpy())).square() for p in posterior)
     contested = (torch.as_tensor(change).sqrt() / EDGE_POSTERIOR).clamp(max=1)
     return torch.exp(-((edges * contested) ** 2))

@@ -1,15 +1,17 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from diffseglung.fusion import (
     PRIOR_HU,
     PRIOR_SD,
     FusionConfig,
+    HuLikelihood,
     border_conductance,
     diffuse,
     fuse,
-    hu_evidence,
+    median_at,
     sobel_magnitude,
     to_voxels,
 )
@@ -81,9 +83,26 @@ def test_an_edge_of_the_ct_inside_one_tissue_is_no_border() -> None:
 
 
 def test_an_hu_that_fits_no_class_tells_nothing() -> None:
-    hu, posterior = torch.full((1, 1, 2), 3000.0), torch.full((5, 1, 1, 2), 0.2)
-    evidence = hu_evidence(hu, posterior, torch.ones(1, 1, 2, dtype=torch.bool), PRIOR_HU, PRIOR_SD)
+    evidence = HuLikelihood(PRIOR_HU, PRIOR_SD).log(torch.tensor([3000.0]))
     torch.testing.assert_close(evidence, evidence[:1].expand_as(evidence))
+
+
+def test_the_likelihood_is_a_density_and_follows_the_scan() -> None:
+    grid = torch.arange(-2500.0, 2500.0, 1.0)
+    tail = 0.1 * 5000 / 1200
+    mass = HuLikelihood(PRIOR_HU, PRIOR_SD).log(grid).exp().sum(1)
+    torch.testing.assert_close(mass, torch.full((5,), 0.9 + tail), rtol=1e-3, atol=1e-3)
+    hu, posterior = torch.full((40, 40, 40), -820.0), torch.zeros(5, 40, 40, 40)
+    posterior[0] = 1
+    found = HuLikelihood.of(hu, posterior, torch.ones(40, 40, 40, dtype=torch.bool))
+    assert float(found.mean[0]) == pytest.approx(-820, abs=2)
+    torch.testing.assert_close(found.mean[1:], PRIOR_HU[1:])
+
+
+def test_median_at_voxels_is_the_median_filter() -> None:
+    hu = np.random.default_rng(0).normal(0, 100, (9, 8, 7)).astype(np.float32)
+    voxels = np.argwhere(np.ones(hu.shape, bool))
+    np.testing.assert_array_equal(median_at(hu, voxels), ndimage.median_filter(hu, 3, mode="nearest").ravel())
 
 
 def test_diffusion_keeps_the_mean_and_stops_at_edges() -> None:

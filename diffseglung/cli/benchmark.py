@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 EXHALED = 530
 """Seed of the chest of the development split that breathes out for --robustness."""
 DEMO = Path(__file__).parents[2] / "demo"
+BASE_MODEL = Path(__file__).parents[2] / "checkpoints" / "ddpm_base.pt"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="methods and baselines (default: all)")
     parser.add_argument("-m", "--model", type=Path, help="weights file (default: the installed one)")
     parser.add_argument(
-        "--base-model", "--base_model", type=Path, metavar="FILE", help="weights before stage 2: raw features, too"
+        "--base-model", "--base_model", type=Path, metavar="FILE",
+        help="weights before stage 2, for raw features (default: that of a checkout)",
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="cases at a time (default: 1)")
     parser.add_argument("--no-surfaces", "--no_surfaces", action="store_true", help="leave the distances out (faster)")
@@ -178,15 +180,16 @@ def _plan(args: argparse.Namespace) -> tuple[Plan, list[str]]:
     for path in (args.model, args.base_model):
         if path is not None and not path.is_file():
             raise CheckpointError(f"{path} does not exist", remedy="give a weights file")
-    known = entrants.everyone(base=args.base_model is not None)
+    base = args.base_model or (BASE_MODEL if BASE_MODEL.is_file() else None)
+    known = entrants.everyone(base=base is not None)
     needed = any(known[name].needs_model for name in args.methods or known if name in known)
     model = args.model or (checkpoint.default_path() if checkpoint.default_path().is_file() else None)
     bundle = load_bundle(model) if needed and model else None
-    chosen, notes = entrants.choose(args.methods, bundle, base=args.base_model is not None)
+    chosen, notes = entrants.choose(args.methods, bundle, load_bundle(base) if needed and base else None)
     plan = runner.Plan(
         entrants=tuple(chosen),
         model=model,
-        base_model=args.base_model,
+        base_model=base if any(e.base for e in chosen) else None,
         backgrounds=_backgrounds(args),
         surfaces=not (args.no_surfaces or args.quick),
         keep=args.keep,

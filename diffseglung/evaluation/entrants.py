@@ -27,8 +27,8 @@ from diffseglung.runtime import Runtime
 from diffseglung.volume import Volume
 
 NO_FUSION, BASE = "_no_fusion", "_base"
-ON_BASE = ("published", "attention")
-"""Methods that fit themselves to each scan, and so run on any network."""
+ON_BASE = ("published", "attention", "diffusion")
+"""Methods that run on a network alone: two fit themselves to each scan, `diffusion` needs a tissue model in its file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,19 +72,21 @@ def everyone(*, base: bool) -> dict[str, Entrant]:
     return {entrant.key: entrant for entrant in found}
 
 
-def choose(names: list[str] | None, model: Bundle | None, *, base: bool) -> tuple[list[Entrant], list[str]]:
-    """The entrants asked for (None: all that the model can serve), and notes on those left out.
+def choose(
+    names: list[str] | None, model: Bundle | None, base_model: Bundle | None = None
+) -> tuple[list[Entrant], list[str]]:
+    """The entrants asked for (None: all that the models can serve), and notes on those left out.
 
     Raises ConfigError for an unknown name, CheckpointError for one asked for that the model cannot serve.
     """
-    known = everyone(base=base)
+    known = everyone(base=base_model is not None)
     for name in names or []:
         if name not in known:
             remedy = "give --base-model FILE" if name.endswith(BASE) else f"choose of {', '.join(known)}"
             raise ConfigError(f"there is no method {name!r}", remedy=remedy)
     chosen, notes = [], []
     for entrant in known.values() if names is None else [known[name] for name in dict.fromkeys(names)]:
-        problem = _unserved(entrant, model)
+        problem = _unserved(entrant, base_model if entrant.base else model)
         if problem and names is not None:
             raise CheckpointError(problem, remedy="fit it with diffseglung fit, or leave the method out")
         if problem:
@@ -96,7 +98,7 @@ def choose(names: list[str] | None, model: Bundle | None, *, base: bool) -> tupl
 
 def _unserved(entrant: Entrant, model: Bundle | None) -> str | None:
     """Why the model cannot serve an entrant; None when it can."""
-    if not entrant.needs_model or entrant.base or entrant.config is None:
+    if not entrant.needs_model or entrant.config is None:
         return None
     if model is None:
         return "there is no model file"
@@ -140,7 +142,8 @@ class Field:
             if entrant.base not in rows:
                 scene = next((r.scene for r in rows.values()), None) or make_scene(ct, lungs, config.spacing_mm)
                 bundle = self.base if entrant.base else self.model
-                rows[entrant.base] = Rows(scene, bundle, self.runtime, FeatureConfig(seed=config.seed))
+                own = Rows(scene, bundle, self.runtime, FeatureConfig(seed=config.seed))
+                rows[entrant.base] = own.sharing(next(iter(rows.values()), own))
             yield entrant, _answer(ct, lungs, rows[entrant.base], config)
 
 

@@ -95,6 +95,11 @@ class Rows:
             self._diffusion = at_positions(found, bundle.source.stride, self.where)
         return self._diffusion
 
+    def sharing(self, other: Rows) -> Rows:
+        """These rows with the positions and local descriptors of others of the same scene, which no model changes."""
+        self._where, self._local = other.where, other.local
+        return self
+
     def joined(self, projection: Projection) -> Tensor:
         """Local descriptors and projected diffusion features side by side, (N, F + P)."""
         return torch.cat([self.shaped, projection(self.diffusion)], dim=1)

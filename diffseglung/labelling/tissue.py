@@ -15,6 +15,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from diffseglung.errors import CheckpointError
 from diffseglung.labels import TISSUES
 from diffseglung.mixture.gaussian import Mixture
 from diffseglung.mixture.projection import Projection
@@ -112,7 +113,12 @@ class TissueModel:
         return cls(projection, classifier, mixture, config.mixture_share)
 
     def posterior(self, rows: Tensor) -> Tensor:
-        """Class posterior (N, classes) of raw rows (N, F)."""
+        """Class posterior (N, classes) of raw rows (N, F).  Raises CheckpointError for rows of another length."""
+        if rows.shape[1] != len(self.projection.mean):
+            raise CheckpointError(
+                f"the tissue model was fitted on {len(self.projection.mean)} descriptors, and there are {rows.shape[1]}",
+                remedy="fit it again with this version: diffseglung fit",
+            )
         z = self.projection(rows).clamp(-REACH, REACH)
         share = self.mixture_share
         blend = (1 - share) * (predict(self.classifier, z) + 1e-4).log()

@@ -29,28 +29,28 @@ def test_every_method_and_baseline_takes_part() -> None:
     assert next(iter(keys)) == SegmentConfig().method
     assert any(key.endswith("_no_fusion") for key in keys)
     assert not any(key.endswith("_base") for key in keys)
-    assert {"published_base", "attention_base"} < everyone(base=True).keys()
+    assert {"published_base", "attention_base", "diffusion_base"} < everyone(base=True).keys()
 
 
 def test_without_a_model_those_that_need_one_are_left_out_and_named() -> None:
-    chosen, notes = choose(None, None, base=False)
+    chosen, notes = choose(None, None)
     assert {e.key for e in chosen} == {*WITHOUT_MODEL, f"{SegmentConfig().method}_no_fusion", *BASELINES}
     assert any(note.startswith("combined ") for note in notes)
 
 
 def test_what_cannot_run_is_refused_when_asked_for() -> None:
     with pytest.raises(ConfigError):
-        choose(["nonsense"], None, base=False)
+        choose(["nonsense"], None)
     with pytest.raises(ConfigError) as found:
-        choose(["published_base"], None, base=False)
+        choose(["published_base"], None)
     assert "--base-model" in found.value.remedy
     with pytest.raises(CheckpointError):
-        choose(["combined"], None, base=False)
+        choose(["combined"], None)
 
 
 def test_an_answer_is_the_pipeline_s() -> None:
     case = phantom(3)
-    chosen, _ = choose(["physics", "physics_no_fusion", "hu_bands_median"], None, base=False)
+    chosen, _ = choose(["physics", "physics_no_fusion", "hu_bands_median"], None)
     field = Field(runtime=Runtime(device=torch.device("cpu")))
     answers = {entrant.key: answer for entrant, answer in field.answers(case.ct, case.lungs, chosen)}
     for key, fusion in (("physics", True), ("physics_no_fusion", False)):
@@ -72,7 +72,7 @@ def test_a_tissue_model_of_other_descriptors_is_left_out_with_the_reason() -> No
         return cast(Bundle, SimpleNamespace(path=Path("own.safetensors"), tissues={"seeded": tissue}))
 
     count = len(SHAPED_NAMES)
-    assert "seeded" in {e.key for e in choose(None, bundle(count), base=False)[0]}
-    chosen, notes = choose(None, bundle(count - 3), base=False)
+    assert "seeded" in {e.key for e in choose(None, bundle(count))[0]}
+    chosen, notes = choose(None, bundle(count - 3))
     assert "seeded" not in {e.key for e in chosen}
     assert any(f"fitted on {count - 3} descriptors, and there are {count}" in note for note in notes)
