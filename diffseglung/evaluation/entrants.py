@@ -28,7 +28,7 @@ from diffseglung.volume import Volume
 
 NO_FUSION, BASE = "_no_fusion", "_base"
 ON_BASE = ("published", "attention", "diffusion")
-"""Methods that run on a network alone: two fit themselves to each scan, `diffusion` needs a tissue model in its file."""
+"""Methods that run on a network alone: two fit themselves to each scan, `diffusion` needs a tissue model."""
 
 
 @dataclass(frozen=True, kw_only=True)

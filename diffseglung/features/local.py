@@ -57,6 +57,7 @@ def healthy_spread(local: Rows) -> float:
 OWN = ("near_q25", "far_q25", "far_dark_blob")
 """Columns that are also given as distances from what the scan's own healthy lung reads."""
 DARKEST_BLOB_HU = 0.02
+FEWEST_HEALTHY = 50
 SHAPED_NAMES = (*NAMES, *(f"{name}_relative" for name in RELATIVE), *(f"{name}_own" for name in OWN))
 """Columns of `shaped`."""
 
@@ -64,14 +65,15 @@ SHAPED_NAMES = (*NAMES, *(f"{name}_relative" for name in RELATIVE), *(f"{name}_o
 def own_healthy(local: Rows) -> Rows:
     """What each column reads in this scan's healthy lung (len(NAMES),): its median where the local median is healthy.
 
-    Noise and kernel move lower quantiles and structure, but not the median that aligned the scan.
+    Noise and kernel move lower quantiles and structure, but not the median that aligned the scan. Healthy are local
+    medians within 20 HU of the reference, or the nearest `FEWEST_HEALTHY` where there are fewer; and the lower
+    quantiles of healthy lung lie below its median, also in a scan that has none.
     """
     gap = np.abs(local[:, NAMES.index("near_q50")] - REFERENCE_HU)
-    for reach_hu in (20.0, 60.0, np.inf):
-        quiet = gap < reach_hu
-        if quiet.sum() >= min(500, len(local)):
-            break
-    median: Rows = np.median(local[quiet], axis=0)
+    count = min(max(int((gap < 20).sum()), FEWEST_HEALTHY), len(local))
+    median: Rows = np.median(local[np.argpartition(gap, count - 1)[:count]], axis=0)
+    lower = [i for i, name in enumerate(NAMES) if name.endswith(("_q10", "_q25"))]
+    median[lower] = np.minimum(median[lower], REFERENCE_HU)
     return median
 
 

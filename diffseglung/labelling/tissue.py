@@ -114,9 +114,10 @@ class TissueModel:
 
     def posterior(self, rows: Tensor) -> Tensor:
         """Class posterior (N, classes) of raw rows (N, F).  Raises CheckpointError for rows of another length."""
-        if rows.shape[1] != len(self.projection.mean):
+        fitted = len(self.projection.mean)
+        if rows.shape[1] != fitted:
             raise CheckpointError(
-                f"the tissue model was fitted on {len(self.projection.mean)} descriptors, and there are {rows.shape[1]}",
+                f"the tissue model was fitted on {fitted} descriptors, and there are {rows.shape[1]}",
                 remedy="fit it again with this version: diffseglung fit",
             )
         z = self.projection(rows).clamp(-REACH, REACH)

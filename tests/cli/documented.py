@@ -32,7 +32,7 @@ OWN = [
     "diffseglung info ct.nii.gz",
     "diffseglung segment -i dicom_folder -o out --save-probabilities",
     "diffseglung segment -i ct.nii.gz -o out --lung-mask lungs.nii.gz",
-    "diffseglung segment -i ct.nii.gz -o out --method physics",
+    "diffseglung segment -i ct.nii.gz -o out --method combined",
     "diffseglung segment -i ct.nii.gz -o out --abstain 0.5",
     "diffseglung convert -i studies -o cases --dataset mycohort",
     "diffseglung precompute --npz_dir cases --out_dir patches --teacher",
@@ -42,7 +42,10 @@ OWN = [
     "diffseglung segment -i ct.nii.gz -o out --model lung-mycohort.safetensors",
     "diffseglung phantom -o phantoms -n 8 --split test",
     "diffseglung phantom -o phantoms --background ct.nii.gz --split test",
+    "diffseglung phantom -o faint --condition low_dose --severity subtle",
     "diffseglung evaluate --cases phantoms --baselines -o scores.json",
+    "diffseglung benchmark -o bench --quick",
+    "diffseglung benchmark -o bench --workers 2",
 ]
 """In the README, in its order."""
 

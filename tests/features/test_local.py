@@ -1,8 +1,18 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffseglung.features.local import NAMES, ball, local_descriptors, masked_quantiles, neighbourhoods, positions
+from diffseglung.features.local import (
+    NAMES,
+    ball,
+    from_own_healthy,
+    local_descriptors,
+    masked_quantiles,
+    neighbourhoods,
+    own_healthy,
+    positions,
+)
 
 COLUMN = {name: i for i, name in enumerate(NAMES)}
 
@@ -67,3 +77,26 @@ def test_no_descriptor_is_ever_missing_even_for_a_lung_of_single_voxels() -> Non
 def test_a_ball_is_symmetric() -> None:
     offsets = ball(3.3)
     assert sorted(map(tuple, offsets.tolist())) == sorted(map(tuple, (-offsets).tolist()))
+
+
+def scan_rows(median_hu: np.ndarray) -> np.ndarray:
+    rows = np.zeros((len(median_hu), len(NAMES)), np.float32)
+    for name, below in (("near_q25", 20.0), ("far_q25", 25.0), ("near_q50", 0.0)):
+        rows[:, NAMES.index(name)] = median_hu - below
+    rows[:, NAMES.index("far_dark_blob")] = 0.2
+    return rows
+
+
+@pytest.mark.parametrize("share", [0.9, 0.3, 0.05])
+def test_own_healthy_lung_is_found_beside_disease(share: float) -> None:
+    median = np.where(np.arange(2000) < 2000 * share, -860.0, -500.0)
+    own = own_healthy(scan_rows(median))
+    assert own[NAMES.index("near_q25")] == pytest.approx(-880)
+    distance = from_own_healthy(scan_rows(median))
+    assert np.abs(distance[: int(2000 * share)]).max() < 1e-3
+
+
+def test_a_scan_without_healthy_lung_has_no_emphysema_for_that() -> None:
+    own = own_healthy(scan_rows(np.full(2000, -500.0)))
+    assert own[NAMES.index("near_q25")] == -860
+    assert from_own_healthy(scan_rows(np.full(2000, -500.0)))[:, 0].min() > 0

@@ -1,0 +1,168 @@
+"""Rows of cases at their lung positions, kept on disk: many ways of labelling are then compared on equal positions.
+
+Local descriptors are kept of every position (context needs them all), activations of networks and dense radiomics of a
+drawn part, because they are large. Files are NPZ archives of plain arrays, named after the case and what is in them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffseglung.config import FeatureConfig
+from diffseglung.distillation.heads import bring
+from diffseglung.features.diffusion import FeatureSource, at_positions, diffusion_features
+from diffseglung.features.local import Positions, shaped
+from diffseglung.io import read_mask, read_volume
+from diffseglung.io.cases import read_case
+from diffseglung.labelling.bundle import Bundle
+from diffseglung.labelling.methods import Rows
+from diffseglung.preprocess.intensity import normalise
+from diffseglung.preprocess.resample import resample_onto
+from diffseglung.preprocess.scene import Scene, make_scene
+from diffseglung.radiomics.dense import describe_dense
+from diffseglung.runtime import Runtime, generator
+
+KEPT = 15000
+"""Positions of a case whose activations are kept."""
+TAP_STRIDE = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """One case.
+
+    local: (N, F) local descriptors of all positions;  hu: (N,);  truth: (N,) class index, -1 where unknown.
+    kept: (n,) positions that `columns` belong to;  columns: name -> (n, D) float16, for activations and radiomics.
+    """
+
+    name: str
+    where: Positions
+    spacing_mm: float
+    local: NDArray[np.float32]
+    hu: NDArray[np.float32]
+    truth: NDArray[np.int64]
+    kept: NDArray[np.int64]
+    columns: dict[str, NDArray[np.float16]] = field(default_factory=dict)
+
+    def rows(self, *names: str) -> Tensor:
+        """The named columns of the kept positions side by side, (n, D); `local` stands for the shaped descriptors."""
+        parts = [shaped(self.local)[self.kept] if n == "local" else self.columns[n].astype(np.float32) for n in names]
+        return torch.from_numpy(np.hstack(parts))
+
+    @property
+    def kept_truth(self) -> NDArray[np.int64]:
+        """Truth of the kept positions."""
+        return self.truth[self.kept]
+
+
+def read_scene(path: Path, spacing_mm: float) -> tuple[Scene, NDArray[np.int64] | None]:
+    """Scene of an NPZ case or of a case folder, and the class index (Z, Y, X) on its grid (-1: none) if it is known."""
+    if path.suffix == ".npz":
+        case = read_case(path)
+        return make_scene(case.ct, case.lungs, spacing_mm), None
+    scene = make_scene(read_volume(path / "ct.nii.gz"), read_mask(path / "lungs.nii.gz"), spacing_mm)
+    truth = resample_onto(read_mask(path / "truth.nii.gz"), scene.grid, order=0).array
+    return scene, truth.astype(np.int64) - 1
+
+
+def gather(
+    path: Path, folder: Path, bundles: Mapping[str, Bundle], runtime: Runtime, *, radiomics: bool = False,
+    spacing_mm: float = 1.5,
+) -> Probe:  # fmt: skip
+    """The probe of a case (NPZ, or a folder with truth), read from `folder` where it was kept before.
+
+    bundles: networks whose taps are wanted; columns `<bundle>/<level>/<tap>` (and `/projected` of a distilled one).
+    radiomics: also the 34 dense descriptors, columns `radiomics`.
+    """
+    scene, truth = None, None
+    base = folder / f"{path.stem}.npz"
+    if not base.exists():
+        scene, truth = read_scene(path, spacing_mm)
+        _keep(base, _local_part(scene, truth))
+    local = _load(base)
+    columns: dict[str, NDArray[np.float16]] = {}
+    where = Positions(local["index"].astype(np.int64), tuple(int(n) for n in local["shape"]), int(local["stride"]))  # type: ignore[arg-type]
+    wanted = [*bundles, *(["radiomics"] if radiomics else [])]
+    for name in wanted:
+        file = folder / f"{path.stem}.{name}.npz"
+        if not file.exists():
+            if scene is None:
+                scene, truth = read_scene(path, spacing_mm)
+            some = Positions(where.index[local["kept"]], where.shape, where.stride)
+            _keep(file, _radiomics(scene, some) if name == "radiomics" else _taps(scene, some, bundles[name], runtime))
+        columns |= {(name if name == "radiomics" else f"{name}/{key}"): value for key, value in _load(file).items()}
+    return Probe(
+        path.stem, where, spacing_mm, local["local"], local["hu"], local["truth"].astype(np.int64), local["kept"],
+        columns,
+    )  # fmt: skip
+
+
+def _local_part(scene: Scene, truth: NDArray[np.int64] | None) -> dict[str, NDArray[Any]]:
+    rows = Rows(scene, None, Runtime(device=torch.device("cpu")))
+    where = rows.where
+    at = np.minimum(where.voxel, np.array(scene.grid.shape) - 1)
+    label = np.full(len(at), -1) if truth is None else truth[tuple(at.T)]
+    pick = torch.randperm(len(at), generator=generator(0, 5))[:KEPT].sort().values.numpy()
+    return {
+        "local": rows.local.numpy(), "hu": rows.hu, "truth": label.astype(np.int8), "kept": pick,
+        "index": where.index.astype(np.int16), "shape": np.array(where.shape), "stride": np.array(where.stride),
+    }  # fmt: skip
+
+
+def _taps(scene: Scene, where: Positions, bundle: Bundle, runtime: Runtime) -> dict[str, NDArray[np.float16]]:
+    """Every tap of the network at every noise level, `<level>/<tap>` -> (n, channels)."""
+    network, config = bundle.source.model.network, FeatureConfig()
+    widths = dict(network.tap_channels)
+    if bundle.card.stage == 2:
+        widths = {"projected": bundle.source.channels} | widths
+
+    def read(taps: dict[str, Tensor]) -> Tensor:
+        parts = [
+            bring(bundle.source.read(taps), bundle.source.stride, TAP_STRIDE)
+            if name == "projected"
+            else bring(taps[name], network.tap_strides[name], TAP_STRIDE)
+            for name in widths
+        ]
+        return torch.cat([part.float() for part in parts], dim=1)
+
+    source = FeatureSource(bundle.source.model, read, sum(widths.values()), TAP_STRIDE)
+    grid = normalise(scene.hu, bundle.card.intensity)
+    found = at_positions(diffusion_features(grid, scene.lungs, source, config, runtime), TAP_STRIDE, where).half()
+    out, first = {}, 0
+    for level in range(len(config.steps)):
+        for name, width in widths.items():
+            out[f"{level}/{name}"] = found[:, first : first + width].numpy()
+            first += width
+    return out
+
+
+def _radiomics(scene: Scene, where: Positions) -> dict[str, NDArray[np.float16]]:
+    """The 34 descriptors at each position; NaN (too little lung) becomes the mean of the column."""
+    found = describe_dense(torch.from_numpy(scene.hu)[None], torch.from_numpy(scene.lungs)[None], stride=TAP_STRIDE)[0]
+    values = found.numpy()
+    mean = np.nanmean(values.reshape(len(values), -1), axis=1)
+    filled = np.where(np.isnan(values), mean[:, None, None, None], values)
+    rows = at_positions(torch.from_numpy(filled), TAP_STRIDE, where).numpy()
+    return {"all": np.clip(rows, -6e4, 6e4).astype(np.float16)}
+
+
+def _keep(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an archive beside its place and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
+    np.savez(part, **{key.replace("/", "|"): value for key, value in arrays.items()})  # type: ignore[arg-type]
+    part.replace(path)
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as file:
+        return {key.replace("|", "/"): file[key] for key in file.files}

@@ -1,0 +1,71 @@
+"""What each part of a method brings, on development cases: one row a variant, in docs/results.md.
+
+    python scripts/ablations.py --cases DEV --fit CASES [CASES ...] -o OUT [--model NAME=FILE ...]
+
+CASES teach students without their truth: NPZ files (`diffseglung convert`) or case folders (`diffseglung phantom`).
+DEV is a folder of case folders with truth. Each model's taps are computed once and kept under OUT; run it again and it
+goes on. The first model named is the one whose taps, timesteps and mixtures are compared; call the undistilled `base`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from diffseglung.evaluation import ablations
+from diffseglung.evaluation.ablations import Lessons, Variant
+from diffseglung.evaluation.probes import gather
+from diffseglung.labelling.bundle import load_bundle
+from diffseglung.runtime import Runtime, choose_device, choose_precision
+
+ROOT = Path(__file__).parents[1]
+MODELS = [f"ours={ROOT / 'checkpoints/ddpm_distill.pt'}", f"base={ROOT / 'checkpoints/ddpm_base.pt'}"]
+
+
+def cases_below(folders: list[Path]) -> list[Path]:
+    """Case folders with truth, and NPZ cases that no case folder of the same name stands for."""
+    folders_found = sorted({path.parent for folder in folders for path in folder.rglob("truth.nii.gz")})
+    named = {path.name.replace("_", "") for path in folders_found}
+    archives = sorted({path for folder in folders for path in folder.rglob("*.npz")})
+    return [*folders_found, *(path for path in archives if path.stem.replace("_", "") not in named)]
+
+
+def variants(models: list[str], lessons: Lessons) -> Iterator[Variant]:
+    """Every row of the table, in order."""
+    yield from ablations.rule_variants()
+    yield from ablations.student_variants(models, lessons)
+    yield from ablations.tap_variants(models[0], lessons)
+    yield from ablations.mixture_variants(models[0], lessons)
+    yield from ablations.radiomic_variants(lessons)
+
+
+def main() -> None:
+    """Gather, teach, score, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=Path, required=True, help="development cases with truth")
+    parser.add_argument("--fit", type=Path, nargs="+", required=True, help="unlabelled cases that teach students")
+    parser.add_argument("--model", action="append", metavar="NAME=FILE", help="default: the two of checkpoints/")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    device = choose_device("auto")
+    runtime = Runtime(device=device, precision=choose_precision("auto", device))
+    bundles = {name: load_bundle(Path(file)) for name, file in (m.split("=", 1) for m in args.model or MODELS)}
+    probes = {}
+    for kind, paths in (("fit", cases_below(args.fit)), ("dev", cases_below([args.cases]))):
+        probes[kind] = []
+        for path in paths:
+            probes[kind].append(gather(path, args.output / "probes" / kind, bundles, runtime, radiomics=True))
+            print(f"{kind}: {path.name}", flush=True)
+    found = []
+    for outcome in ablations.outcomes(variants(list(bundles), Lessons.of(probes["fit"])), probes["dev"]):
+        found.append(outcome)
+        print(f"{outcome.group:10} {outcome.name:60} {100 * outcome.dice[-1].value:5.1f}", flush=True)
+    (args.output / "ablations.md").write_text(ablations.markdown(found), encoding="utf-8")
+    (args.output / "ablations.json").write_text(json.dumps([asdict(o) for o in found], indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
