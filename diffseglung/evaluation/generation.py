@@ -135,7 +135,7 @@ def _studios(inputs: Inputs, process: runtime.Runtime, store: Path) -> tuple[dic
         weights, card = checkpoint.load(path)
         model = checkpoint.build(weights, card)
         model.network.to(process.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        studios[name] = Studio(model, checkpoint.sha256(path), process, store)
+        studios[name] = Studio(model, process, store)
         cards.append(card)
     if any((c.patch.shape, c.patch.spacing_mm, c.intensity) != (
         cards[0].patch.shape, cards[0].patch.spacing_mm, cards[0].intensity) for c in cards):  # fmt: skip

@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -137,12 +138,19 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False)
 class Studio:
-    """A model that is to draw, and where its samples are kept. weights: hash of its file."""
+    """A model that is to draw, and where its samples are kept."""
 
     model: DiffusionModel
-    weights: str
     runtime: Runtime
     store: Path
+
+    @cached_property
+    def weights(self) -> str:
+        """Hash of the network and its process: other parts of a weights file change no sample."""
+        digest = hashlib.sha256(repr(self.model.config).encode())
+        for name, value in sorted(self.model.network.state_dict().items()):
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def draw(self, lungs: Patches, sampler: Sampler, config: GenerationConfig) -> Drawn:
         """A sample in each lung mask (n, Z, Y, X); sample i depends on seed, i and its mask, not on the batch."""

@@ -26,7 +26,7 @@ FULL = Sampler("full", "ddpm", 0)
 @pytest.fixture
 def studio(tmp_path: Path) -> Studio:
     model = checkpoint.build(*checkpoint.load(drawing_toys.model_file(tmp_path / "m.safetensors")))
-    return Studio(model, "hash", Runtime(device=torch.device("cpu")), tmp_path / "samples")
+    return Studio(model, Runtime(device=torch.device("cpu")), tmp_path / "samples")
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_samples_do_not_depend_on_the_batch(
     studio: Studio, lungs: np.ndarray, sampler: Sampler, tmp_path: Path
 ) -> None:
     drawn = studio.draw(lungs, sampler, CONFIG)
-    alone = Studio(studio.model, "hash", studio.runtime, tmp_path / "other")
+    alone = Studio(studio.model, studio.runtime, tmp_path / "other")
     one = alone.draw(lungs, sampler, GenerationConfig(n=3, batch_size=1, precision="fp32"))
     assert drawn.ct == pytest.approx(one.ct, abs=2e-3)
     assert np.abs(drawn.ct[0] - drawn.ct[1]).mean() > 0.05
@@ -69,6 +69,8 @@ def test_what_was_drawn_is_read_and_only_the_rest_is_drawn(studio: Studio, lungs
     assert calls == 24
     studio.draw(lungs, FULL, GenerationConfig(n=3, batch_size=3, precision="fp32", seed=1))
     assert calls == 36
+    other = checkpoint.build(*checkpoint.load(drawing_toys.model_file(studio.store.parent / "o.safetensors", seed=1)))
+    assert Studio(other, studio.runtime, studio.store).weights != studio.weights
 
 
 def test_a_damaged_sample_is_named(studio: Studio, lungs: np.ndarray) -> None:
