@@ -67,17 +67,18 @@ def csv_text(record: dict[str, Any]) -> str:
     """One line a figure; an unknown number is empty."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("set", "sampler", "calls", "level", "metric", "value", "low", "high", "patches"))
+    writer.writerow(("set", "sampler", "calls", "level", "metric", "value", "low", "high", "patches", "cubes"))
     for row in record["rows"]:
         lead = (row["set"], row["sampler"] or "", _empty(row["calls"]), "")
-        writer.writerow((*lead, "seconds", _empty(row["seconds"]), "", "", row["patches"]))
+        writer.writerow((*lead, "seconds", _empty(row["seconds"]), "", "", row["patches"], row["cubes"]))
         for metric, f in row["figures"].items():
-            writer.writerow((*lead, metric, *(_empty(f[k]) for k in ("value", "low", "high", "cases"))))
+            numbers = (_empty(f[k]) for k in ("value", "low", "high", "cases"))
+            writer.writerow((*lead, metric, *numbers, row["cubes"]))
     for row in record["repairs"]:
         for metric, f in row.items():
             if isinstance(f, dict):
                 lead = (row["set"], "DPM-Solver++", row["calls"], row["level"])
-                writer.writerow((*lead, metric, *(_empty(f[k]) for k in ("value", "low", "high", "cases"))))
+                writer.writerow((*lead, metric, *(_empty(f[k]) for k in ("value", "low", "high", "cases")), ""))
     return buffer.getvalue()
 
 
@@ -106,15 +107,16 @@ def findings(record: dict[str, Any]) -> list[str]:
         chain = next((row for row in own if row["sampler"] == CHAIN), None)
         high = chain["figures"][metric]["high"] if chain else None
         if chain is not None and high is not None:
-            near = [row for row in own if (row["figures"][metric]["value"] or np.inf) <= high]
+            found = [(row, row["figures"][metric]["value"]) for row in own]
+            near = [row for row, value in found if value is not None and value <= high]
             least = min(near, key=lambda row: row["calls"])
             lines.append(
                 f"{name}: the fewest calls with a Frechet distance within the interval of the full chain are "
                 f"{least['calls']} ({least['sampler']}), {chain['calls'] / least['calls']:.0f} times fewer."
             )
         for kind in ("voxels_hu", "descriptors_sd"):
-            found = [row["figures"].get(f"{kind} ratio", {}).get("value") for row in own]
-            low = [f"{row['sampler']} {f:.2f}" for row, f in zip(own, found, strict=True) if f is not None and f < 1]
+            ratios = [row["figures"].get(f"{kind} ratio", {}).get("value") for row in own]
+            low = [f"{row['sampler']} {f:.2f}" for row, f in zip(own, ratios, strict=True) if f is not None and f < 1]
             if low:
                 what = "voxels" if kind == "voxels_hu" else "descriptors"
                 lines.append(
@@ -154,13 +156,18 @@ def _columns(about: dict[str, Any]) -> tuple[tuple[str, str, int], ...]:
 def _table(rows: list[Row], columns: tuple[tuple[str, str, int], ...], *, timed: bool) -> str:
     """A line for each row; real patches first."""
     chain = next((row["calls"] for row in rows if row["sampler"] == CHAIN), None)
-    head = ["patches", *(("calls", "speed-up", "s/sample") if timed else ()), *(title for _, title, _ in columns)]
+    head = [
+        "set",
+        *(("patches / cubes", "calls", "speed-up", "s/sample") if timed else ()),
+        *(title for _, title, _ in columns),
+    ]
     body = []
     for row in rows:
         line = [f"{row['set']}, {row['sampler']}" if row["sampler"] else f"{row['set']} (real)"]
         if timed:
             calls = row["calls"]
-            line += [str(calls or "-"), f"{chain / calls:.0f}" if chain and calls else "-", _number(row["seconds"], 2)]
+            line += [f"{row['patches']} / {row['cubes']}", str(calls or "-")]
+            line += [f"{chain / calls:.0f}" if chain and calls else "-", _number(row["seconds"], 2)]
         body.append([*line, *(_cell(row["figures"].get(key), digits) for key, _, digits in columns)])
     return grid(head, body)
 

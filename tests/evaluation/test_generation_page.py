@@ -22,7 +22,15 @@ def row(sampler: str | None, calls: int | None, distance: float, ratio: float | 
     figures = {"frechet training": figure(distance), "precision": figure(None), "voxels_hu ratio": figure(ratio)}
     name = "stage 1" if sampler else "held-out"
     seconds = 0.5 if sampler else None
-    return {"set": name, "sampler": sampler, "calls": calls, "seconds": seconds, "patches": 4, "figures": figures}
+    return {
+        "set": name,
+        "sampler": sampler,
+        "calls": calls,
+        "seconds": seconds,
+        "patches": 4,
+        "cubes": 13,
+        "figures": figures,
+    }
 
 
 def record(*rows: dict[str, Any], training: int | None = 50) -> dict[str, Any]:
@@ -54,7 +62,7 @@ def test_only_ratios_below_one_warn() -> None:
 def test_unknown_figures_are_dashes_and_empty_cells() -> None:
     known = record(row(None, None, 5.0), row("A 10", 10, 30.0, ratio=2.0))
     text = markdown(known)
-    assert "| held-out (real) | - | - | - | 5.0 [4.5, 5.5] | - |" in text
+    assert "| held-out (real) | 4 / 13 | - | - | - | 5.0 [4.5, 5.5] | - |" in text
     assert "| stage 1, A 10 | - | 2.00 [1.80, 2.20] | - | - |" in text
     assert "Unknown: the training patches" in markdown(record(row("A 10", 10, 3.0), training=None))
     lines = list(csv.DictReader(io.StringIO(csv_text(known))))
