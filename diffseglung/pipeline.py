@@ -55,19 +55,33 @@ class Segmenter:
     config: SegmentConfig
     runtime: Runtime
     lung_config: LungMaskConfig = field(default_factory=LungMaskConfig)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def load(
-        cls, model: Path | str | None = None, *, config: SegmentConfig | None = None, device: str = "auto"
+        cls,
+        model: Path | str | None = None,
+        *,
+        config: SegmentConfig | None = None,
+        device: str = "auto",
+        named: bool | None = None,
     ) -> Segmenter:
         """model: a weights file, or None for the installed one where the method needs one.
 
-        config: None takes `default_method`.  Raises CheckpointError or ConfigError."""
+        config: None takes `default_method`.  named: whether its method was asked for by name (default: if config is
+        given); one that was not gives way to `physics`, with a note, where the model was never fitted for it.
+        Raises CheckpointError or ConfigError.
+        """
+        named = config is not None if named is None else named
         config = config or SegmentConfig(method=default_method(model is not None))
         place = choose_device(device)
         runtime = Runtime(device=place, precision=choose_precision("auto", place))
         bundle = None if config.method in WITHOUT_MODEL else load_bundle(Path(model) if model else None, str(place))
-        return cls(bundle, config, runtime)
+        if named or bundle is None or config.method in bundle.tissues:
+            return cls(bundle, config, runtime)
+        config = dataclasses.replace(config, method=default_method(False))
+        note = f"{bundle.path.name} holds no tissue model (diffseglung fit makes one): labelled by {config.method}"
+        return cls(bundle, config, runtime, notes=(note + ", which reads no model",))
 
     def __call__(
         self,
@@ -112,7 +126,7 @@ class Segmenter:
             "device": str(self.runtime.device),
             "precision": self.runtime.precision,
             "seconds": watch.seconds,
-            "warnings": merged(notes or [], found),
+            "warnings": [*self.notes, *merged(notes or [], found)],
             "quality": dataclasses.asdict(found),
             "scan": self._details(scene, lung_mask is not None),
         }

@@ -148,3 +148,18 @@ def test_the_record_tells_what_was_measured_and_what_not_to_trust(phantom: Phant
     assert len([w for w in run["warnings"] if "the scan covers only" in w]) == 1
     assert any("lungs are cut off (lowest slice of the scan; highest slice of the scan)" in w for w in run["warnings"])
     assert run["quality"]["noise_hu"] == pytest.approx(phantom.meta["scanner"]["noise_hu"], rel=0.25)
+
+
+def test_a_model_that_was_never_fitted_gives_way_with_a_note_unless_its_method_was_named(
+    phantom: Phantom, model: Path, tmp_path: Path
+) -> None:
+    weights, card = checkpoint.load(model)
+    bare = tmp_path / "bare.safetensors"
+    checkpoint.save(bare, {k: v for k, v in weights.items() if not k.startswith("tissue.")}, card)
+    result = Segmenter.load(bare, device="cpu")(phantom.ct, phantom.lungs)
+    assert result.run["settings"]["method"] == "physics"
+    assert "fit" in result.run["warnings"][0]
+    assert Segmenter.load(model, device="cpu").config.method == "combined"
+    named = Segmenter.load(bare, config=SegmentConfig(method="combined"), device="cpu")
+    with pytest.raises(CheckpointError, match="no tissue model"):
+        named(phantom.ct, phantom.lungs)

@@ -54,10 +54,11 @@ def run(args: argparse.Namespace) -> int:
     from diffseglung.pipeline import Segmenter
 
     check_folder(args.output)
-    args.method = args.method or default_method(args.model is not None)
+    named, args.method = args.method is not None, args.method or default_method(args.model is not None)
     scan = read_scan(args.input, series_uid=args.series)
     mask = read_mask(args.lung_mask) if args.lung_mask else case_lungs(args.input)
-    segmenter = Segmenter.load(args.model, config=read_config(args, SegmentConfig), device=args.device)
+    config = read_config(args, SegmentConfig)
+    segmenter = Segmenter.load(args.model, config=config, device=args.device, named=named)
     with bar(quiet=args.quiet) as progress:
         result = segmenter(
             scan.volume,

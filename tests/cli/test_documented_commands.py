@@ -37,6 +37,7 @@ SMALL = {
     "fit": "",
     "info": "",
     "check": "",
+    "benchmark": "--quick --methods physics hu_bands_median --workers 1",
 }
 """Flags appended to a documented command so that it runs in seconds."""
 
@@ -96,6 +97,8 @@ def moved(words: list[str], place: Path) -> list[str]:
         "patches",
         "results",
         "phantoms",
+        "faint",
+        "bench",
         "scores",
     )
     return [str(places.get(word, place / word if word.startswith(inside) else word)) for word in words]
@@ -111,8 +114,6 @@ def run(line: str, place: Path) -> int:
         small += ["--warmup_start", "2", "--warmup_end", "3", "--iterations", "4"]
     if command == "phantom" and "--background" in words:
         small = ["-n", "1"]
-    if command == "segment" and "--method" not in words:
-        small += ["--method", "physics"]
     return run_command(command, [*words, *small, "-q"])
 
 
@@ -135,6 +136,7 @@ def test_our_own_commands_run_in_order(place: Path, capsys: pytest.CaptureFixtur
         assert run(line, place) == 0, f"{line}\n{capsys.readouterr().err}"
     assert (place / "out" / "label_map.nii.gz").is_file()
     assert (place / "scores.json").is_file()
+    assert (place / "bench" / "table.md").is_file()
 
 
 @pytest.mark.skipif(not checkpoint.default_path().exists(), reason="no installed model")

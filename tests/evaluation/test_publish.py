@@ -11,7 +11,7 @@ from tests.evaluation.benchmarked import write_cases
 
 
 def test_every_file_is_written_and_kept_results_are_admitted(tmp_path: Path) -> None:
-    chosen, _ = entrants.choose(["hu_bands_slicer"], None, base=False)
+    chosen, _ = entrants.choose(["hu_bands_slicer"], None)
     jobs = runner.folder_jobs(write_cases(tmp_path / "cases", (3,)), tmp_path)
     old = runner.Plan(entrants=tuple(chosen), surfaces=False, sources="older")
     list(runner.run_all(jobs, old))

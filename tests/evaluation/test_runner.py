@@ -25,7 +25,7 @@ def jobs(tmp_path: Path) -> list[runner.Job]:
 
 
 def plan(*names: str, **more: object) -> Plan:
-    chosen, _ = entrants.choose(list(names or NAMES), None, base=False)
+    chosen, _ = entrants.choose(list(names or NAMES), None)
     return Plan(entrants=tuple(chosen), surfaces=False, **more)  # type: ignore[arg-type]
 
 
