@@ -1,6 +1,7 @@
 """What each part of a method brings, on development cases: one row a variant, in docs/results.md.
 
     python scripts/ablations.py --cases DEV --fit CASES [CASES ...] -o OUT [--model NAME=FILE ...]
+    python scripts/ablations.py --cases DEV --groups rule -o OUT
 
 CASES teach students without their truth: NPZ files (`diffseglung convert`) or case folders (`diffseglung phantom`).
 DEV is a folder of case folders with truth. Each model's taps are computed once and kept under OUT; run it again and it
@@ -33,34 +34,48 @@ def cases_below(folders: list[Path]) -> list[Path]:
     return [*folders_found, *(path for path in archives if path.stem.replace("_", "") not in named)]
 
 
-def variants(models: list[str], lessons: Lessons) -> Iterator[Variant]:
+GROUPS = ("rule", "students", "taps", "mixtures", "radiomics")
+
+
+def variants(groups: list[str], models: list[str], lessons: Lessons) -> Iterator[Variant]:
     """Every row of the table, in order."""
-    yield from ablations.rule_variants()
-    yield from ablations.student_variants(models, lessons)
-    yield from ablations.tap_variants(models[0], lessons)
-    yield from ablations.mixture_variants(models[0], lessons)
-    yield from ablations.radiomic_variants(lessons)
+    if "rule" in groups:
+        yield from ablations.rule_variants()
+    if "students" in groups:
+        yield from ablations.student_variants(models, lessons)
+    if "taps" in groups:
+        yield from ablations.tap_variants(models[0], lessons)
+    if "mixtures" in groups:
+        yield from ablations.mixture_variants(models[0], lessons)
+    if "radiomics" in groups:
+        yield from ablations.radiomic_variants(lessons)
 
 
 def main() -> None:
     """Gather, teach, score, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=Path, required=True, help="development cases with truth")
-    parser.add_argument("--fit", type=Path, nargs="+", required=True, help="unlabelled cases that teach students")
+    parser.add_argument("--fit", type=Path, nargs="+", default=[], help="unlabelled cases that teach students")
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS), help="default: all")
     parser.add_argument("--model", action="append", metavar="NAME=FILE", help="default: the two of checkpoints/")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
+    if not args.fit and args.groups != ["rule"]:
+        parser.error("all groups but rule need --fit CASES")
     device = choose_device("auto")
     runtime = Runtime(device=device, precision=choose_precision("auto", device))
-    bundles = {name: load_bundle(Path(file)) for name, file in (m.split("=", 1) for m in args.model or MODELS)}
+    files = dict(m.split("=", 1) for m in args.model or MODELS)
+    deep = {"students", "taps", "mixtures"} & set(args.groups)
+    bundles = {name: load_bundle(Path(file)) for name, file in files.items()} if deep else {}
     probes = {}
     for kind, paths in (("fit", cases_below(args.fit)), ("dev", cases_below([args.cases]))):
         probes[kind] = []
         for path in paths:
-            probes[kind].append(gather(path, args.output / "probes" / kind, bundles, runtime, radiomics=True))
+            folder = args.output / "probes" / kind
+            probes[kind].append(gather(path, folder, bundles, runtime, radiomics="radiomics" in args.groups))
             print(f"{kind}: {path.name}", flush=True)
     found = []
-    for outcome in ablations.outcomes(variants(list(bundles), Lessons.of(probes["fit"])), probes["dev"]):
+    for outcome in ablations.outcomes(variants(args.groups, list(bundles), Lessons.of(probes["fit"])), probes["dev"]):
         found.append(outcome)
         print(f"{outcome.group:10} {outcome.name:60} {100 * outcome.dice[-1].value:5.1f}", flush=True)
     (args.output / "ablations.md").write_text(ablations.markdown(found), encoding="utf-8")
