@@ -22,7 +22,7 @@ from diffseglung.evaluation.probes import Probe
 from diffseglung.labelling.attention import attention_posterior
 from diffseglung.labelling.cohort import DIFFUSION_DIMENSIONS, draw
 from diffseglung.labelling.context import SHARPNESS, in_context, sharpened
-from diffseglung.labelling.methods import PUBLISHED_DIMENSIONS
+from diffseglung.labelling.methods import BOLDNESS, PUBLISHED_DIMENSIONS, cautious
 from diffseglung.labelling.naming import component_hu, named_posterior, physics_name
 from diffseglung.labelling.physics import PhysicsRule, physics_posterior
 from diffseglung.labelling.tissue import TissueFitConfig, TissueModel
@@ -60,10 +60,14 @@ def in_place(probe: Probe, posterior: Tensor) -> Tensor:
     return posterior[torch.from_numpy(probe.kept)]
 
 
-def rule_posterior(probe: Probe, rule: PhysicsRule | None = None, *, reach_mm: float = 5.0) -> Tensor:
-    """The physics rule in context, (N, 5); reach 0: the rule alone."""
+def rule_posterior(
+    probe: Probe, rule: PhysicsRule | None = None, *, reach_mm: float = 5.0, boldness: float = BOLDNESS
+) -> Tensor:
+    """The physics rule in context, (N, 5), as method `physics` has it; reach 0: the rule alone."""
     own = torch.from_numpy(physics_posterior(probe.local, rule))
-    return in_context(own, probe.where, probe.spacing_mm, reach_mm=reach_mm) if reach_mm > 0 else own
+    if reach_mm <= 0:
+        return own
+    return cautious(in_context(own, probe.where, probe.spacing_mm, reach_mm=reach_mm), -boldness)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +80,7 @@ class Lessons:
     @classmethod
     def of(cls, probes: Sequence[Probe]) -> Lessons:
         """Ask the rule about every case."""
-        return cls(probes, [in_place(p, sharpened(rule_posterior(p), SHARPNESS)) for p in probes])
+        return cls(probes, [in_place(p, sharpened(rule_posterior(p, boldness=0.0), SHARPNESS)) for p in probes])
 
     def student(self, *columns: str, dimensions: int | None, rows: int = 8000) -> Posterior:
         """A tissue model taught on the named columns; `dimensions`: principal components kept."""
@@ -123,6 +127,7 @@ def rule_variants() -> Iterator[Variant]:
     for reach in (0.0, 2.0, 3.0, 8.0):
         name = f"in context, {reach:.0f} mm" if reach else "alone"
         yield Variant("rule", name, lambda p, r=reach: in_place(p, rule_posterior(p, reach_mm=r)))  # type: ignore[misc]
+    yield Variant("rule", "not bolder", lambda p: in_place(p, rule_posterior(p, boldness=0.0)))
     for name, change in left_out.items():
         rule = dataclasses.replace(PhysicsRule(), **change)  # type: ignore[arg-type]
         yield Variant("rule", name, lambda p, r=rule: in_place(p, rule_posterior(p, r)))  # type: ignore[misc]
