@@ -3,6 +3,7 @@
   diffseglung benchmark -o bench --quick
   diffseglung benchmark -o bench --workers 2
   diffseglung benchmark -o bench --cases phantoms --methods physics hu_bands_median
+  diffseglung benchmark -o bench --generation
 
 The cases come from a fixed list, or from a folder of case folders (ct, lungs and truth; meta.json if there is one).
 All methods get the same lungs. Run it again and it goes on where it was stopped; what has changed is computed anew.
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
 EXHALED = 530
 """Seed of the chest of the development split that breathes out for --robustness."""
-DEMO = Path(__file__).parents[2] / "demo"
-BASE_MODEL = Path(__file__).parents[2] / "checkpoints" / "ddpm_base.pt"
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "demo"
+BASE_MODEL = ROOT / "checkpoints" / "ddpm_base.pt"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="methods and baselines (default: all)")
     parser.add_argument("-m", "--model", type=Path, help="weights file (default: the installed one)")
     parser.add_argument(
-        "--base-model", "--base_model", type=Path, metavar="FILE",
+        "--base-model",
+        "--base_model",
+        type=Path,
+        metavar="FILE",
         help="weights before stage 2, for raw features (default: that of a checkout)",
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="cases at a time (default: 1)")
@@ -54,12 +59,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--robustness", action="store_true",
         help="also noise, calibration, slices and breath: on untouched real scans of the list, or on --cases",
     )  # fmt: skip
+    parser.add_argument(
+        "--generation", action="store_true",
+        help="instead of all that: how good patches drawn by the models are (--model stage 2, --base-model stage 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--patches-dir", "--patches_dir", type=Path, metavar="DIR",
+        help="with --generation: the training patches, made by diffseglung precompute",
+    )  # fmt: skip
+    parser.add_argument(
+        "--patches", type=int, default=12, metavar="N", help="with --generation: patches a row (default: 12)"
+    )
     parser.add_argument("--keep", action="store_true", help="keep results that other versions of the code made")
     add_conduct(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the cases, run, score, write."""
+    if args.generation:
+        return _generation(args)
     from diffseglung.evaluation import publish, runner
 
     jobs, plan, notes = _jobs(args), *_plan(args)
@@ -81,6 +99,33 @@ def run(args: argparse.Namespace) -> int:
         _robustness(args, jobs, plan)
     if not args.quiet:
         print(f"{computed} results computed, {len(jobs) * len(plan.entrants) - computed} kept")
+    return 0
+
+
+def _generation(args: argparse.Namespace) -> int:
+    """Draw and measure, into `output`/generation; goes on where it was stopped."""
+    from dataclasses import replace
+
+    from diffseglung.cli.progress import bar
+    from diffseglung.evaluation import generation
+    from diffseglung.evaluation.sample_sets import GenerationConfig
+
+    inputs = generation.Inputs.of_checkout(ROOT, args.patches_dir)
+    named = {"stage 1": args.base_model, "stage 2": args.model}
+    inputs = replace(inputs, models={**inputs.models, **{name: path for name, path in named.items() if path}})
+    scans = [file for pair in inputs.held_out for file in pair]
+    for path in [*inputs.models.values(), *scans, *([args.patches_dir] if args.patches_dir else [])]:
+        if not path.exists():
+            raise InputError(
+                f"{path} does not exist", remedy="run it in a checkout of the repository, or name the file"
+            )
+    if not inputs.models:
+        raise CheckpointError("there is no model to draw with", remedy="--model FILE, or --base-model FILE")
+    config = GenerationConfig(n=args.patches, quick=args.quick)
+    with bar("generation", quiet=args.quiet) as track:
+        generation.run(args.output / "generation", inputs, config, device=args.device, track=track)
+    if not args.quiet:
+        print(args.output / "generation" / "generation.md")
     return 0
 
 

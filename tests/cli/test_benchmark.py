@@ -56,6 +56,8 @@ def test_a_folder_of_cases_and_one_of_them(tmp_path: Path, capsys: pytest.Captur
         (["--workers", "0"], "workers"),
         (["--model", "nowhere.pt", "--phantoms-only"], "does not exist"),
         (["--backgrounds", "nowhere"], "not a folder"),
+        (["--generation", "--patches-dir", "nowhere"], "does not exist"),
+        (["--generation", "--base-model", "nowhere.pt"], "does not exist"),
     ],
 )
 def test_what_cannot_run_is_refused_before_any_work(
@@ -72,3 +74,11 @@ def test_missing_real_scans_are_named_with_the_way_around(
     monkeypatch.setattr(cases, "SHIPPED", tmp_path)
     assert main(["benchmark", "-o", str(tmp_path / "out"), "--backgrounds", str(tmp_path)]) == 2
     assert "--phantoms-only" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_generation_table(tmp_path: Path) -> None:
+    assert main(["benchmark", "-o", str(tmp_path), "--generation", "--quick", "-q"]) == 0
+    table = json.loads((tmp_path / "generation" / "generation.json").read_text())
+    assert {"stage 1", "stage 2"} <= {row["set"].split(",")[0] for row in table["rows"]}
+    assert (tmp_path / "generation" / "generation.png").is_file()
