@@ -9,7 +9,8 @@ so that a border is where both Sobel gradients are, that of the CT and that of t
 not across, but along vessels within one tissue they flow freely. (3) Near borders between classes, and only there,
 each voxel's own HU joins as evidence for the classes that meet there. Applied everywhere, or for every class, it would
 make consolidation of each vessel; and an HU that fits none of the classes in question tells nothing, so their
-distributions have heavy tails.
+distributions have heavy tails. Fibrosis is texture, dark cells between bright strands: the HU of one voxel says nothing
+for or against it, and only divides the rest among the others.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from diffseglung.labels import FIBROSIS, TISSUES
+
 EPSILON = 1e-4
 EDGE_POSTERIOR = 0.1
 """Sobel gradient of the posterior (a voxel) from which on it counts as a full edge."""
 TAIL, TAIL_RANGE_HU = 0.1, 1200.0
 """Share of a tissue's voxels whose HU may be anything, and the range they may take."""
 ABSENT = -30.0
+TEXTURE = TISSUES.index(FIBROSIS)
+"""The class that no single voxel's HU can tell."""
 CHUNK = 200_000
 EDGE_SIGMA = 0.7
 """Smoothing (voxels) before gradients and before the HU of tissues are learned."""
@@ -122,6 +127,18 @@ class HuLikelihood:
         return torch.logaddexp(normal + math.log(1 - TAIL), torch.tensor(math.log(TAIL / TAIL_RANGE_HU)))
 
 
+def neutral(evidence: Tensor, posterior: Tensor, label: int) -> Tensor:
+    """Log-likelihood (N,) that leaves a class's share as it is: the mean likelihood of the others, by their posterior.
+
+    evidence, posterior: (C, N).  Where no other class has any, the evidence is 0.
+    """
+    weight = posterior.clone()
+    weight[label] = 0
+    total = weight.sum(0)
+    mean = torch.logsumexp(evidence + (weight / total.clamp(min=EPSILON)).log(), dim=0)
+    return torch.where(total > EPSILON, mean, torch.zeros_like(mean))
+
+
 def classes_nearby(top: NDArray[np.int64], lungs: NDArray[np.bool_], classes: int, reach: int) -> Tensor:
     """(C, Z, Y, X): whether a lung voxel within `reach` voxels (a cube) has that class on top."""
     size = 2 * reach + 1
@@ -156,6 +173,7 @@ def fuse(
     if len(voxels):
         likelihood = HuLikelihood.of(torch.from_numpy(ndimage.gaussian_filter(hu, EDGE_SIGMA)), posterior, inside)
         evidence = likelihood.log(torch.from_numpy(median_at(hu, voxels)))
+        evidence[TEXTURE] = neutral(evidence, posterior[:, border] * nearby[:, border], TEXTURE)
         contested = logits[:, border] + config.evidence * evidence
         logits[:, border] = torch.where(nearby[:, border], contested, torch.tensor(ABSENT))
     return logits.softmax(0)

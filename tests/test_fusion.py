@@ -12,6 +12,7 @@ from diffseglung.fusion import (
     diffuse,
     fuse,
     median_at,
+    neutral,
     sobel_magnitude,
     to_voxels,
 )
@@ -85,6 +86,18 @@ def test_an_edge_of_the_ct_inside_one_tissue_is_no_border() -> None:
 def test_an_hu_that_fits_no_class_tells_nothing() -> None:
     evidence = HuLikelihood(PRIOR_HU, PRIOR_SD).log(torch.tensor([3000.0]))
     torch.testing.assert_close(evidence, evidence[:1].expand_as(evidence))
+
+
+def test_neutral_evidence_keeps_the_share_of_its_class() -> None:
+    random = torch.Generator().manual_seed(0)
+    posterior = torch.rand(5, 50, generator=random)
+    posterior /= posterior.sum(0)
+    evidence = 3 * torch.randn(5, 50, generator=random)
+    evidence[3] = neutral(evidence, posterior, 3)
+    after = (posterior.log() + evidence).softmax(0)
+    torch.testing.assert_close(after[3], posterior[3])
+    alone = torch.eye(5)[3][:, None]
+    assert float(neutral(torch.zeros(5, 1), alone, 3)) == 0
 
 
 def test_the_likelihood_is_a_density_and_follows_the_scan() -> None:
