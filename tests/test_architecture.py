@@ -126,7 +126,7 @@ def test_files_functions_and_parameter_lists_are_short(path: Path) -> None:
 def test_no_drawer_no_absolute_path_no_pickle(path: Path) -> None:
     assert path.stem not in DRAWERS
     text = path.read_text(encoding="utf-8")
-    assert not re.search(r"""["'](/home/|/Users/|/mnt/|/work/|/tmp/|[A-Z]:\\)""", text), "an absolute path"
+    assert not re.search(r"""["'](/(?!proc/)[A-Za-z]\w*/|[A-Z]:\\)""", text), "an absolute path"
     assert not re.search(r"allow_pickle\s*=\s*True|weights_only\s*=\s*False|\bimport pickle\b", text)
 
 
@@ -148,7 +148,8 @@ import diffseglung, diffseglung.cli, diffseglung.config
 assert before == (dict(os.environ), random.getstate(), list(warnings.filters), list(logging.getLogger().handlers))
 assert not {"torch", "numpy", "SimpleITK", "matplotlib", "sklearn"} & sys.modules.keys()
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 def test_root_scripts_are_a_docstring_and_one_call() -> None:
