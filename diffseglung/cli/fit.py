@@ -87,17 +87,12 @@ def read_rows(path: Path, bundle: Bundle, runtime: Runtime) -> tuple[Rows, Tenso
     import torch
 
     from diffseglung.config import SegmentConfig
-    from diffseglung.io import read_mask, read_volume
-    from diffseglung.io.cases import read_case
+    from diffseglung.evaluation.probes import read_scene
     from diffseglung.labelling.methods import Rows
-    from diffseglung.preprocess.resample import resample_onto
-    from diffseglung.preprocess.scene import make_scene
 
-    if path.suffix == ".npz":
-        case = read_case(path)
-        return Rows(make_scene(case.ct, case.lungs, SegmentConfig().spacing_mm), bundle, runtime), None
-    ct, lungs = read_volume(path / "ct.nii.gz"), read_mask(path / "lungs.nii.gz")
-    rows = Rows(make_scene(ct, lungs, SegmentConfig().spacing_mm), bundle, runtime)
-    truth = resample_onto(read_mask(path / "truth.nii.gz"), rows.scene.grid, order=0).array
+    scene, truth = read_scene(path, SegmentConfig().spacing_mm)
+    rows = Rows(scene, bundle, runtime)
+    if truth is None:
+        return rows, None
     at = np.minimum(rows.where.voxel, np.array(truth.shape) - 1)
-    return rows, torch.from_numpy(truth[tuple(at.T)].astype(np.int64)) - 1
+    return rows, torch.from_numpy(truth[tuple(at.T)])
