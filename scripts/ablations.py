@@ -1,7 +1,7 @@
 """What each part of a method brings, on development cases: one row a variant, in docs/results.md.
 
     python scripts/ablations.py --cases DEV --fit CASES [CASES ...] -o OUT [--model NAME=FILE ...]
-    python scripts/ablations.py --cases DEV --groups rule -o OUT
+    python scripts/ablations.py --cases DEV --groups rule readings -o OUT
 
 CASES teach students without their truth: NPZ files (`diffseglung convert`) or case folders (`diffseglung phantom`).
 DEV is a folder of case folders with truth. Each model's taps are computed once and kept under OUT; run it again and it
@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from diffseglung.evaluation import ablations
 from diffseglung.evaluation.ablations import Lessons, Variant
-from diffseglung.evaluation.probes import gather
+from diffseglung.evaluation.probes import Probe, Reading, gather
 from diffseglung.labelling.bundle import load_bundle
 from diffseglung.runtime import Runtime, choose_device, choose_precision
 
@@ -34,13 +34,17 @@ def cases_below(folders: list[Path]) -> list[Path]:
     return [*folders_found, *(path for path in archives if path.stem.replace("_", "") not in named)]
 
 
-GROUPS = ("rule", "students", "taps", "mixtures", "radiomics")
+GROUPS = ("rule", "readings", "students", "taps", "mixtures", "radiomics")
 
 
-def variants(groups: list[str], models: list[str], lessons: Lessons) -> Iterator[Variant]:
-    """Every row of the table, in order."""
+def variants(
+    groups: list[str], models: list[str], lessons: Lessons, gathered: Callable[[Reading], list[Probe]]
+) -> Iterator[Variant]:
+    """Every row of the table, in order; `gathered` reads the scored cases otherwise."""
     if "rule" in groups:
         yield from ablations.rule_variants()
+    if "readings" in groups:
+        yield from ablations.reading_variants(gathered)
     if "students" in groups:
         yield from ablations.student_variants(models, lessons)
     if "taps" in groups:
@@ -60,8 +64,8 @@ def main() -> None:
     parser.add_argument("--model", action="append", metavar="NAME=FILE", help="default: the two of checkpoints/")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
-    if not args.fit and args.groups != ["rule"]:
-        parser.error("all groups but rule need --fit CASES")
+    if not args.fit and set(args.groups) - {"rule", "readings"}:
+        parser.error("all groups but rule and readings need --fit CASES")
     device = choose_device("auto")
     runtime = Runtime(device=device, precision=choose_precision("auto", device))
     files = dict(m.split("=", 1) for m in args.model or MODELS)
@@ -74,8 +78,14 @@ def main() -> None:
             folder = args.output / "probes" / kind
             probes[kind].append(gather(path, folder, bundles, runtime, radiomics="radiomics" in args.groups))
             print(f"{kind}: {path.name}", flush=True)
+
+    def gathered(reading: Reading) -> list[Probe]:
+        folder = args.output / "probes" / f"dev {reading.spacing_mm:g} mm {reading.intensity}"
+        return [gather(path, folder, {}, runtime, reading=reading) for path in cases_below([args.cases])]
+
     found = []
-    for outcome in ablations.outcomes(variants(args.groups, list(bundles), Lessons.of(probes["fit"])), probes["dev"]):
+    rows = variants(args.groups, list(bundles), Lessons.of(probes["fit"]), gathered)
+    for outcome in ablations.outcomes(rows, probes["dev"]):
         found.append(outcome)
         print(f"{outcome.group:10} {outcome.name:60} {100 * outcome.dice[-1].value:5.1f}", flush=True)
     (args.output / "ablations.md").write_text(ablations.markdown(found), encoding="utf-8")

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from diffseglung.config import FeatureConfig, RadiomicsConfig
 from diffseglung.evaluation.bootstrap import Estimate, draws, estimate, mean_of_known, ratio
-from diffseglung.evaluation.probes import Probe
+from diffseglung.evaluation.probes import Probe, Reading
 from diffseglung.labelling.attention import attention_posterior
 from diffseglung.labelling.cohort import DIFFUSION_DIMENSIONS, draw
 from diffseglung.labelling.context import SHARPNESS, in_context, sharpened
+from diffseglung.labelling.islands import without_weak_islands
 from diffseglung.labelling.methods import BOLDNESS, PUBLISHED_DIMENSIONS, cautious
 from diffseglung.labelling.naming import component_hu, named_posterior, physics_name
 from diffseglung.labelling.physics import PhysicsRule, physics_posterior
@@ -40,11 +41,15 @@ Posterior = Callable[[Probe], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One row: group, name, and what makes the class posterior (n, 5) at the kept positions of a case."""
+    """One row: group, name, and what makes the class posterior (n, 5) at the kept positions of a case.
+
+    probes: the cases as this row reads them, in the same order as everyone's; None: as everyone does.
+    """
 
     group: str
     name: str
     posterior: Posterior
+    probes: Sequence[Probe] | None = None
 
 
 def confusion(posterior: Tensor, truth: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -61,13 +66,15 @@ def in_place(probe: Probe, posterior: Tensor) -> Tensor:
 
 
 def rule_posterior(
-    probe: Probe, rule: PhysicsRule | None = None, *, reach_mm: float = 5.0, boldness: float = BOLDNESS
-) -> Tensor:
-    """The physics rule in context, (N, 5), as method `physics` has it; reach 0: the rule alone."""
+    probe: Probe, rule: PhysicsRule | None = None, *, reach_mm: float = 5.0, boldness: float = BOLDNESS,
+    islands: bool = False,
+) -> Tensor:  # fmt: skip
+    """The rule in context, (N, 5), as method `physics` has it; reach 0: the rule alone; islands: keep weak ones."""
     own = torch.from_numpy(physics_posterior(probe.local, rule))
     if reach_mm <= 0:
         return own
-    return cautious(in_context(own, probe.where, probe.spacing_mm, reach_mm=reach_mm), -boldness)
+    found = cautious(in_context(own, probe.where, probe.spacing_mm, reach_mm=reach_mm), -boldness)
+    return found if islands else without_weak_islands(found, probe.where, probe.spacing_mm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +87,9 @@ class Lessons:
     @classmethod
     def of(cls, probes: Sequence[Probe]) -> Lessons:
         """Ask the rule about every case."""
-        return cls(probes, [in_place(p, sharpened(rule_posterior(p, boldness=0.0), SHARPNESS)) for p in probes])
+        return cls(
+            probes, [in_place(p, sharpened(rule_posterior(p, boldness=0.0, islands=True), SHARPNESS)) for p in probes]
+        )
 
     def student(self, *columns: str, dimensions: int | None, rows: int = 8000) -> Posterior:
         """A tissue model taught on the named columns; `dimensions`: principal components kept."""
@@ -120,7 +129,7 @@ def rule_variants() -> Iterator[Variant]:
         "no plates": {"net_plate": away}, "no spread": {"net_sd": away},
         "vessels' skewness ignored": {"net_skew": (1e6, 1.0)}, "dark cells ignored": {"net_cells": away},
         "density of surroundings ignored": {"net_surroundings": away},
-        "cells not corrected by own lung": {"net_own": 0.0}, "emphysema from 5 mm alone": {"sparse_far": (1e6, 1.0)},
+        "emphysema from 5 mm alone": {"sparse_far": (1e6, 1.0)},
         "GGO by the median alone": {"haze_q25": away},
     }  # fmt: skip
     yield Variant("rule", "in context, 5 mm (default)", lambda p: in_place(p, rule_posterior(p)))
@@ -128,9 +137,24 @@ def rule_variants() -> Iterator[Variant]:
         name = f"in context, {reach:.0f} mm" if reach else "alone"
         yield Variant("rule", name, lambda p, r=reach: in_place(p, rule_posterior(p, reach_mm=r)))  # type: ignore[misc]
     yield Variant("rule", "not bolder", lambda p: in_place(p, rule_posterior(p, boldness=0.0)))
+    yield Variant("rule", "weak islands kept", lambda p: in_place(p, rule_posterior(p, islands=True)))
     for name, change in left_out.items():
         rule = dataclasses.replace(PhysicsRule(), **change)  # type: ignore[arg-type]
         yield Variant("rule", name, lambda p, r=rule: in_place(p, rule_posterior(p, r)))  # type: ignore[misc]
+
+
+READINGS = {
+    "aligned HU (default)": Reading(), "HU as they are": Reading(intensity="plain"),
+    "range of each scan": Reading(intensity="range"), "z-score of each scan": Reading(intensity="z-score"),
+    "grid of 1.0 mm": Reading(spacing_mm=1.0), "grid of 2.0 mm": Reading(spacing_mm=2.0),
+    "grid of 3.0 mm": Reading(spacing_mm=3.0),
+}  # fmt: skip
+
+
+def reading_variants(gathered: Callable[[Reading], Sequence[Probe]]) -> Iterator[Variant]:
+    """The rule in context on scans read otherwise: normalised scan by scan, or on another grid."""
+    for name, reading in READINGS.items():
+        yield Variant("reading", name, lambda p: in_place(p, rule_posterior(p)), gathered(reading))
 
 
 def mixture_variants(model: str, lessons: Lessons) -> Iterator[Variant]:
@@ -231,7 +255,8 @@ def outcomes(variants: Iterable[Variant], probes: Sequence[Probe]) -> Iterator[O
     """Run every variant on every case; Dice pooled over cases, 95 % intervals and paired gains by resampling cases."""
     weights, first = draws(len(probes)), dict[str, NDArray[np.float64]]()
     for variant in variants:
-        counts = np.stack([confusion(variant.posterior(p), p.kept_truth) for p in probes]).astype(np.float64)
+        cases = variant.probes or probes
+        counts = np.stack([confusion(variant.posterior(p), p.kept_truth) for p in cases]).astype(np.float64)
         both = np.diagonal(counts, axis1=1, axis2=2)
         total = counts.sum(1) + counts.sum(2)
         classes = [ratio(2 * both[:, c], total[:, c], weights) for c in range(CLASSES)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,23 @@ from diffseglung.preprocess.scene import Scene, make_scene
 from diffseglung.radiomics.dense import describe_dense
 from diffseglung.runtime import Runtime, generator
 
+
+@dataclass(frozen=True)
+class Reading:
+    """How a scan is read before its local descriptors are taken.
+
+    spacing_mm: of the grid.
+    intensity: "aligned" by air and the scan's own healthy lung; "plain", HU as they are; or as a pipeline that knows no
+        HU: "range", lung from its 0.5 to its 99.5 % quantile onto RANGE_HU; "z-score", lung onto MOMENTS_HU.
+    """
+
+    spacing_mm: float = 1.5
+    intensity: str = "aligned"
+
+
+RANGE_HU = (-930.0, -25.0)
+MOMENTS_HU = (-754.0, 171.0)
+"""Those quantiles, and mean and spread, of the aligned lungs of the nine unlabelled real scans that teach."""
 KEPT = 15000
 """Positions of a case whose activations are kept."""
 TAP_STRIDE = 4
@@ -76,17 +93,19 @@ def read_scene(path: Path, spacing_mm: float) -> tuple[Scene, NDArray[np.int64] 
 
 def gather(
     path: Path, folder: Path, bundles: Mapping[str, Bundle], runtime: Runtime, *, radiomics: bool = False,
-    spacing_mm: float = 1.5,
+    reading: Reading = Reading(),
 ) -> Probe:  # fmt: skip
     """The probe of a case (NPZ, or a folder with truth), read from `folder` where it was kept before.
 
     bundles: networks whose taps are wanted; columns `<bundle>/<level>/<tap>` (and `/projected` of a distilled one).
     radiomics: also the 34 dense descriptors, columns `radiomics`.
+    reading: of the scan; a folder holds the probes of one reading.
     """
     scene, truth = None, None
     base = folder / f"{path.stem}.npz"
     if not base.exists():
-        scene, truth = read_scene(path, spacing_mm)
+        scene, truth = read_scene(path, reading.spacing_mm)
+        scene = replace(scene, aligned=intensities(scene, reading.intensity))
         _keep(base, _local_part(scene, truth))
     local = _load(base)
     columns: dict[str, NDArray[np.float16]] = {}
@@ -96,14 +115,27 @@ def gather(
         file = folder / f"{path.stem}.{name}.npz"
         if not file.exists():
             if scene is None:
-                scene, truth = read_scene(path, spacing_mm)
+                scene, truth = read_scene(path, reading.spacing_mm)
             some = Positions(where.index[local["kept"]], where.shape, where.stride)
             _keep(file, _radiomics(scene, some) if name == "radiomics" else _taps(scene, some, bundles[name], runtime))
         columns |= {(name if name == "radiomics" else f"{name}/{key}"): value for key, value in _load(file).items()}
-    return Probe(
-        path.stem, where, spacing_mm, local["local"], local["hu"], local["truth"].astype(np.int64), local["kept"],
-        columns,
-    )  # fmt: skip
+    known = local["truth"].astype(np.int64)
+    return Probe(path.stem, where, reading.spacing_mm, local["local"], local["hu"], known, local["kept"], columns)
+
+
+def intensities(scene: Scene, kind: str) -> NDArray[np.float32]:
+    """What the local descriptors see of a scene, (Z, Y, X), as `Reading.intensity` has it."""
+    if kind == "aligned":
+        return scene.aligned
+    if kind == "plain":
+        return scene.hu
+    lung = scene.hu[scene.lungs]
+    if kind == "range":
+        low, high = np.quantile(lung, (0.005, 0.995))
+        scaled = RANGE_HU[0] + (scene.hu - low) * ((RANGE_HU[1] - RANGE_HU[0]) / max(high - low, 1.0))
+    else:
+        scaled = MOMENTS_HU[0] + (scene.hu - lung.mean()) * (MOMENTS_HU[1] / max(lung.std(), 1.0))
+    return np.asarray(scaled, np.float32)
 
 
 def _local_part(scene: Scene, truth: NDArray[np.int64] | None) -> dict[str, NDArray[Any]]:

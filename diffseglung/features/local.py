@@ -19,7 +19,8 @@ from diffseglung.preprocess.alignment import REFERENCE_HU
 Rows = NDArray[np.float32]
 QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
 NEAR_MM, FAR_MM = 5.0, 10.0
-SIGMAS_MM = (1.5, 2.5)
+SIGMAS_MM = (1.0, 2.5)
+"""Scales of structure; the first is about as fine as a 1.5 mm grid has: strands and the cells between are small."""
 STRIDE = 2
 
 NAMES = (

@@ -9,6 +9,8 @@ attention  DAAM, adapted: attention of diffusion features to class tokens
 published  diffusion features, a free mixture per scan (K or BIC), names by fixed HU ranges
 simulated  classifier taught by the truth of simulated lesions, on local descriptors: a reference, not label-free
 simulated_combined  the same on local descriptors and diffusion features together
+
+All but rule, attention and published give small weak islands of a lesion back to healthy lung.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from diffseglung.features.local import Positions, local_descriptors, positions, 
 from diffseglung.labelling.attention import attention_posterior
 from diffseglung.labelling.bundle import Bundle
 from diffseglung.labelling.context import in_context
+from diffseglung.labelling.islands import without_weak_islands
 from diffseglung.labelling.naming import named_posterior
 from diffseglung.labelling.physics import physics_posterior
 from diffseglung.labels import HEALTHY, TISSUES
@@ -184,9 +187,13 @@ LEARNED = {"seeded", "diffusion", "combined", "simulated", "simulated_combined"}
 
 
 def class_posterior(rows: Rows, config: SegmentConfig) -> Tensor:
-    """(N, 5) posterior of the method in `config` at `rows.where`, with its caution."""
+    """(N, 5) posterior of the method in `config` at `rows.where`, with its caution and without weak islands."""
     found = POSTERIORS[config.method](rows, config)
-    return cautious(found, config.caution) if config.method in LEARNED else found
+    if config.method in LEARNED:
+        found = cautious(found, config.caution)
+    if config.method in LEARNED | {"physics"}:
+        found = without_weak_islands(found, rows.where, rows.scene.spacing_mm)
+    return found
 
 
 def cautious(posterior: Tensor, caution: float) -> Tensor:

@@ -27,28 +27,22 @@ class PhysicsRule:
 
     sparse_*: tissue lost, as HU of the lower quartile below the scan's own healthy lung, near and far around;
     haze_*: gas partly replaced, median and lower quartile in aligned HU (healthy -860); dense: airless, median;
-    net_*: reticulation and honeycombing: dark cells between strands (log HU; corrected by `net_own` of the log ratio
-    to the scan's healthy lung), plates (log(1 + HU)), spread (log(1 + HU)), skewness (vessels are bright outliers,
-    nets are not), density of the surroundings in units of the scan's healthy spread. texture_trust: how far texture
-    alone is believed, because vessels and airway walls have texture too.
+    net_*: reticulation and honeycombing: dark cells between strands (log HU), plates and spread (log(1 + HU)), skewness
+    (vessels are bright outliers, nets are not), density of the surroundings in units of the scan's healthy spread.
+    texture_trust: how far texture alone is believed, because vessels and airway walls have texture too.
     """
 
     sparse_near: tuple[float, float] = (-28.0, 6.0)
     sparse_far: tuple[float, float] = (-38.0, 5.0)
-    haze_q50: tuple[float, float] = (-675.0, 95.0)
+    haze_q50: tuple[float, float] = (-665.0, 95.0)
     haze_q25: tuple[float, float] = (-700.0, 30.0)
     dense_q50: tuple[float, float] = (-200.0, 50.0)
-    net_cells: tuple[float, float] = (-0.95, 0.075)
-    net_own: float = 0.3
-    net_plate: tuple[float, float] = (1.35, 0.37)
+    net_cells: tuple[float, float] = (-1.4, 0.06)
+    net_plate: tuple[float, float] = (1.1, 0.37)
     net_sd: tuple[float, float] = (3.9, 0.23)
-    net_skew: tuple[float, float] = (2.5, 0.55)
-    net_surroundings: tuple[float, float] = (2.25, 0.3)
+    net_skew: tuple[float, float] = (2.1, 0.55)
+    net_surroundings: tuple[float, float] = (2.65, 0.3)
     texture_trust: float = 0.66
-
-
-TYPICAL_CELLS_HU = 0.17
-"""Mean dark-blob strength in the healthy lung of training scans, where `net_own` corrects nothing."""
 
 
 def step(values: Rows, threshold: tuple[float, float]) -> Rows:
@@ -60,8 +54,7 @@ def step(values: Rows, threshold: tuple[float, float]) -> Rows:
 def net(column: Callable[[str], Rows], rule: PhysicsRule) -> Rows:
     """How much a neighbourhood looks like a net of strands around dark cells, 0 to 1, (N,)."""
     cells = np.log(np.maximum(np.expm1(column("far_dark_blob")), DARKEST_BLOB_HU))
-    own_cells = cells - column("far_dark_blob_own")  # the log of what healthy lung of this scan reads
-    found = step(cells - rule.net_own * (own_cells - np.float32(np.log(TYPICAL_CELLS_HU))), rule.net_cells)
+    found = step(cells, rule.net_cells)
     found *= step(column("far_plate"), rule.net_plate) * step(column("near_sd"), rule.net_sd)
     found *= step(column("far_q50_relative"), rule.net_surroundings)
     return found * (1 - step(column("near_skew"), rule.net_skew))

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from diffseglung.config import DiffusionConfig, DistillConfig, IntensityConfig, PatchConfig, UNetConfig
@@ -111,7 +111,7 @@ def save(path: Path, weights: Mapping[str, Tensor], card: ModelCard, *, dtype: t
         if path.suffix == ".pt":
             torch.save({"format": FORMAT, "card": card.to_json(), "weights": tensors}, part)
         else:
-            save_file(tensors, part, metadata={"card": card.to_json()})
+            part.write_bytes(serialise(tensors, metadata={"card": card.to_json()}))
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

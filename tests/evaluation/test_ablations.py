@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from diffseglung.evaluation import ablations
 from diffseglung.evaluation.ablations import Lessons, Variant, confusion, in_place, outcomes
-from diffseglung.evaluation.probes import Probe
+from diffseglung.evaluation.probes import Probe, Reading
 from diffseglung.features.local import NAMES, positions
 from diffseglung.labelling.physics import physics_posterior
 
@@ -83,3 +85,16 @@ def test_mixtures_of_separable_features_find_the_tissues() -> None:
     physics = next(r for r in rows if r.name == "a mixture for the cohort, K = 5, physics names")
     assert physics.dice[0].value > 0.9
     assert physics.dice[2].value > 0.9
+
+
+def test_a_row_may_read_the_cases_otherwise() -> None:
+    blind = [dataclasses.replace(p, truth=np.where(p.truth == 2, 0, p.truth)) for p in PROBES]
+    asked: list[Reading] = []
+
+    def gathered(reading: Reading) -> list[Probe]:
+        asked.append(reading)
+        return blind if reading.intensity == "plain" else PROBES
+
+    found = {o.name: o.dice for o in outcomes(ablations.reading_variants(gathered), PROBES)}
+    assert asked == list(ablations.READINGS.values())
+    assert found["HU as they are"][0].value < found["aligned HU (default)"][0].value

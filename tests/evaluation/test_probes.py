@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ import torch
 from diffseglung.config import UNETS, DistillConfig
 from diffseglung.distillation.heads import StudentHead
 from diffseglung.evaluation import probes
-from diffseglung.evaluation.probes import Probe, gather
-from diffseglung.features.local import shaped
+from diffseglung.evaluation.probes import Probe, Reading, gather
+from diffseglung.features.local import local_descriptors, shaped
 from diffseglung.labelling.bundle import Bundle, load_bundle
 from diffseglung.labelling.methods import Rows
 from diffseglung.model import checkpoint
@@ -77,3 +78,22 @@ def test_what_was_kept_is_read_back(case: Path, tmp_path: Path, monkeypatch: pyt
     np.testing.assert_array_equal(first.local, again.local)
     np.testing.assert_array_equal(first.truth, again.truth)
     assert [p.name for p in tmp_path.iterdir()] == ["one.npz"]
+
+
+@pytest.mark.parametrize(("kind", "scale", "offset"), [("range", 1.7, 200.0), ("z-score", 0.6, -90.0)])
+def test_normalising_scan_by_scan_forgets_hu(case: Path, kind: str, scale: float, offset: float) -> None:
+    scene, _ = probes.read_scene(case, 1.5)
+    other = dataclasses.replace(scene, grid=scene.grid.with_array(scene.hu * scale + offset))
+    seen = probes.intensities(scene, kind)
+    np.testing.assert_allclose(probes.intensities(other, kind), seen, atol=0.05)
+    assert np.abs(seen - scene.hu)[scene.lungs].max() > 1
+
+
+def test_a_reading_has_its_own_grid_and_intensities(case: Path, tmp_path: Path) -> None:
+    coarse = gather(case, tmp_path / "coarse", {}, RUNTIME, reading=Reading(spacing_mm=3.0))
+    plain = gather(case, tmp_path / "plain", {}, RUNTIME, reading=Reading(intensity="plain"))
+    scene, _ = probes.read_scene(case, 1.5)
+    assert coarse.spacing_mm == 3.0
+    assert len(coarse.local) < len(plain.local) / 4
+    expected = local_descriptors(scene.hu, scene.lungs, 1.5, plain.where)
+    np.testing.assert_array_equal(plain.local, expected)
