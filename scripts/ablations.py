@@ -5,7 +5,8 @@
 
 CASES teach students without their truth: NPZ files (`diffseglung convert`) or case folders (`diffseglung phantom`).
 DEV is a folder of case folders with truth. Each model's taps are computed once and kept under OUT; run it again and it
-goes on. The first model named is the one whose taps, timesteps and mixtures are compared; call the undistilled `base`.
+goes on. The first model named is the one whose taps, timesteps and mixtures are compared; the name of one that was not
+distilled begins with `base`.
 """
 
 from __future__ import annotations

@@ -197,12 +197,13 @@ def named_components(responsibility: NDArray[np.float32], hu: NDArray[np.float32
 
 
 def student_variants(models: Sequence[str], lessons: Lessons) -> Iterator[Variant]:
-    """Students of the rule: what they see. models: names of bundles, `base` undistilled, the others distilled."""
+    """Students of the rule: what they see. models: names of bundles, those beginning with `base` undistilled."""
     yield Variant("student", "local descriptors", lessons.student("local", dimensions=None))
     for model in models:
-        taps = RAW_TAPS if model == "base" else ("projected",)
+        raw = model.startswith("base")
+        taps = RAW_TAPS if raw else ("projected",)
         columns = columns_of(model, *taps)
-        kind = "diffusion features without distillation" if model == "base" else f"diffusion features, {model}"
+        kind = f"diffusion features{' without distillation' if raw else ''}, {model}"
         yield Variant("student", kind, lessons.student(*columns, dimensions=DIFFUSION_DIMENSIONS))
         yield Variant("student", f"local + {kind}", lessons.joined(*columns))
 

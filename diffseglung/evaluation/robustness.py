@@ -27,7 +27,7 @@ from diffseglung.labels import LESIONS, TISSUES
 from diffseglung.phantom.scanner import Scanner
 from diffseglung.volume import Reorientation, Volume
 
-VERSION = 1
+VERSION = 2
 """Goes up with every change of a perturbation or of what is measured; older rows are then measured again."""
 NOISE_HU = (20.0, 40.0)
 """Added in quadrature to what the scan has, with the grain of a medium kernel."""
@@ -159,14 +159,16 @@ def onto(label_map: Volume, grid: Volume) -> Volume:
 
 
 def compare(before: Volume, after: Volume, lungs: Volume) -> Row:
-    """Two label maps inside the lungs (non-zero) of the first, on its grid.
+    """Two label maps inside the lungs (non-zero) of the first, on its grid, where both maps have lung.
+
+    A mask of thick slices leaves out a rim that thin ones have; that is no change of tissue.
 
     shares: class -> percent of the lungs before, after, and the change in points; dice: class -> agreement of the two
     maps, NaN where both lack the class; same: share of lung voxels with one label in both, percent.
     """
     if not before.same_grid(after):
         after = onto(after, before)
-    inside = lungs.array > 0
+    inside = (lungs.array > 0) & (before.array > 0) & (after.array > 0)
     one, other = before.array[inside], after.array[inside]
     voxels = max(len(one), 1)
     shares, agreement = {}, {}
