@@ -24,8 +24,11 @@ from diffseglung.phantom.lesions import MODELS
 Results = dict[str, list[dict[str, Any]]]
 """Entrant -> its result on every case, in the order of the cases."""
 CLUSTERED = "kmeans_radiomics"
-SIBLINGS = {"combined": "seeded", "simulated_combined": "simulated"}
-"""Methods on both kinds of features -> the same on local descriptors alone."""
+SIBLINGS = {
+    "physics": ("physics_no_fusion", "rule"), "seeded": ("physics",), "combined": ("seeded",),
+    "diffusion": ("diffusion_base",), "simulated_combined": ("simulated",),
+}  # fmt: skip
+"""Method -> those that lack one thing it has: fusion or context, the classifier, the student, the distillation."""
 EVERY = "all"
 
 
@@ -153,14 +156,15 @@ def best_baseline(found: Results) -> str | None:
 
 
 def differences(cases: list[dict[str, Any]], found: Results, *, seed: int = 0) -> Iterator[Row]:
-    """Mean Dice of each entrant less a reference's, on the same resamples; the metric is called minus:<reference>."""
+    """Mean Dice of each method less a reference's, on the same resamples; the metric is called minus:<reference>."""
     best = best_baseline(found)
     for stratum, places in strata(cases).items():
         weights = bootstrap.draws(len(places), seed=seed)
         mean = {key: mean_dice([results[i] for i in places], weights) for key, results in found.items()}
         for key in found:
-            for reference in dict.fromkeys((best, CLUSTERED, SIBLINGS.get(key))):
-                if reference in found and reference != key and reference is not None:
+            baselines = () if key in BASELINES else (best, CLUSTERED)
+            for reference in (*baselines, *SIBLINGS.get(key, ())):
+                if reference in found:
                     gain = bootstrap.estimate(mean[key] - mean[reference], len(places))
                     yield Row(key, stratum, EVERY, f"minus:{reference}", gain)
 
