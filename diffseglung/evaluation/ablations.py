@@ -21,11 +21,11 @@ from diffseglung.evaluation.bootstrap import Estimate, draws, estimate, mean_of_
 from diffseglung.evaluation.probes import Probe, Reading
 from diffseglung.labelling.attention import attention_posterior
 from diffseglung.labelling.cohort import DIFFUSION_DIMENSIONS, draw
-from diffseglung.labelling.context import SHARPNESS, in_context, sharpened
+from diffseglung.labelling.context import SHARPNESS, physics_in_context, sharpened
 from diffseglung.labelling.islands import without_weak_islands
 from diffseglung.labelling.methods import BOLDNESS, PUBLISHED_DIMENSIONS, cautious
 from diffseglung.labelling.naming import component_hu, named_posterior, physics_name
-from diffseglung.labelling.physics import PhysicsRule, physics_posterior
+from diffseglung.labelling.physics import PhysicsRule
 from diffseglung.labelling.tissue import TissueFitConfig, TissueModel
 from diffseglung.labels import TISSUES
 from diffseglung.mixture.gaussian import fit, fit_by_bic
@@ -70,10 +70,10 @@ def rule_posterior(
     islands: bool = False,
 ) -> Tensor:  # fmt: skip
     """The rule in context, (N, 5), as method `physics` has it; reach 0: the rule alone; islands: keep weak ones."""
-    own = torch.from_numpy(physics_posterior(probe.local, rule))
+    found = physics_in_context(probe.local, probe.where, probe.spacing_mm, rule, reach_mm=reach_mm)
     if reach_mm <= 0:
-        return own
-    found = cautious(in_context(own, probe.where, probe.spacing_mm, reach_mm=reach_mm), -boldness)
+        return found
+    found = cautious(found, -boldness)
     return found if islands else without_weak_islands(found, probe.where, probe.spacing_mm)
 
 
@@ -130,7 +130,8 @@ def rule_variants() -> Iterator[Variant]:
         "vessels' skewness ignored": {"net_skew": (1e6, 1.0)}, "dark cells ignored": {"net_cells": away},
         "density of surroundings ignored": {"net_surroundings": away},
         "emphysema from 5 mm alone": {"sparse_far": (1e6, 1.0)},
-        "GGO by the median alone": {"haze_q25": away},
+        "GGO by the median alone": {"haze_q25": away, "even_share": (1e6, 1.0)},
+        "even haze ignored": {"even_share": (1e6, 1.0)}, "even haze at the surface too": {"even_depth_mm": away},
     }  # fmt: skip
     yield Variant("rule", "in context, 5 mm (default)", lambda p: in_place(p, rule_posterior(p)))
     for reach in (0.0, 2.0, 3.0, 8.0):

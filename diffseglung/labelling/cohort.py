@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from diffseglung.labelling.context import in_context, sharpened
+from diffseglung.labelling.context import physics_in_context, sharpened
 from diffseglung.labelling.methods import Rows
-from diffseglung.labelling.physics import physics_posterior
 from diffseglung.labelling.tissue import CLASSES, TissueFitConfig, TissueModel
 from diffseglung.runtime import generator
 
@@ -61,8 +60,8 @@ class Cohort:
 
         truth: (N,) class index at each position, -1 where there is none.
         """
-        rule = torch.from_numpy(physics_posterior(rows.local.numpy()))
-        self._take("physics", rows, sharpened(in_context(rule, rows.where, rows.scene.spacing_mm)), None)
+        rule = physics_in_context(rows.local.numpy(), rows.where, rows.scene.spacing_mm)
+        self._take("physics", rows, sharpened(rule), None)
         if truth is not None:
             known = truth >= 0
             target = torch.nn.functional.one_hot(truth.clamp(min=0), CLASSES).float()

@@ -10,6 +10,11 @@ position j and G a Gaussian of `REACH_MM`, the posterior r of method `physics` a
 
 Healthy against emphysema stays each position's own decision: nothing thin looks like missing tissue, and centrilobular
 emphysema is as small as the neighbourhood. Sharpened soft targets are those of Berthelot et al. 2019 (MixMatch, eq. 7).
+
+Even haze (`labelling.physics`) is no vessel and no airway wall either, and may be as small as a lobule. With e_i how
+sure the rule is of it, r_i(GGO) is at least TRUST e_i, as far as its rivals, fibrosis and consolidation, leave room;
+the other classes shrink alike.
+
 There is no bar of confidence: the rule never gives fibrosis more than its texture_trust, so a bar above that would
 teach a student that fibrosis does not exist.
 """
@@ -22,11 +27,14 @@ from scipy import ndimage
 from torch import Tensor
 
 from diffseglung.features.local import Positions
-from diffseglung.labels import EMPHYSEMA, HEALTHY, TISSUES
+from diffseglung.labelling.physics import PhysicsRule, Rows, opinion
+from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, HEALTHY, TISSUES
 
 REACH_MM = 5.0
 """Standard deviation of the neighbourhood: the radius of the local descriptors, about the smallest lesion."""
 SHARPNESS = 3.0
+TRUST = 0.9
+"""How far even haze is believed against its neighbourhood."""
 AIRY = [TISSUES.index(HEALTHY), TISSUES.index(EMPHYSEMA)]
 
 
@@ -44,7 +52,7 @@ def neighbourhood_mean(values: Tensor, where: Positions, reach_cells: float) -> 
 
 
 def in_context(posterior: Tensor, where: Positions, spacing_mm: float, *, reach_mm: float = REACH_MM) -> Tensor:
-    """r of the module's text, for a posterior p (N, classes) at the positions of a grid of `spacing_mm`."""
+    """r before even haze, for a posterior p (N, classes) at the positions of a grid of `spacing_mm`."""
     context = neighbourhood_mean(posterior, where, reach_mm / (where.stride * spacing_mm))
     share = posterior[:, AIRY] + 1e-3 * context[:, AIRY]
     share = share / share.sum(1, keepdim=True).clamp(min=1e-12)
@@ -57,3 +65,25 @@ def sharpened(posterior: Tensor, sharpness: float = SHARPNESS) -> Tensor:
     """Posterior (N, classes) raised to a power and renormalised; the most probable class stays so."""
     decided = posterior**sharpness
     return decided / decided.sum(1, keepdim=True)
+
+
+def with_even_haze(seen: Tensor, even_haze: Tensor, *, trust: float = TRUST) -> Tensor:
+    """Posterior (N, 5) in which even haze (N,) is ground glass whatever lies around it."""
+    haze = TISSUES.index(GGO)
+    rivals = seen[:, [TISSUES.index(FIBROSIS), TISSUES.index(CONSOLIDATION)]].sum(1)
+    share = torch.maximum(seen[:, haze], torch.minimum(trust * even_haze, 1 - rivals))
+    found = seen * ((1 - share) / (1 - seen[:, haze]).clamp(min=1e-9))[:, None]
+    found[:, haze] = share
+    return found
+
+
+def physics_in_context(
+    local: Rows, where: Positions, spacing_mm: float, rule: PhysicsRule | None = None, *, reach_mm: float = REACH_MM
+) -> Tensor:
+    """r of the module's text, (N, 5), from the local descriptors (N, F) of a scan; reach 0: the rule alone."""
+    found = opinion(local, rule)
+    posterior = torch.from_numpy(found.posterior)
+    if reach_mm <= 0:
+        return posterior
+    seen = in_context(posterior, where, spacing_mm, reach_mm=reach_mm)
+    return with_even_haze(seen, torch.from_numpy(found.even_haze))

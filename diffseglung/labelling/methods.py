@@ -29,7 +29,7 @@ from diffseglung.features.diffusion import Progress, at_positions, diffusion_fea
 from diffseglung.features.local import Positions, local_descriptors, positions, shaped
 from diffseglung.labelling.attention import attention_posterior
 from diffseglung.labelling.bundle import Bundle
-from diffseglung.labelling.context import in_context
+from diffseglung.labelling.context import physics_in_context
 from diffseglung.labelling.islands import without_weak_islands
 from diffseglung.labelling.naming import named_posterior
 from diffseglung.labelling.physics import physics_posterior
@@ -122,7 +122,7 @@ def rule(rows: Rows, config: SegmentConfig) -> Tensor:
 
 def physics(rows: Rows, config: SegmentConfig) -> Tensor:
     """The rule's opinion of each position together with its neighbourhood's, made bolder."""
-    return cautious(in_context(rule(rows, config), rows.where, rows.scene.spacing_mm), -BOLDNESS)
+    return cautious(physics_in_context(rows.local.numpy(), rows.where, rows.scene.spacing_mm), -BOLDNESS)
 
 
 def seeded(rows: Rows, config: SegmentConfig) -> Tensor:

@@ -3,6 +3,9 @@
 Each tissue is a product of soft steps on quantities that mean something: how much gas is left where no vessel is (the
 lower quartile), how dense the bulk is (the median), how much structure of which shape lies in between. Reticulation and
 honeycombing are nets: between their strands lie small dark cells, which vessels, crowded as they may be, do not make.
+Ground glass is haze by its median, or *even* haze: where most voxels hold gas and tissue both, there is neither aerated
+lung with vessels (gas or tissue) nor anything airless, however faint or small it is. At the lung's surface and beside a
+moving diaphragm partial volume does the same, so there even haze proves nothing.
 The thresholds began as HU facts (docs/science.md); their values were chosen on phantoms and drawn lesions of the train
 and development splits, as settings are (docs/results.md), and nothing is fitted to any case.
 """
@@ -27,6 +30,7 @@ class PhysicsRule:
 
     sparse_*: tissue lost, as HU of the lower quartile below the scan's own healthy lung, near and far around;
     haze_*: gas partly replaced, median and lower quartile in aligned HU (healthy -860); dense: airless, median;
+    even_*: the same by the share of voxels from -720 to -300 HU, with a lower quartile in aligned HU and a depth in mm;
     net_*: reticulation and honeycombing: dark cells between strands (log HU), plates and spread (log(1 + HU)), skewness
     (vessels are bright outliers, nets are not), density of the surroundings in units of the scan's healthy spread.
     texture_trust: how far texture alone is believed, because vessels and airway walls have texture too.
@@ -36,6 +40,9 @@ class PhysicsRule:
     sparse_far: tuple[float, float] = (-38.0, 5.0)
     haze_q50: tuple[float, float] = (-665.0, 95.0)
     haze_q25: tuple[float, float] = (-700.0, 30.0)
+    even_share: tuple[float, float] = (0.75, 0.05)
+    even_q25: tuple[float, float] = (-760.0, 20.0)
+    even_depth_mm: tuple[float, float] = (6.0, 0.7)
     dense_q50: tuple[float, float] = (-200.0, 50.0)
     net_cells: tuple[float, float] = (-1.4, 0.06)
     net_plate: tuple[float, float] = (1.1, 0.37)
@@ -65,8 +72,26 @@ def negated(threshold: tuple[float, float]) -> tuple[float, float]:
     return -threshold[0], threshold[1]
 
 
-def physics_posterior(local: Rows, rule: PhysicsRule | None = None) -> Rows:
-    """Class posterior (N, 5) in the order of `labels.TISSUES` from all local descriptors (N, len(NAMES)) of a scan."""
+def even(column: Callable[[str], Rows], rule: PhysicsRule) -> Rows:
+    """How much a neighbourhood below the lung's surface looks like even haze, 0 to 1, (N,)."""
+    share = step(column("near_haze"), rule.even_share) * step(column("near_q25"), rule.even_q25)
+    return share * step(column("border_mm"), rule.even_depth_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class Opinion:
+    """What the rule says of each position of a scan.
+
+    posterior: (N, 5) in the order of `labels.TISSUES`.
+    even_haze: (N,) how sure it is of ground glass by even haze alone.
+    """
+
+    posterior: Rows
+    even_haze: Rows
+
+
+def opinion(local: Rows, rule: PhysicsRule | None = None) -> Opinion:
+    """The rule's opinion from all local descriptors (N, len(NAMES)) of one whole scan."""
     rule = rule or PhysicsRule()
     rows = shaped(local)
 
@@ -78,8 +103,10 @@ def physics_posterior(local: Rows, rule: PhysicsRule | None = None) -> Rows:
     dense = step(q50, rule.dense_q50)
     sparse = step(-column("near_q25_own"), negated(rule.sparse_near))
     sparse *= step(-column("far_q25_own"), negated(rule.sparse_far))
-    haze = step(q50, rule.haze_q50) * step(q25, rule.haze_q25)
-    scar = rule.texture_trust * net(column, rule)
+    strands = net(column, rule)
+    scar = rule.texture_trust * strands
+    evenly = even(column, rule) * (1 - strands)
+    haze = 1 - (1 - step(q50, rule.haze_q50) * step(q25, rule.haze_q25)) * (1 - evenly)
     rest = 1 - dense
     weights = np.stack(
         [
@@ -92,4 +119,9 @@ def physics_posterior(local: Rows, rule: PhysicsRule | None = None) -> Rows:
         axis=1,
     )
     posterior: Rows = weights / np.maximum(weights.sum(1, keepdims=True), 1e-9)
-    return posterior.astype(np.float32)
+    return Opinion(posterior.astype(np.float32), evenly * rest * (1 - scar))
+
+
+def physics_posterior(local: Rows, rule: PhysicsRule | None = None) -> Rows:
+    """Class posterior (N, 5) of `opinion`."""
+    return opinion(local, rule).posterior

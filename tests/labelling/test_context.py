@@ -2,8 +2,8 @@ import numpy as np
 import torch
 
 from diffseglung.features.local import Positions, positions
-from diffseglung.labelling.context import in_context, neighbourhood_mean, sharpened
-from diffseglung.labels import EMPHYSEMA, FIBROSIS, HEALTHY, TISSUES
+from diffseglung.labelling.context import in_context, neighbourhood_mean, sharpened, with_even_haze
+from diffseglung.labels import EMPHYSEMA, FIBROSIS, GGO, HEALTHY, TISSUES
 from diffseglung.runtime import generator
 
 SPACING_MM = 1.5
@@ -73,6 +73,24 @@ def test_context_does_not_depend_on_the_order_of_the_classes_it_does_not_split()
     torch.testing.assert_close(
         in_context(posterior[:, order], where, SPACING_MM), in_context(posterior, where, SPACING_MM)[:, order]
     )
+
+
+def test_even_haze_is_ground_glass_whatever_lies_around_it_unless_the_rivals_are_sure() -> None:
+    where = lung()
+    z, y, x = where.index.T
+    middle = where.shape[0] // 2
+    nodule = (abs(z - middle) + abs(y - middle) + abs(x - middle)) <= 1
+    haze, scar = TISSUES.index(GGO), TISSUES.index(FIBROSIS)
+    seen = in_context(opinion(where, GGO, nodule), where, SPACING_MM)
+    assert (seen.argmax(1) != haze).all()
+    kept = with_even_haze(seen, torch.from_numpy(nodule.astype(np.float32)))
+    assert ((kept.argmax(1) == haze).numpy() == nodule).all()
+    torch.testing.assert_close(kept.sum(1), torch.ones(len(kept)))
+    assert bool((kept[:, haze] >= seen[:, haze]).all())
+    torch.testing.assert_close(with_even_haze(seen, torch.zeros(len(seen))), seen)
+    among_scars = in_context(opinion(where, FIBROSIS, np.ones(len(z), bool)), where, SPACING_MM)
+    everywhere = with_even_haze(among_scars, torch.ones(len(z)))
+    assert (everywhere.argmax(1) == scar).all()
 
 
 def test_neighbourhood_mean_keeps_a_ramp_of_weights_within_its_range() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from diffseglung.features.local import NAMES
-from diffseglung.labelling.physics import PhysicsRule, physics_posterior, step
+from diffseglung.labelling.physics import PhysicsRule, opinion, physics_posterior, step
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, HEALTHY
 
 
@@ -60,3 +60,20 @@ def test_it_takes_cells_texture_density_and_no_bright_outliers(change: dict[str,
 
 def test_it_never_believes_texture_alone_entirely() -> None:
     assert physics_posterior(quiet_scan(**NET))[:, FIBROSIS.id - 1].max() <= PhysicsRule().texture_trust + 1e-4
+
+
+FAINT = {"density": -735.0, "near_haze": 0.95, "border_mm": 20.0}
+
+
+def test_faint_haze_is_ground_glass_where_it_is_even_and_deep_and_no_net() -> None:
+    found = opinion(quiet_scan(**FAINT))
+    assert (found.posterior[200:].argmax(1) + 1 == GGO.id).all()
+    assert found.even_haze[200:].min() > 0.7
+    assert found.even_haze[:200].max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "change", [{"near_haze": 0.5}, {"border_mm": 2.0}, {"density": -860.0}, {"density": -30.0}, NET]
+)
+def test_vessels_the_surface_airless_tissue_and_nets_are_no_even_haze(change: dict[str, float]) -> None:
+    assert opinion(quiet_scan(**(FAINT | change))).even_haze[200:].max() < 0.2
