@@ -1,0 +1,44 @@
+"""How far a sharp kernel moves results: patients of whom a scan was reconstructed twice, labelled both ways.
+
+    python scripts/kernel_pairs.py DATA -o OUT [--methods NAME ...]
+
+DATA holds both reconstructions of Lung-PET-CT-Dx A0001 and A0002 and their lungs (docs/data.md). OUT/robustness.md has
+the table; rows that are there are not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from diffseglung.evaluation import robustness
+from diffseglung.evaluation.robustness import Subject
+from diffseglung.io import read_volume
+from diffseglung.io.nifti import read_nifti
+from diffseglung.preprocess.resample import resample_onto
+
+PAIRS = {"A0001": ("lungdx_A0001_s3", "lungdx_A0001_s2"), "A0002": ("lungdx_A0002_s3", "lungdx_A0002_s2")}
+"""Patient -> soft and sharp reconstruction."""
+
+
+def subject(patient: str, folder: Path) -> Subject:
+    """The soft reconstruction, with the sharp one on its grid as its twin, inside the lungs of the soft one."""
+    soft, sharp = (read_volume(folder / f"{name}.nii.gz") for name in PAIRS[patient])
+    lungs = read_nifti(folder / f"{PAIRS[patient][0]}_lung.nii.gz")
+    return Subject(patient, soft, lungs, {"soft to sharp kernel": resample_onto(sharp, soft, fill=-1024)}, simulated=False)
+
+
+def main() -> None:
+    """Read, label, compare, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder with lung_pet_ct_dx")
+    parser.add_argument("--methods", nargs="+", default=["physics"], help="of diffseglung segment (default: physics)")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    folder = next(args.data.rglob(f"{PAIRS['A0001'][0]}.nii.gz")).parent
+    robustness.run(args.output, [subject(p, folder) for p in PAIRS], methods=tuple(args.methods))
+    print(args.output / "robustness.md")
+
+
+if __name__ == "__main__":
+    main()
