@@ -25,7 +25,8 @@ def subject(patient: str, folder: Path) -> Subject:
     """The soft reconstruction, with the sharp one on its grid as its twin, inside the lungs of the soft one."""
     soft, sharp = (read_volume(folder / f"{name}.nii.gz") for name in PAIRS[patient])
     lungs = read_nifti(folder / f"{PAIRS[patient][0]}_lung.nii.gz")
-    return Subject(patient, soft, lungs, {"soft to sharp kernel": resample_onto(sharp, soft, fill=-1024)}, simulated=False)
+    twins = {"soft to sharp kernel": resample_onto(sharp, soft, fill=-1024)}
+    return Subject(patient, soft, lungs, twins, simulated=False)
 
 
 def main() -> None:
