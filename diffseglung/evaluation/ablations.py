@@ -202,7 +202,8 @@ def student_variants(models: Sequence[str], lessons: Lessons) -> Iterator[Varian
     yield Variant("student", "local descriptors", lessons.student("local", dimensions=None))
     for model in models:
         raw = model.startswith("base")
-        taps = RAW_TAPS if raw else ("projected",)
+        known = lessons.probes[0].columns
+        taps = [t for t in RAW_TAPS if f"{model}/0/{t}" in known] if raw else ["projected"]
         columns = columns_of(model, *taps)
         kind = f"diffusion features{' without distillation' if raw else ''}, {model}"
         yield Variant("student", kind, lessons.student(*columns, dimensions=DIFFUSION_DIMENSIONS))
