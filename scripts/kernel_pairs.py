@@ -36,7 +36,10 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["physics"], help="of diffseglung segment (default: physics)")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
-    folder = next(args.data.rglob(f"{PAIRS['A0001'][0]}.nii.gz")).parent
+    found = sorted(args.data.rglob(f"{PAIRS['A0001'][0]}.nii.gz"))
+    if not found:
+        parser.error(f"{args.data}: {PAIRS['A0001'][0]}.nii.gz is not below it; get the scans as docs/data.md says")
+    folder = found[0].parent
     robustness.run(args.output, [subject(p, folder) for p in PAIRS], methods=tuple(args.methods))
     print(args.output / "robustness.md")
 
