@@ -21,7 +21,7 @@ STAGES = [
     *("io", "preprocess", "phantom", "patches", "model", "radiomics", "distillation", "training"),
     *("features", "mixture", "labelling", "fusion", "statistics"),
 ]
-ENDS = {"pipeline": 1, "output": 2, "evaluation": 2, "cli": 3, "__main__": 4}
+ENDS = {"pipeline": 1, "output": 2, "evaluation": 2, "benchmarks": 3, "cli": 4, "__main__": 5}
 RANK = {name: rank for rank, name in enumerate(STAGES)} | {name: len(STAGES) + n for name, n in ENDS.items()}
 
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "stuff"}

@@ -1,0 +1,1 @@
+"""How long and how much memory each stage takes, beside a peer and beside what the machine allows."""
