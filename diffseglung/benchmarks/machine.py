@@ -1,4 +1,4 @@
-"""What the machine can do at best, measured: arithmetic and memory bandwidth, the floors that times are compared with."""
+"""What the machine can do at best, measured: arithmetic and memory bandwidth, the floors of every time."""
 
 from __future__ import annotations
 
