@@ -26,6 +26,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from diffseglung.labels import FIBROSIS, TISSUES
+from diffseglung.preprocess.median import median_at
 
 EPSILON = 1e-4
 EDGE_POSTERIOR = 0.1
@@ -35,7 +36,6 @@ TAIL, TAIL_RANGE_HU = 0.1, 1200.0
 ABSENT = -30.0
 TEXTURE = TISSUES.index(FIBROSIS)
 """The class that no single voxel's HU can tell."""
-CHUNK = 200_000
 EDGE_SIGMA = 0.7
 """Smoothing (voxels) before gradients and before the HU of tissues are learned."""
 
@@ -59,7 +59,7 @@ def to_voxels(posterior: NDArray[np.float32], stride: int, shape: tuple[int, int
     grid = torch.from_numpy(posterior)[None]
     full = F.interpolate(grid, scale_factor=stride, mode="trilinear", align_corners=False)[0]
     full = full[:, : shape[0], : shape[1], : shape[2]]
-    return full / full.sum(0, keepdim=True).clamp(min=1e-6)
+    return full.div_(full.sum(0, keepdim=True).clamp_(min=1e-6))
 
 
 def sobel_magnitude(hu: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -87,19 +87,6 @@ def diffuse(log_posterior: Tensor, conductance: Tensor, steps: int) -> Tensor:
                 change.narrow(axis, 1, length - 1).sub_(flow)
             channel += change
     return u
-
-
-def median_at(hu: NDArray[np.float32], voxels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Median (N,) of the 3 x 3 x 3 neighbourhoods of voxels (N, 3); beyond the edge the nearest voxel counts again."""
-    padded = np.pad(hu, 1, mode="edge")
-    strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
-    offsets = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), -1).reshape(-1, 3) @ strides
-    flat, values = voxels @ strides, padded.ravel()
-    out = np.empty(len(flat), np.float32)
-    for start in range(0, len(flat), CHUNK):
-        around = values[flat[start : start + CHUNK, None] + offsets]
-        out[start : start + CHUNK] = np.partition(around, 13, axis=1)[:, 13]
-    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +151,7 @@ def fuse(
     posterior = to_voxels(coarse, stride, hu.shape)
     inside = torch.from_numpy(lungs)
     conductance = border_conductance(hu, posterior, config) * inside
-    logits = diffuse((posterior + EPSILON).log(), conductance, config.steps)
+    logits = diffuse(posterior.add_(EPSILON).log_(), conductance, config.steps)
     posterior = logits.softmax(0)
     reach = max(1, round(config.border_mm / spacing_mm))
     nearby = classes_nearby(posterior.argmax(0).numpy(), lungs, len(posterior), reach)

@@ -24,13 +24,11 @@ from diffseglung.preprocess.lungs import find_lungs
 from diffseglung.preprocess.masks import adapt_mask
 from diffseglung.preprocess.quality import merged, quality
 from diffseglung.preprocess.scene import Scene, make_scene, onto_window
-from diffseglung.runtime import Runtime, choose_device, choose_precision
+from diffseglung.runtime import Runtime, choose_device, choose_precision, started
 from diffseglung.segmentation import Segmentation
+from diffseglung.spool import slabs, zeros
 from diffseglung.statistics import measure
 from diffseglung.volume import Volume
-
-SLAB = 16
-"""Slices of the input grid filled at a time: memory does not grow with the scan."""
 
 
 class Stopwatch:
@@ -104,21 +102,24 @@ class Segmenter:
             lungs = adapt_mask(lung_mask, ct) if lung_mask is not None else find_lungs(ct, self.lung_config)
         with watch.stage("scene"):
             scene = make_scene(ct, lungs, self.config.spacing_mm)
+        guard = started(lambda: quality(ct, lungs, scene.level))
         with watch.stage("tissue"):
             rows = Rows(scene, self.bundle, self.runtime, self._features(), progress)
             posterior = class_posterior(rows, self.config)
             coarse = rows.where.scatter(posterior.numpy().astype(np.float32))
+            stride = rows.where.stride
+            del rows
         with watch.stage("fusion"):
             if self.config.fusion:
-                fine = fuse(coarse, rows.where.stride, scene.aligned, scene.lungs, spacing_mm=scene.spacing_mm)
+                fine = fuse(coarse, stride, scene.aligned, scene.lungs, spacing_mm=scene.spacing_mm)
             else:
-                fine = to_voxels(coarse, rows.where.stride, scene.grid.shape)
+                fine = to_voxels(coarse, stride, scene.grid.shape)
         with watch.stage("back"):
             label_map, kept, expected = back_onto(ct, lungs, scene, fine.numpy(), self.config, probabilities)
         with watch.stage("statistics"):
             statistics = measure(ct, lungs, label_map, expected)
-        with watch.stage("quality"):
-            found = quality(ct, lungs, scene.level)
+        with watch.stage("quality"):  # what of it is not done yet
+            found = guard()
         run = {
             "input": name,
             "settings": self.config.to_dict(),
@@ -160,17 +161,15 @@ def back_onto(
 
     posterior: (5, z, y, x) on the model grid.  A lung voxel outside every tissue takes the most probable class.
     """
-    mask = scene.reorientation.apply(lungs).array
-    labels = np.zeros(mask.shape, np.uint8)
-    kept = np.zeros((*mask.shape, len(TISSUES)), np.float16) if keep else None
+    label_map = zeros(ct.shape, np.uint8)
+    posterior_map = zeros((*ct.shape, len(TISSUES)), np.float16) if keep else None
+    mask, labels = scene.reorientation.apply(lungs).array, scene.reorientation.view(label_map)
+    kept = None if posterior_map is None else scene.reorientation.view(posterior_map)
     expected = np.zeros(len(TISSUES))
-    low, shape = scene.low, scene.window.shape
-    for first in range(0, shape[0], SLAB):
-        planes = slice(first, min(first + SLAB, shape[0]))
-        here = (
-            slice(low[0] + planes.start, low[0] + planes.stop),
-            *(slice(a, a + n) for a, n in zip(low[1:], shape[1:], strict=True)),
-        )
+    box = tuple(slice(a, a + n) for a, n in zip(scene.low, scene.window.shape, strict=True))
+    seen = [array[box] for array in (mask, labels, *(() if kept is None else (kept,)))]
+    for planes in slabs(*seen, copies=4 * len(TISSUES)):
+        here = (slice(box[0].start + planes.start, box[0].start + planes.stop), *box[1:])
         values = onto_window(scene, posterior, planes)
         values /= np.maximum(values.sum(0, keepdims=True), 1e-6)
         best = values.argmax(0).astype(np.uint8) + 1
@@ -181,8 +180,7 @@ def back_onto(
         expected += values[:, inside].sum(1, dtype=np.float64)
         if kept is not None:
             kept[here] = (np.moveaxis(values, 0, -1) * inside[..., None]).astype(np.float16)
-    undo = scene.reorientation.undo
-    return ct.with_array(undo(labels)), None if kept is None else undo(kept), expected
+    return ct.with_array(label_map), posterior_map, expected
 
 
 def segment(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +16,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from diffseglung.errors import ConfigError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +99,28 @@ def start(wish: str = "auto", precision: str = "fp32") -> Iterator[Runtime]:
         )
     finally:
         dist.destroy_process_group()
+
+
+def in_parallel(call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Results of `call` for each item, in their order, on as many threads as PyTorch may use.
+
+    For work in NumPy, SciPy and PyTorch, which let other threads run meanwhile.
+    """
+    several, threads = list(items), torch.get_num_threads()
+    if threads < 2 or len(several) < 2:
+        return [call(item) for item in several]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(call, several))
+
+
+def started(call: Callable[[], Result]) -> Callable[[], Result]:
+    """Begin a call on a thread of its own where there is one; what is returned waits for it and gives its result."""
+    if torch.get_num_threads() < 2:
+        return call
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(call)
+    pool.shutdown(wait=False)
+    return future.result
 
 
 def generator(*words: int) -> torch.Generator:

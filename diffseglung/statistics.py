@@ -6,6 +6,7 @@ of its statistics.json go on working. Fractions lie in 0..1. What cannot be know
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from diffseglung.errors import GeometryError
 from diffseglung.labels import ALL, BACKGROUND, LESIONS, TISSUES, UNASSIGNED
+from diffseglung.spool import slabs
 from diffseglung.volume import Volume
 
 SIDES = {"right": 1, "left": 2}
@@ -22,6 +24,9 @@ LAA_HU = (-950, -910, -856)
 HAA_HU = (-600, -250)
 """High-attenuation area: share of the lung within (PMC8176866)."""
 PERCENTILES = (5, 10, 15, 25, 50, 75, 90, 95)
+
+RANGE_HU, STEP_HU = (-1100.0, 4000.0), 0.1
+"""Densities are counted within, in steps that are exact for whole HU and as fine as percentiles are given."""
 
 _CODES = len(ALL)
 
@@ -38,14 +43,15 @@ def measure(
     for other in (lungs, label_map):
         if not ct.same_grid(other):
             raise GeometryError("the scan, its lungs and its label map lie on different grids", remedy="pass one grid")
-    inside = lungs.array > 0
-    hu = np.asarray(ct.array[inside], np.float64)  # (N,)
-    side = np.asarray(lungs.array[inside], np.int64)
-    ids = np.asarray(label_map.array[inside], np.int64)
-    cells = _CODES * 3
-    index = side * _CODES + ids
-    counts = np.bincount(index, minlength=cells).reshape(3, _CODES)
-    sums = np.bincount(index, weights=hu, minlength=cells).reshape(3, _CODES)
+    counts, sums = np.zeros((3, _CODES), np.int64), np.zeros((3, _CODES))
+    tallies = {name: Tally() for name in SIDES}
+    for planes in slabs(ct.array, lungs.array, label_map.array):
+        for name, side in SIDES.items():
+            inside = lungs.array[planes] == side
+            hu, ids = ct.array[planes][inside], label_map.array[planes][inside]  # (N,)
+            counts[side] += np.bincount(ids, minlength=_CODES)
+            sums[side] += np.bincount(ids, weights=hu, minlength=_CODES)
+            tallies[name].add(hu)
 
     def entry(columns: list[int]) -> dict[str, Any]:
         """One class or group of classes: both lungs, then each."""
@@ -62,28 +68,69 @@ def measure(
     result["lesions"] = entry([label.id for label in LESIONS])
     result["lung"] = {
         **entry(list(range(_CODES))),
-        **density(hu),
+        **sum(tallies.values(), Tally()).density(),
         "unlabelled_voxels": int(counts[:, BACKGROUND.id].sum()),
     }
-    for name, value in SIDES.items():
-        result["lung"][name] |= density(hu[side == value])
+    for name in SIDES:
+        result["lung"][name] |= tallies[name].density()
     return result
 
 
-def density(hu: NDArray[np.floating[Any]]) -> dict[str, Any]:
-    """Densitometry of lung voxels, HU (N,): mean lung density, LAA, HAA, percentiles (HU). None where N is 0."""
-    n = len(hu)
+@dataclass(eq=False)
+class Tally:
+    """How often each density occurs among lung voxels that come in parts.
 
-    def share(chosen: NDArray[np.bool_]) -> float | None:
-        return _round(np.count_nonzero(chosen) / n, 6) if n else None
+    counts: voxels by HU in steps of STEP_HU.  total_hu: exact sum.  below: voxels under each of LAA_HU.
+    high: voxels within HAA_HU.
+    """
 
-    values = np.percentile(hu, PERCENTILES) if n else [None] * len(PERCENTILES)
-    return {
-        "mean_lung_density_hu": _round(hu.mean(), 2) if n else None,
-        **{f"LAA{limit}": share(hu < limit) for limit in LAA_HU},
-        "HAA": share((hu >= HAA_HU[0]) & (hu <= HAA_HU[1])),
-        "percentiles_hu": {str(p): _round(v, 1) for p, v in zip(PERCENTILES, values, strict=True)},
-    }
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_bin(RANGE_HU[1]) + 1, np.int64))
+    total_hu: float = 0.0
+    below: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(LAA_HU), np.int64))
+    high: int = 0
+
+    def add(self, hu: NDArray[Any]) -> None:
+        """Count voxels, HU (N,)."""
+        self.counts += np.bincount(_bin(hu), minlength=len(self.counts))
+        self.total_hu += float(hu.sum(dtype=np.float64))
+        self.below += [np.count_nonzero(hu < limit) for limit in LAA_HU]
+        self.high += int(np.count_nonzero((hu >= HAA_HU[0]) & (hu <= HAA_HU[1])))
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.counts + other.counts, self.total_hu + other.total_hu, self.below + other.below, self.high + other.high
+        )
+
+    def density(self) -> dict[str, Any]:
+        """Densitometry: mean lung density, LAA, HAA, percentiles (HU, linear between voxels). None where N is 0."""
+        n = int(self.counts.sum())
+        shares = [_round(count / n, 6) if n else None for count in (*self.below, self.high)]
+        return {
+            "mean_lung_density_hu": _round(self.total_hu / n, 2) if n else None,
+            **{f"LAA{limit}": share for limit, share in zip(LAA_HU, shares, strict=False)},
+            "HAA": shares[-1],
+            "percentiles_hu": {str(p): _round(self._percentile(p), 1) if n else None for p in PERCENTILES},
+        }
+
+    def _percentile(self, percent: float) -> float:
+        """Between the two voxels around its place in the order of densities, as numpy.percentile."""
+        cumulative = self.counts.cumsum()
+        place = percent / 100 * (int(cumulative[-1]) - 1)
+        low, high = (np.searchsorted(cumulative, int(rank), side="right") for rank in (place, np.ceil(place)))
+        at = low + (high - low) * (place - int(place))
+        return float(RANGE_HU[0] + at * STEP_HU)
+
+
+def density(hu: NDArray[Any]) -> dict[str, Any]:
+    """Densitometry of lung voxels, HU (N,)."""
+    tally = Tally()
+    tally.add(hu)
+    return tally.density()
+
+
+def _bin(hu: Any) -> Any:
+    """Index of HU in `Tally.counts`; beyond RANGE_HU the first or last."""
+    return np.rint((np.clip(hu, *RANGE_HU, dtype=np.float64) - RANGE_HU[0]) / STEP_HU).astype(np.int64)
 
 
 def _amount(count: int, total_hu: float, lung_count: int, voxel_ml: float) -> dict[str, Any]:

@@ -109,14 +109,21 @@ class Reorientation:
 
     def apply(self, volume: Volume) -> Volume:
         """The same voxels with canonical axes (a view, not a copy)."""
-        array = volume.array.transpose(self.axes)
+        array = self.view(volume.array)
         affine = volume.affine[:, [*self.axes, 3]].copy()
         for axis, flip in enumerate(self.flips):
             if flip:
-                array = np.flip(array, axis)
                 affine[:3, 3] += affine[:3, axis] * (array.shape[axis] - 1)
                 affine[:3, axis] *= -1
         return Volume(array, affine)
+
+    def view(self, array: Array) -> Array:
+        """An array of the grid, seen on canonical axes (its leading three); writing into the view writes into it."""
+        seen = array.transpose([*self.axes, *range(3, array.ndim)])
+        for axis, flip in enumerate(self.flips):
+            if flip:
+                seen = np.flip(seen, axis)
+        return seen
 
     def undo(self, array: Array) -> Array:
         """An array on canonical axes (leading three) back in the grid's own axis order."""

@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 IDS = [str(path.relative_to(PACKAGE)) for path in FILES]
 
 STAGES = [
-    *("errors", "volume", "config", "labels", "segmentation", "runtime"),
+    *("errors", "volume", "spool", "config", "labels", "segmentation", "runtime"),
     *("io", "preprocess", "phantom", "patches", "model", "radiomics", "distillation", "training"),
     *("features", "mixture", "labelling", "fusion", "statistics"),
 ]

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from diffseglung.features.hessian import MEASURES, structure
 from diffseglung.preprocess.alignment import REFERENCE_HU
+from diffseglung.runtime import in_parallel
 
 Rows = NDArray[np.float32]
 QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
@@ -149,14 +150,20 @@ def ball(radius_voxels: float, thin: int = 1) -> NDArray[np.int64]:
     return offsets
 
 
-def neighbourhoods(volume: Rows, at: NDArray[np.int64], offsets: NDArray[np.int64]) -> Rows:
-    """Values (N, M) around voxels `at` (N, 3); beyond the edge of the volume NaN."""
-    reach = int(np.abs(offsets).max())
-    padded = np.pad(volume, reach + 1, constant_values=np.nan)
-    strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
-    flat = (np.minimum(at, np.array(volume.shape)) + reach + 1) @ strides
-    values: Rows = padded.ravel()[flat[:, None] + (offsets @ strides)[None]]
-    return values
+class Neighbourhoods:
+    """Values around voxels of a volume (Z, Y, X), at fixed offsets (M, 3); beyond its edge NaN."""
+
+    def __init__(self, volume: Rows, offsets: NDArray[np.int64]) -> None:
+        self.reach = int(np.abs(offsets).max())
+        padded = np.pad(volume, self.reach, constant_values=np.nan)
+        self.strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
+        self.values, self.steps = padded.ravel(), offsets @ self.strides
+
+    def at(self, voxels: NDArray[np.int64]) -> Rows:
+        """(N, M) around voxels (N, 3)."""
+        flat = (voxels + self.reach) @ self.strides
+        found: Rows = self.values.take(flat[:, None] + self.steps)
+        return found
 
 
 def masked_quantiles(values: Rows, quantiles: tuple[float, ...]) -> Rows:
@@ -169,12 +176,14 @@ def masked_quantiles(values: Rows, quantiles: tuple[float, ...]) -> Rows:
 
 def _near(values: Rows) -> Rows:
     """Quantiles, spread and aeration shares of each neighbourhood, (N, 10)."""
-    count = np.maximum(np.isfinite(values).sum(1), 1)
+    known = np.isfinite(values)
+    count = np.maximum(known.sum(1), 1)
     quantile = masked_quantiles(values, QUANTILES)
-    centre = np.nanmean(values, axis=1)
-    gap = np.nan_to_num(values - centre[:, None])
-    sd = np.sqrt((gap**2).sum(1) / count)
-    skew = (gap**3).sum(1) / count / np.maximum(sd, 5.0) ** 3
+    centre = np.where(known, values, 0).sum(1) / count.astype(np.float32)
+    gap = np.where(known, values - centre[:, None], 0)
+    square = gap * gap
+    sd = np.sqrt(square.sum(1) / count)
+    skew = (square * gap).sum(1) / count / np.maximum(sd, 5.0) ** 3
     shares = [(values < -950).sum(1), ((values > -720) & (values < -300)).sum(1), (values >= -300).sum(1)]
     return np.column_stack([quantile, sd, skew, *[share / count for share in shares]]).astype(np.float32)
 
@@ -187,7 +196,7 @@ def fill_outside(hu: Rows, inside: NDArray[np.bool_]) -> Rows:
 
 
 def local_descriptors(
-    hu: Rows, lungs: NDArray[np.bool_], spacing_mm: float, where: Positions, chunk: int = 20000
+    hu: Rows, lungs: NDArray[np.bool_], spacing_mm: float, where: Positions, chunk: int = 8000
 ) -> Rows:
     """Rows (N, len(NAMES)) for aligned HU (Z, Y, X) on an isotropic grid.
 
@@ -200,31 +209,33 @@ def local_descriptors(
     masked = np.where(inside, filled, np.nan).astype(np.float32)
     depth = (ndimage.distance_transform_edt(np.pad(lungs, 1))[1:-1, 1:-1, 1:-1] * spacing_mm).astype(np.float32)
     at = np.minimum(where.voxel, np.array(hu.shape) - 1)
-    near, far = ball(NEAR_MM / spacing_mm), ball(FAR_MM / spacing_mm, thin=3)
-    columns = []
-    for start in range(0, len(at), chunk):
+    near = Neighbourhoods(masked, ball(NEAR_MM / spacing_mm))
+    far = Neighbourhoods(masked, ball(FAR_MM / spacing_mm, thin=3))
+    core = Neighbourhoods(filled, ball(2.3 / spacing_mm))
+
+    def columns(start: int) -> Rows:
         here = at[start : start + chunk]
-        values = neighbourhoods(masked, here, near)
-        values[:, 0] = np.where(np.isfinite(values).any(1), values[:, 0], filled[tuple(here.T)])
-        wide = neighbourhoods(masked, here, far)
-        wide[:, 0] = np.where(np.isfinite(wide).any(1), wide[:, 0], filled[tuple(here.T)])
-        core = masked_quantiles(neighbourhoods(filled, here, ball(2.3 / spacing_mm)), (0.5,))
-        n = _near(values)
-        columns.append(np.hstack([n[:, :5], masked_quantiles(wide, QUANTILES), n[:, 5:], core]))
+        values, wide = near.at(here), far.at(here)
+        for around in (values, wide):
+            around[:, 0] = np.where(np.isfinite(around).any(1), around[:, 0], filled[tuple(here.T)])
+        n, middle = _near(values), masked_quantiles(core.at(here), (0.5,))
+        return np.hstack([n[:, :5], masked_quantiles(wide, QUANTILES), n[:, 5:], middle])
+
+    statistics = np.vstack(in_parallel(columns, range(0, len(at), chunk)))
     structures = _structure_rows(filled, inside, spacing_mm, at)
-    return np.hstack([np.vstack(columns), structures, depth[tuple(at.T)][:, None]]).astype(np.float32)
+    return np.hstack([statistics, structures, depth[tuple(at.T)][:, None]]).astype(np.float32)
 
 
 def _structure_rows(filled: Rows, inside: NDArray[np.bool_], spacing_mm: float, at: NDArray[np.int64]) -> Rows:
     """Mean plate, tube and dark-blob strength near each position, at each scale, and far around it, (N, 9)."""
-    weight = ndimage.gaussian_filter(inside.astype(np.float32), 3.0 / spacing_mm)
-    wide_weight = ndimage.gaussian_filter(inside.astype(np.float32), 8.0 / spacing_mm)
-    out, wide = [], []
-    for scale, sigma_mm in enumerate(SIGMAS_MM):
-        for volume in structure(filled, inside, sigma_mm / spacing_mm).values():
-            mean = ndimage.gaussian_filter(volume, 3.0 / spacing_mm) / np.maximum(weight, 1e-3)
-            out.append(mean[tuple(at.T)])
-            if scale == 0:
-                broad = ndimage.gaussian_filter(volume, 8.0 / spacing_mm) / np.maximum(wide_weight, 1e-3)
-                wide.append(broad[tuple(at.T)])
-    return np.column_stack([*out, *wide])
+    place = tuple(at.T)
+
+    def mean_around(volume: Rows, reach_mm: float) -> Rows:
+        smooth: Rows = ndimage.gaussian_filter(volume, reach_mm / spacing_mm)[place]
+        return smooth
+
+    weights = {reach: np.maximum(mean_around(inside.astype(np.float32), reach), 1e-3) for reach in (3.0, 8.0)}
+    volumes = [structure(filled, inside, sigma_mm / spacing_mm) for sigma_mm in SIGMAS_MM]
+    wanted = [(volume, 3.0) for measures in volumes for volume in measures.values()]
+    wanted += [(volume, 8.0) for volume in volumes[0].values()]
+    return np.column_stack(in_parallel(lambda pair: mean_around(*pair) / weights[pair[1]], wanted))

@@ -9,6 +9,7 @@ import numpy as np
 from diffseglung.errors import InputError
 from diffseglung.io.plausibility import check_hu, quality_notes
 from diffseglung.io.scan import Scan
+from diffseglung.spool import converted, slabs
 from diffseglung.volume import Volume
 
 __all__ = [
@@ -47,9 +48,8 @@ def check_scan(scan: Scan, path: Path) -> Scan:
     """What a reader returned, as float32 HU with padding clamped, and with notes on quality; or an InputError."""
     if scan.volume.array.dtype.kind not in "iuf":
         raise InputError(f"{path} does not hold numbers in HU", remedy="pass a CT, not a mask")
-    raw = scan.volume.with_array(scan.volume.array.astype(np.float32, copy=False))
-    volume = check_hu(raw, path.name or str(path))
-    return Scan(volume, [*scan.notes, *quality_notes(raw)], scan.source)
+    volume = check_hu(scan.volume, path.name or str(path))
+    return Scan(volume, [*scan.notes, *quality_notes(scan.volume)], scan.source)
 
 
 def read_mask(path: Path | str) -> Volume:
@@ -63,20 +63,21 @@ def read_mask(path: Path | str) -> Volume:
     volume = _read(path, None).volume
     array = volume.array
     if array.dtype.kind == "f":
-        if not np.isfinite(array).all() or not (array == np.round(array)).all():
+        if not all(bool((array[planes] == np.round(array[planes])).all()) for planes in slabs(array)):
             raise InputError(
                 f"{path} is not a mask: it holds numbers that are not whole",
                 remedy="pass a binary mask or a label map, without interpolation",
             )
     elif array.dtype.kind not in "iub":
         raise InputError(f"{path} is not a mask: it holds {array.dtype} values", remedy="pass a label map of integers")
-    low, high = int(array.min()), int(array.max())
+    ends = [(array[planes].min(), array[planes].max()) for planes in slabs(array)]
+    low, high = int(min(e[0] for e in ends)), int(max(e[1] for e in ends))
     if low < 0 or high > 2**31 - 1:
         raise InputError(
             f"{path} is not a mask: its values run from {low} to {high}",
             remedy="pass a binary mask or a label map; the CT itself goes in with -i",
         )
-    return volume.with_array(array.astype(np.uint8 if high <= 255 else np.int32))
+    return volume.with_array(converted(array, np.uint8 if high <= 255 else np.int32))
 
 
 def scan_name(path: Path) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from diffseglung.errors import GeometryError, InputError
 from diffseglung.io.dicom_slice import Slice, read_pixels
 from diffseglung.io.scan import Scan
+from diffseglung.spool import zeros
 from diffseglung.volume import Volume
 
 _SHARP = re.compile(
@@ -96,7 +97,7 @@ def _load(
     ordered: Sequence[Slice], normal: NDArray[np.float64], name: str
 ) -> tuple[list[Slice], NDArray[np.float32], int]:
     """Slices without exact copies, their HU (Z, Y, X), and the number of copies. Raises for unequal doubles."""
-    images = np.empty((len(ordered), ordered[0].rows, ordered[0].columns), np.float32)
+    images = zeros((len(ordered), ordered[0].rows, ordered[0].columns), np.float32)
     kept: list[Slice] = []
     for item in ordered:
         hu = read_pixels(item.path)

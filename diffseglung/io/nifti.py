@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from xml.sax.saxutils import escape, quoteattr
 
 import nibabel
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from diffseglung.errors import GeometryError, InputError
 from diffseglung.io.scan import Scan
 from diffseglung.labels import ALL
+from diffseglung.spool import slabs, zeros
 from diffseglung.volume import Volume
 
 nib: Any = nibabel  # typed in part only
@@ -35,7 +37,7 @@ def read(path: Path) -> Scan:
     """As `read_nifti`, with notes on what the header left open."""
     try:
         with nib.imageglobals.LoggingOutputSuppressor():
-            image = nib.load(path)
+            image = nib.load(path, keep_file_open=path.name.lower().endswith(".gz"))
             shape = tuple(int(n) for n in image.shape)
             _require_3d(path, shape)
             array = _values(image)
@@ -54,7 +56,7 @@ def read(path: Path) -> Scan:
             remedy="export the CT as a plain volume in HU, not as colour or complex data",
         )
     try:
-        volume = Volume(np.ascontiguousarray(array.reshape(shape[:3]).T), affine)
+        volume = Volume(array, affine)
     except GeometryError as error:
         raise GeometryError(f"{path}: {error.problem}", remedy=error.remedy) from error
     return Scan(volume, notes, {"format": "NIfTI"})
@@ -75,11 +77,21 @@ def _require_3d(path: Path, shape: tuple[int, ...]) -> None:
 
 
 def _values(image: Any) -> NDArray[Any]:
-    """Unscaled data in their own type, scaled data in float32."""
+    """(Z, Y, X): unscaled data in their own type, scaled data in float32; read a few slices at a time."""
     proxy = image.dataobj
-    if (proxy.slope, proxy.inter) == (1.0, 0.0):
-        return np.asanyarray(proxy)
-    return np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
+    plain = (proxy.slope, proxy.inter) == (1.0, 0.0)
+    if plain and isinstance(mapped := _mapped(proxy), np.memmap):
+        return np.asanyarray(mapped.reshape(proxy.shape[:3], order="F").T)
+    values = zeros(proxy.shape[2::-1], proxy.dtype.newbyteorder("=") if plain else np.float32)
+    rest = (0,) * (len(proxy.shape) - 3)
+    for planes in slabs(values):
+        values[planes] = np.asarray(proxy[(slice(None), slice(None), planes, *rest)]).T
+    return values
+
+
+def _mapped(proxy: Any) -> NDArray[Any] | None:
+    """The file's own voxels where it is not compressed, so that nothing is read before it is needed."""
+    return np.asanyarray(proxy) if str(proxy.file_like).lower().endswith(".nii") else None
 
 
 def _affine(path: Path, image: Any) -> tuple[NDArray[np.float64], list[str]]:
@@ -118,25 +130,28 @@ def write_nifti(path: Path | str, volume: Volume, *, names: Mapping[int, str] | 
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"{path} is not a NIfTI file by its name", remedy="use a name that ends in .nii.gz or .nii")
-    content = _encode(volume, names)
-    if path.name.endswith(".gz"):
-        buffer = io.BytesIO()
-        with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=4, mtime=0) as file:
-            file.write(content)
-        content = buffer.getvalue()
+    header, dtype = _header(volume, names)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
-        part.write_bytes(content)
+        with part.open("wb") as file, _compressed(file) if path.name.endswith(".gz") else nullcontext(file) as out:
+            out.write(header)
+            for planes in slabs(volume.array):
+                out.write(np.ascontiguousarray(volume.array[planes], dtype).data)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _encode(volume: Volume, names: Mapping[int, str] | None) -> bytes:
-    array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
+def _compressed(file: IO[bytes]) -> gzip.GzipFile:
+    return gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=4, mtime=0)
+
+
+def _header(volume: Volume, names: Mapping[int, str] | None) -> tuple[bytes, np.dtype[Any]]:
+    """Everything before the voxels, and the type in which they follow."""
+    dtype = np.dtype(np.uint8) if volume.array.dtype == bool else volume.array.dtype
     ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine[:, [2, 1, 0, 3]]
-    image = nib.Nifti1Image(array.T, ras, dtype=array.dtype)
+    image = nib.Nifti1Image(np.broadcast_to(np.zeros((), dtype), volume.shape[::-1]), ras, dtype=dtype)
     header = image.header
     header.set_xyzt_units("mm")
     header.set_sform(ras, code="scanner")
@@ -145,8 +160,13 @@ def _encode(volume: Volume, names: Mapping[int, str] | None) -> bytes:
     if names is not None:
         header["intent_code"] = 1002  # NIFTI_INTENT_LABEL
         header.extensions.append(nib.nifti1.Nifti1Extension(_COMMENT, _label_table(names)))
-    content: bytes = image.to_bytes()
-    return content
+    image.update_header()
+    head = io.BytesIO()
+    header.set_slope_inter(1, 0)
+    header.set_data_offset(0)  # nibabel finds the place behind the extensions
+    header.write_to(head)
+    head.write(b"\0" * (header.get_data_offset() - head.tell()))
+    return head.getvalue(), header.get_data_dtype()
 
 
 def _orthogonal(ras: NDArray[np.float64]) -> bool:

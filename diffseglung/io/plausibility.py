@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from diffseglung.errors import GeometryError, InputError
-from diffseglung.volume import Reorientation, Volume
+from diffseglung.spool import slabs, zeros
+from diffseglung.volume import Array, Reorientation, Volume
 
 PADDING_HU = -1024.0
 """What lies outside the reconstructed field of view reads at least this; darker values are set to it."""
@@ -23,17 +26,42 @@ CUT_FRACTION = 0.2
 
 
 def check_hu(volume: Volume, name: str) -> Volume:
-    """The volume with padding raised to -1024 HU, or an InputError that names the defect and its remedy."""
+    """The volume in float32 with padding raised to -1024 HU, or an InputError that names the defect and its remedy."""
     _check_grid(volume, name)
-    hu = volume.array
-    bad = hu.size - int(np.isfinite(hu).sum())
-    if bad:
-        raise InputError(
-            f"{name} holds {bad} voxels that are not numbers (NaN or infinite)",
-            remedy="export the scan again, or set these voxels to -1024 HU",
-        )
-    _check_range(hu, name)
-    return volume.with_array(np.maximum(hu, np.float32(PADDING_HU)))
+    stored = volume.array
+    hu, ranges = zeros(volume.shape, np.float32), []
+    for planes in slabs(hu, stored):
+        part = np.asarray(stored[planes], np.float32)
+        ranges.append(_Range.of(part))
+        np.maximum(part, np.float32(PADDING_HU), out=hu[planes])
+    _check_range(_Range.over(ranges), stored, name)
+    return volume.with_array(hu)
+
+
+@dataclass(frozen=True)
+class _Range:
+    """low, high: of the numbers among the values; bad: how many are none; airy, dense: below and above -200."""
+
+    low: float
+    high: float
+    bad: int
+    airy: int
+    dense: int
+
+    @classmethod
+    def of(cls, values: NDArray[np.float32]) -> _Range:
+        low, high = float(values.min()), float(values.max())
+        bad = 0
+        if not np.isfinite(low) or not np.isfinite(high):
+            good = values[np.isfinite(values)]
+            bad = values.size - good.size
+            low, high = (float(good.min()), float(good.max())) if good.size else (np.inf, -np.inf)
+        return cls(low, high, bad, int(np.count_nonzero(values < -200)), int(np.count_nonzero(values > -200)))
+
+    @classmethod
+    def over(cls, parts: list[_Range]) -> _Range:
+        low, high = min(p.low for p in parts), max(p.high for p in parts)
+        return cls(low, high, sum(p.bad for p in parts), sum(p.airy for p in parts), sum(p.dense for p in parts))
 
 
 def _check_grid(volume: Volume, name: str) -> None:
@@ -64,13 +92,18 @@ def _check_grid(volume: Volume, name: str) -> None:
         )
 
 
-def _check_range(hu: NDArray[np.float32], name: str) -> None:
+def _check_range(found: _Range, hu: Array, name: str) -> None:
     """Each branch is one way in which a CT loses its HU scale, from the plainest to the most general."""
-    low, high = float(hu.min()), float(hu.max())
+    if found.bad:
+        raise InputError(
+            f"{name} holds {found.bad} voxels that are not numbers (NaN or infinite)",
+            remedy="export the scan again, or set these voxels to -1024 HU",
+        )
+    low, high = found.low, found.high
     span = f"from {low:g} to {high:g}"
     if low == high:
         raise InputError(f"{name} is constant: every voxel is {low:g}", remedy="export the scan again from its source")
-    if low >= 0 and _looks_like_labels(hu):
+    if low >= 0 and _looks_like_labels(hu, high):
         raise InputError(
             f"{name} is a mask or label map, not a CT: its few values run {span}",
             remedy="pass the CT; a lung mask goes in with --lung-mask",
@@ -95,26 +128,26 @@ def _check_range(hu: NDArray[np.float32], name: str) -> None:
             f"{name} looks like a CT stored with an offset: its values run {span}, soft tissue lies near 1000",
             remedy="add -1024 to every voxel (the rescale intercept is missing), then pass it again",
         )
-    if float(np.mean(hu < -200)) < 1e-3:
+    if found.airy < 1e-3 * hu.size:
         raise InputError(
             f"{name} has no air: its values run {span}, as in MR, PET or a bone or soft-tissue crop",
             remedy="pass a chest CT in HU, in which lung lies near -850 and outside air near -1000",
         )
-    if float(np.mean(hu > -200)) < 1e-4:
+    if found.dense < 1e-4 * hu.size:
         raise InputError(
             f"{name} has no tissue: its values run {span}, all darker than -200 HU",
             remedy="check that the rescale intercept was not applied twice, and pass the CT in HU",
         )
 
 
-def _looks_like_labels(values: NDArray[np.float32]) -> bool:
+def _looks_like_labels(values: Array, highest: float) -> bool:
     """A few whole numbers, as in a mask or label map: at most 12 where a picture could be meant, 64 beyond 8 bits."""
     found = np.unique(values[:: max(1, values.shape[0] // 16)])
-    few = 12 if values.max() <= 255 else 64
+    few = 12 if highest <= 255 else 64
     return len(found) <= few and bool((found == np.round(found)).all())
 
 
-def _looks_offset(values: NDArray[np.float32]) -> bool:
+def _looks_offset(values: Array) -> bool:
     """Air below 400 and a soft-tissue peak between 850 and 1250, as in raw 12-bit CT."""
     counts, edges = np.histogram(values, bins=40, range=(600, 1600))
     peak = float(edges[int(counts.argmax())])
@@ -125,7 +158,12 @@ def quality_notes(ct: Volume) -> list[str]:
     """Sentences on what limits a result from this CT (HU), before its lungs are known; empty for a good scan."""
     canonical = Reorientation.of(ct).apply(ct)
     height = canonical.shape[0] * canonical.spacing_mm[0]
-    return scan_sentences(max(ct.spacing_mm), height, float(ct.array.min()), air_peak_hu(ct))
+    return scan_sentences(max(ct.spacing_mm), height, darkest_hu(ct), air_peak_hu(ct))
+
+
+def darkest_hu(ct: Volume) -> float:
+    """Lowest value of the scan."""
+    return float(min(ct.array[planes].min() for planes in slabs(ct.array)))
 
 
 def scan_sentences(thickest_mm: float, height_mm: float, darkest_hu: float, air_hu: float | None) -> list[str]:
@@ -150,10 +188,10 @@ def scan_sentences(thickest_mm: float, height_mm: float, darkest_hu: float, air_
 
 def cut_ends(lungs: Volume) -> list[str]:
     """Where the lungs (0 outside) end in a large cut: at faces of the scan, or at an end between its slices."""
-    mask = Reorientation.of(lungs).apply(lungs).array > 0
+    areas = cross_sections(Reorientation.of(lungs).apply(lungs).array)
     cut = []
-    for axis, sides in enumerate((("lowest slice", "highest slice"), ("front", "back"), ("right", "left"))):
-        area = mask.sum(tuple(other for other in range(3) if other != axis))
+    ends = (("lowest slice", "highest slice"), ("front", "back"), ("right", "left"))
+    for axis, (sides, area) in enumerate(zip(ends, areas, strict=True)):
         most = CUT_FRACTION * area.max()
         cut += [f"{side} of the scan" for side, end in zip(sides, (0, -1), strict=True) if area[end] > most]
         filled = np.flatnonzero(area)
@@ -163,22 +201,37 @@ def cut_ends(lungs: Volume) -> list[str]:
     return cut
 
 
+def cross_sections(mask: Array, label: int | None = None) -> list[NDArray[np.int64]]:
+    """How many voxels of each plane are set, or hold a label, along each axis of a mask or label map (Z, Y, X)."""
+    areas = [np.zeros(n, np.int64) for n in mask.shape]
+    for planes in slabs(mask):
+        inside = mask[planes] > 0 if label is None else mask[planes] == label
+        areas[0][planes] = np.count_nonzero(inside, (1, 2))
+        flat = inside.sum(0, dtype=np.int32)
+        areas[1] += flat.sum(1)
+        areas[2] += flat.sum(0)
+    return areas
+
+
 def air_peak_hu(ct: Volume) -> float | None:
     """Most frequent HU of the air around the body, or None where none is seen.
 
     Taken from a 3-voxel border of the slices. Padding (one value in heaps) is left out. Severe emphysema that touches
     the border of a tight crop stays out by the search range.
     """
-    array = Reorientation.of(ct).apply(ct).array
-    rim = [array[:, :3], array[:, -3:], array[:, 3:-3, :3], array[:, 3:-3, -3:]]
-    values = np.concatenate([np.asarray(part).ravel() for part in rim])
-    counts = np.bincount(np.clip(np.rint(values), -1100, -700).astype(int) + 1100, minlength=401).astype(float)
+    array, counts = Reorientation.of(ct).apply(ct).array, np.zeros(401)
+    for planes in slabs(array):
+        part = array[planes]
+        rim = [part[:, :3], part[:, -3:], part[:, 3:-3, :3], part[:, 3:-3, -3:]]
+        values = np.concatenate([np.asarray(piece, np.float32).ravel() for piece in rim])
+        counts += np.bincount(np.clip(np.rint(values), -1100, -700).astype(int) + 1100, minlength=401)
+    total = counts.sum()
     counts[[0, -1]] = 0
     around = np.stack([np.roll(counts, shift) for shift in (-4, -3, -2, 2, 3, 4)])
     heaps = counts > 8 * (np.median(around, 0) + 1)
     smooth = np.convolve(np.where(heaps, np.median(around, 0), counts), np.ones(9) / 9, "same")
     peak = int(smooth.argmax()) - 1100
     near = smooth[max(0, peak + 1100 - 15) : peak + 1100 + 16].sum()
-    if not -1060 <= peak <= -940 or near < max(500.0, 0.02 * values.size):
+    if not -1060 <= peak <= -940 or near < max(500.0, 0.02 * total):
         return None
     return float(peak)

@@ -11,6 +11,7 @@ from diffseglung.errors import ConfigError
 from diffseglung.output.label_map import write_label_map, write_probabilities
 from diffseglung.output.preview import draw
 from diffseglung.output.run_record import describe, write_json
+from diffseglung.runtime import started
 from diffseglung.segmentation import Segmentation
 
 __all__ = ["FILES", "check_folder", "write"]
@@ -65,12 +66,15 @@ def write(
 
 def _make(segmentation: Segmentation, workshop: Path, *, probabilities: bool, preview: bool, statistics: bool) -> None:
     label_map_path = workshop / "label_map.nii.gz"
-    write_label_map(segmentation, label_map_path)
+    label_map = started(lambda: write_label_map(segmentation, label_map_path))
+    try:
+        if statistics:
+            write_json(workshop / "statistics.json", segmentation.statistics)
+        if preview:
+            (workshop / "preview.png").write_bytes(draw(segmentation))
+    finally:
+        label_map()
     if probabilities:
         write_probabilities(segmentation, workshop / "probabilities.nii.gz", label_map_path=label_map_path)
-    if statistics:
-        write_json(workshop / "statistics.json", segmentation.statistics)
-    if preview:
-        (workshop / "preview.png").write_bytes(draw(segmentation))
     names = [path.name for path in workshop.iterdir()]
     write_json(workshop / "run.json", describe(segmentation, [*names, "run.json"]))

@@ -15,6 +15,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from diffseglung.io.plausibility import cross_sections
 from diffseglung.preprocess.scene import lung_box
 from diffseglung.radiomics.clusters import Cluster
 from diffseglung.radiomics.descriptor import DESCRIPTOR_NAMES
@@ -32,8 +33,7 @@ def draw(ct: Volume, ids: Volume, table: list[Cluster], title: str) -> bytes:
     """A 1920 x 1080 PNG; ct and ids lie on one grid of any orientation."""
     turn = Reorientation.of(ct)
     ct, ids = turn.apply(ct), turn.apply(ids)
-    z, y, x = (round(MARGIN_MM / s) for s in ct.spacing_mm)
-    box = lung_box(ids.array, (z, y, x))
+    box = lung_box(cross_sections(ids.array), ct.spacing_mm, MARGIN_MM)
     ct, ids = ct.crop(*box), ids.crop(*box)
     colours = colours_for(len(table))
     figure = Figure(figsize=(19.2, 10.8), dpi=100, facecolor=PAPER)

@@ -11,6 +11,7 @@ import numpy as np
 from diffseglung.io.nifti import write_nifti
 from diffseglung.labels import ALL
 from diffseglung.segmentation import Segmentation
+from diffseglung.spool import slabs, zeros
 
 nib: Any = nibabel  # typed in part only
 
@@ -32,7 +33,9 @@ def write_probabilities(segmentation: Segmentation, path: Path, *, label_map_pat
     if segmentation.posterior is None:
         raise ValueError("this segmentation was made without its posterior: segment with probabilities=True")
     reference = nib.load(label_map_path)  # the one place that knows orientation is io.nifti: take its header
-    levels = np.rint(np.clip(segmentation.posterior.astype(np.float32), 0, 1) * 255).astype(np.uint8)  # (Z, Y, X, 5)
+    levels = zeros(segmentation.posterior.shape, np.uint8)  # (Z, Y, X, 5)
+    for planes in slabs(segmentation.posterior, levels):
+        levels[planes] = np.rint(np.clip(segmentation.posterior[planes].astype(np.float32), 0, 1) * 255)
     header = reference.header.copy()
     header.extensions.clear()
     header.set_data_dtype(np.uint8)

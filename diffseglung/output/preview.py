@@ -20,13 +20,15 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from diffseglung.io.plausibility import cross_sections
 from diffseglung.labels import HEALTHY, LESIONS, TISSUES, Label
+from diffseglung.preprocess.scene import lung_box
 from diffseglung.segmentation import Segmentation
+from diffseglung.spool import slabs
 from diffseglung.volume import Reorientation, Volume
 
 WINDOW_HU = (-1350.0, 150.0)
 """The usual lung window: level -600, width 1500."""
-MARGIN_MM = 12.0
 TITLE_LENGTH = 61
 NOTE_LINES, NOTE_LENGTH = 2, 150
 INK, DIM, AMBER, PAPER = "#f2f2f2", "#9aa0a6", "#ffc24b", "#0b0d10"
@@ -75,8 +77,7 @@ def draw(segmentation: Segmentation) -> bytes:
 def choose_planes(ct: Volume, lungs: Volume, label_map: Volume) -> list[Plane]:
     """Three axial, two coronal and one sagittal plane of canonical volumes: in each part of the lungs, the one that
     shows most disease, or most lung where there is none."""
-    inside = lungs.array > 0
-    sick = np.isin(label_map.array, [label.id for label in LESIONS]) & inside
+    lung_areas, sick_areas = cross_sections(lungs.array), _sick_areas(lungs, label_map)
     z_mm, y_mm, x_mm = ct.spacing_mm
     planes = []
     for axis, parts, name, pixel, sides in (
@@ -84,19 +85,38 @@ def choose_planes(ct: Volume, lungs: Volume, label_map: Volume) -> list[Plane]:
         (1, 2, "coronal", (z_mm, x_mm), ("R", "L", "S", "I")),
         (2, 1, "sagittal", (z_mm, y_mm), ("A", "P", "S", "I")),
     ):
-        for number, index in enumerate(_most_telling(sick, inside, axis=axis, parts=parts)):
+        for number, index in enumerate(_most_telling(sick_areas[axis], lung_areas[axis], parts)):
             part = {3: ("lower third", "middle third", "upper third"), 2: ("front", "back"), 1: ("",)}[parts][number]
-            hu, ids = np.take(ct.array, index, axis), np.take(label_map.array, index, axis)
+            hu, ids = _slice(ct.array, axis, index), _slice(label_map.array, axis, index)
             if axis:
                 hu, ids = hu[::-1], ids[::-1]  # head on top
             planes.append(Plane(f"{name} {part}".strip(), hu, ids, pixel, sides))
     return [*planes[2::-1], *planes[3:]]  # upper lungs first
 
 
-def _most_telling(sick: NDArray[np.bool_], inside: NDArray[np.bool_], *, axis: int, parts: int) -> list[int]:
-    """Index along `axis` with most disease in each of `parts` equal shares of the lung."""
-    others = tuple(i for i in range(3) if i != axis)
-    lung, disease = inside.sum(others), sick.sum(others)
+def _slice(array: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
+    """One plane across an axis, taken a few slices at a time."""
+    if axis == 0:
+        return np.asarray(array[index])
+    return np.concatenate([np.take(array[planes], index, axis) for planes in slabs(array)])
+
+
+def _sick_areas(lungs: Volume, label_map: Volume) -> list[NDArray[np.int64]]:
+    """Lesion voxels of each plane along each axis."""
+    areas = [np.zeros(n, np.int64) for n in lungs.shape]
+    lesion = np.zeros(256, bool)
+    lesion[[label.id for label in LESIONS]] = True
+    for planes in slabs(lungs.array, label_map.array):
+        sick = Volume(lesion[label_map.array[planes]] & (lungs.array[planes] > 0), lungs.affine)
+        along = cross_sections(sick.array)
+        areas[0][planes] = along[0]
+        areas[1] += along[1]
+        areas[2] += along[2]
+    return areas
+
+
+def _most_telling(disease: NDArray[np.int64], lung: NDArray[np.int64], parts: int) -> list[int]:
+    """Index with most disease in each of `parts` equal shares of the lung, from the voxels of each plane."""
     share = np.cumsum(lung) / max(lung.sum(), 1)
     score = disease + 0.03 * lung * (lung > 0.3 * lung.max())
     chosen = []
@@ -110,16 +130,10 @@ def _most_telling(sick: NDArray[np.bool_], inside: NDArray[np.bool_], *, axis: i
 
 def _crop(ct: Volume, lungs: Volume, label_map: Volume) -> tuple[Volume, Volume, Volume]:
     """The box around the lungs with a margin; everything where there are none."""
-    inside = lungs.array > 0
-    if not inside.any():
+    areas = cross_sections(lungs.array)
+    if not areas[0].any():
         return ct, lungs, label_map
-    low, high = [], []
-    for axis, mm in enumerate(ct.spacing_mm):
-        hit = np.flatnonzero(inside.any(tuple(i for i in range(3) if i != axis)))
-        margin = int(np.ceil(MARGIN_MM / mm))
-        low.append(max(int(hit[0]) - margin, 0))
-        high.append(min(int(hit[-1]) + 1 + margin, inside.shape[axis]))
-    corners = (low[0], low[1], low[2]), (high[0], high[1], high[2])
+    corners = lung_box(areas, ct.spacing_mm)
     return ct.crop(*corners), lungs.crop(*corners), label_map.crop(*corners)
 
 

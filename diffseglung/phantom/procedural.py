@@ -16,16 +16,19 @@ EXTENT_MM = {"full": (300.0, 260.0, 320.0), "small": (132.0, 124.0, 156.0)}
 SCALE = {"full": 1.0, "small": 0.5}
 
 
-def make_phantom(config: PhantomConfig | int = 0, *, scanner: Scanner | None = None) -> Phantom:
+def make_phantom(
+    config: PhantomConfig | int = 0, *, scanner: Scanner | None = None,
+    extent_mm: tuple[float, float, float] | None = None,
+) -> Phantom:  # fmt: skip
     """A procedural chest CT; `config` may be just a seed. The same settings give the same bytes.
 
-    scanner: a protocol to use in place of a random one.
+    scanner: a protocol to use in place of a random one.  extent_mm: another field of view (Z, Y, X), no smaller.
     """
     config = config if isinstance(config, PhantomConfig) else PhantomConfig(seed=config)
     draw = Draw(config.seed, config.split)
     protocol = Scanner.random(draw, small=config.size == "small")
     protocol = scanner or scanner_for(protocol, config.condition, draw.aside(20))
-    shape, spacing = protocol.grid(EXTENT_MM[config.size])
+    shape, spacing = protocol.grid(extent_mm or EXTENT_MM[config.size])
     exhale = EXHALE_SHARE.get(config.condition, 0.0)
     chest = anatomy.build(anatomy.Grid(shape, spacing), draw, scale=SCALE[config.size], exhale=exhale)
     scene = chest.scene

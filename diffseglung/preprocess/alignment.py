@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.io.plausibility import air_peak_hu
+from diffseglung.io.plausibility import air_peak_hu, darkest_hu
+from diffseglung.preprocess.median import median_at
 from diffseglung.volume import Volume
 
 AIR_HU, REFERENCE_HU, TISSUE_HU = -1000.0, -860.0, 0.0
@@ -52,15 +53,9 @@ def air_level(ct: Volume) -> float:
     doi 10.1164/rccm.200403-326OC). Aeration is measured between what air and what tissue read.
     """
     peak = air_peak_hu(ct)
-    if peak is None or abs(peak - AIR_HU) > AIR_ERROR_HU or peak - float(np.min(ct.array)) < CLIPPED_HU:
+    if peak is None or abs(peak - AIR_HU) > AIR_ERROR_HU or peak - darkest_hu(ct) < CLIPPED_HU:
         return AIR_HU
     return peak
-
-
-def local_medians(hu: NDArray[np.float32], lungs: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """3 x 3 x 3 median (Z, Y, X) where the whole neighbourhood is lung, else NaN."""
-    inside = ndimage.binary_erosion(lungs, np.ones((3, 3, 3), bool))
-    return np.where(inside, ndimage.median_filter(hu, 3), np.nan).astype(np.float32)
 
 
 def _mode(values: NDArray[np.float32], prior_sd: float) -> float:
@@ -75,14 +70,14 @@ def _mode(values: NDArray[np.float32], prior_sd: float) -> float:
 def healthy_level(hu: NDArray[np.float32], lungs: NDArray[np.bool_], spacing_mm: float) -> HealthyLevel:
     """Estimate from HU (Z, Y, X) on a canonical isotropic grid.
 
-    The level is the mode of local medians; the slope is a trimmed least-squares line through the medians near it.
+    The level is the mode of local medians, of 3 x 3 x 3 voxels that are all lung; the slope is a trimmed least-squares
+    line through the medians near it.
     """
-    medians = local_medians(hu, lungs)
-    z, y, x = np.nonzero(np.isfinite(medians))
-    if len(y) < 500:
+    inside = np.argwhere(ndimage.binary_erosion(lungs, np.ones((3, 3, 3), bool)))
+    if len(inside) < 500:
         values = hu[lungs]
         return HealthyLevel(_mode(values, PRIOR_SD_HU), 0.0, 0.0)
-    values, depth = medians[z, y, x], y * spacing_mm
+    values, depth = median_at(hu, inside), inside[:, 1] * spacing_mm
     middle = float(np.median(depth))
     level, slope = _mode(values, PRIOR_SD_HU), 0.0
     for _ in range(4):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.volume import Shape, Volume
+from diffseglung.spool import slabs
+from diffseglung.volume import Array, Shape, Volume
 
 Mask = NDArray[np.bool_]
 Spacing = tuple[float, float, float]
@@ -17,6 +19,11 @@ TISSUE_HU, SHELL_MM = -300.0, 4.5
 """Tissue is above this; shells thinner than twice SHELL_MM (table, clothing) are not the body."""
 LOW_HU, HIGH_HU = -1024.0, 1000.0
 """Clipping before averaging: padding outside the field of view and metal must not leak into their neighbours."""
+
+
+def clipped(hu: Array) -> Array:
+    """HU that may be averaged."""
+    return np.asarray(np.clip(hu, np.float32(LOW_HU), np.float32(HIGH_HU), dtype=np.float32))
 
 
 @dataclass(frozen=True)
@@ -28,15 +35,21 @@ class Coarse:
     factors: Shape
 
     @classmethod
-    def of(cls, ct: Volume, grid_mm: float) -> Coarse:
-        """Average whole blocks of about `grid_mm`; an axis that is coarser than that stays as it is."""
+    def of(cls, ct: Volume, grid_mm: float, value: Callable[[Array], Array] = clipped) -> Coarse:
+        """Average whole blocks of about `grid_mm`; an axis that is coarser than that stays as it is.
+
+        value: what of the voxels is averaged.
+        """
         factors = [max(1, round(grid_mm / s)) for s in ct.spacing_mm]
         factors = [min(f, n) for f, n in zip(factors, ct.shape, strict=True)]
-        hu = np.clip(ct.array, LOW_HU, HIGH_HU)
-        for axis, factor in enumerate(factors):
-            hu = _mean_of_blocks(hu, axis, factor)
+        means = np.empty([n // f for n, f in zip(ct.shape, factors, strict=True)], np.float32)
+        for planes in slabs(ct.array, step=factors[0]):
+            part = value(ct.array[planes])
+            for axis in (0, 1, 2):
+                part = _mean_of_blocks(part, axis, factors[axis])
+            means[planes.start // factors[0] :][: len(part)] = part
         z, y, x = (f * s for f, s in zip(factors, ct.spacing_mm, strict=True))
-        return cls(hu.astype(np.float32, copy=False), (z, y, x), (factors[0], factors[1], factors[2]))
+        return cls(means, (z, y, x), (factors[0], factors[1], factors[2]))
 
     def over(self, fine: Volume) -> Volume:
         """The block means as a volume, at their place in the patient; fine: the scan that they come from."""
@@ -50,18 +63,19 @@ class Coarse:
         """Volume of one block in millilitres."""
         return float(np.prod(self.spacing_mm)) / 1000.0
 
-    def spread(self, mask: NDArray[np.generic], shape: Shape) -> NDArray[np.generic]:
-        """Block values repeated on the fine grid of `shape`; the remainder at the far faces takes the last block."""
+    def spread(self, mask: Array, shape: Shape, planes: slice = slice(None)) -> Array:
+        """Block values repeated on `planes` of the fine grid of `shape`; far faces beyond the blocks take the last."""
         out = mask
         for axis, (factor, n) in enumerate(zip(self.factors, shape, strict=True)):
-            if factor > 1 or out.shape[axis] != n:
-                out = np.take(out, np.minimum(np.arange(n) // factor, out.shape[axis] - 1), axis=axis)
+            if axis == 0 or factor > 1 or out.shape[axis] != n:
+                fine = np.arange(n)[planes] if axis == 0 else np.arange(n)
+                out = np.take(out, np.minimum(fine // factor, out.shape[axis] - 1), axis=axis)
         return out
 
 
 def _mean_of_blocks(values: NDArray[np.float32], axis: int, factor: int) -> NDArray[np.float32]:
     if factor == 1:
-        return values
+        return values.astype(np.float32, copy=False)
     blocks = values.shape[axis] // factor
 
     def part(first: int) -> NDArray[np.float32]:

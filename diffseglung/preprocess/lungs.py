@@ -6,6 +6,8 @@ border drawn again at full resolution. The steps follow Hu et al., IEEE Trans Me
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -28,6 +30,7 @@ from diffseglung.preprocess.coarse import (
 )
 from diffseglung.preprocess.envelope import lung_envelope
 from diffseglung.preprocess.sides import side_field
+from diffseglung.spool import slabs, zeros
 from diffseglung.volume import Reorientation, Volume
 
 GAS_HU, GAS_SHARE = -960.0, 0.6
@@ -74,9 +77,10 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None) -> Volume:
     if config.envelope:
         lungs |= _dense_disease(lung_envelope(coarse.over(upright)), lungs | airways, coarse, config.threshold_hu)
     barred = wide | (air & ~lungs)
-    fine = _redraw_border(upright, coarse, lungs=lungs, dense=lungs & ~seen, barred=barred, air_hu=config.threshold_hu)
-    labels = np.where(fine, coarse.spread(sides, upright.shape), 0).astype(np.uint8)
-    return ct.with_array(turn.undo(labels))
+    labels = zeros(ct.shape, np.uint8)
+    border = _Border.of(lungs, dense=lungs & ~seen, barred=barred, air_hu=config.threshold_hu)
+    border.redraw(upright, coarse, sides, onto=turn.view(labels))
+    return ct.with_array(labels)
 
 
 def _lung_air(coarse: Coarse, air: Mask, body: Mask) -> Mask:
@@ -152,15 +156,28 @@ def _enclosed(lung: Mask, coarse: Coarse) -> Mask:
     return masses[1:-1, 1:-1, 1:-1] & ~lung
 
 
-def _redraw_border(upright: Volume, coarse: Coarse, *, lungs: Mask, dense: Mask, barred: Mask, air_hu: float) -> Mask:
+@dataclass(frozen=True, eq=False)
+class _Border:
     """The coarse lungs on the fine grid, their aerated border by the fine voxels themselves.
 
-    dense: lung that is kept whatever it reads; barred: blocks into which the border must not move.
+    core: blocks that are lung throughout;  rim: blocks of which the voxels below `air_hu` are lung.
     """
-    cross = ndimage.generate_binary_structure(3, 1)
-    core = ndimage.binary_erosion(lungs, cross, border_value=1) | dense
-    rim = ndimage.binary_dilation(lungs, cross) & ~barred
-    aerated = upright.array < air_hu
-    aerated &= coarse.spread(rim, upright.shape).astype(bool, copy=False)
-    aerated |= coarse.spread(core, upright.shape).astype(bool, copy=False)
-    return aerated
+
+    core: Mask
+    rim: Mask
+    air_hu: float
+
+    @classmethod
+    def of(cls, lungs: Mask, *, dense: Mask, barred: Mask, air_hu: float) -> _Border:
+        """dense: lung that is kept whatever it reads; barred: blocks into which the border must not move."""
+        cross = ndimage.generate_binary_structure(3, 1)
+        core = ndimage.binary_erosion(lungs, cross, border_value=1) | dense
+        return cls(core, ndimage.binary_dilation(lungs, cross) & ~barred, air_hu)
+
+    def redraw(self, upright: Volume, coarse: Coarse, sides: NDArray[np.uint8], *, onto: NDArray[np.uint8]) -> None:
+        """Write the side of each lung voxel into `onto`, zeros on the grid of `upright`."""
+        inside = np.where(self.core, sides, 0).astype(np.uint8)
+        open_to = np.where(self.rim | self.core, sides, 0).astype(np.uint8)
+        for planes in slabs(onto, upright.array, copies=4):
+            sure, maybe = (coarse.spread(values, upright.shape, planes) for values in (inside, open_to))
+            onto[planes] = np.where(upright.array[planes] < self.air_hu, maybe, sure)

@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffseglung.errors import GeometryError, InputError
+from diffseglung.io.plausibility import cross_sections
 from diffseglung.preprocess.coarse import Coarse
 from diffseglung.preprocess.resample import covers_same_box, resample_onto
 from diffseglung.preprocess.sides import LEFT, RIGHT, side_field
+from diffseglung.spool import slabs, zeros
 from diffseglung.volume import Array, Reorientation, Volume
 
 LOBES_LUNGMASK = {1: LEFT, 2: LEFT, 3: RIGHT, 4: RIGHT, 5: RIGHT}
@@ -45,16 +47,17 @@ def adapt_mask(mask: Volume, ct: Volume) -> Volume:
             "the label map uses the numbering of TotalSegmentator version 1, in which label 10 is the pancreas",
             remedy="segment again with TotalSegmentator 2, or " + REMEDY,
         )
-    table = _table(values)
-    sides = table[np.asarray(mask.array).astype(np.int64)]
+    table, sides = _table(values), zeros(ct.shape, np.uint8)
+    for planes in slabs(sides, mask.array):
+        sides[planes] = table[np.asarray(mask.array[planes], np.intp)]
     _check_sides(ct.with_array(sides))
     return ct.with_array(sides)
 
 
 def _labels(array: Array) -> set[int]:
     """The labels present, 0 left out."""
-    found = np.unique(array)
-    whole = np.asarray(found, np.float64)
+    parts = [np.unique(array[planes]) for planes in slabs(array)]
+    whole = np.unique(np.asarray(np.concatenate(parts), np.float64))
     if not np.isfinite(whole).all() or (whole != np.round(whole)).any() or (whole < 0).any():
         raise InputError("the lung mask holds fractions, negative or unknown values, not labels", remedy=REMEDY)
     values = {int(v) for v in whole if v}
@@ -91,22 +94,26 @@ def _table(values: set[int]) -> NDArray[np.uint8]:
 def _sides_of(mask: Volume, ct: Volume) -> NDArray[np.uint8]:
     """A binary mask on the grid of `ct` split into right and left."""
     turn = Reorientation.of(ct)
-    upright, lungs = turn.apply(ct), turn.apply(mask).array != 0
+    upright, lungs = turn.apply(ct), turn.apply(mask).array
     coarse = Coarse.of(upright, GRID_MM)
-    share = Coarse.of(Volume(lungs.astype(np.float32), upright.affine), GRID_MM).hu
-    lungs_coarse = share >= min(0.5, float(share.max()))
-    sides = coarse.spread(side_field(lungs_coarse, coarse), upright.shape)
-    return np.asarray(turn.undo(np.where(lungs, sides, 0)), np.uint8)
+    share = Coarse.of(Volume(lungs, upright.affine), GRID_MM, lambda part: part != 0).hu
+    sides = side_field(share >= min(0.5, float(share.max())), coarse)
+    labels = zeros(ct.shape, np.uint8)
+    onto = turn.view(labels)
+    for planes in slabs(onto, lungs):
+        onto[planes] = np.where(lungs[planes] != 0, coarse.spread(sides, upright.shape, planes), 0)
+    return labels
 
 
 def _check_sides(sides: Volume) -> None:
     """Refuse a mask whose right lung lies to the left: another convention, or a mirrored file."""
     means = []
     for side in (RIGHT, LEFT):
-        where = np.argwhere(sides.array == side)
-        if not len(where):
+        areas = cross_sections(sides.array, side)
+        if not areas[0].any():
             return
-        means.append(float(sides.affine[0] @ np.append(where.mean(axis=0), 1.0)))
+        centre = [float(np.average(np.arange(len(area)), weights=area)) for area in areas]
+        means.append(float(sides.affine[0] @ [*centre, 1.0]))
     if means[0] >= means[1]:
         raise InputError(
             "the label of the right lung lies on the patient's left",

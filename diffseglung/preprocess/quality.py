@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.io.plausibility import THICK_MM, air_peak_hu, cut_ends, scan_sentences
+from diffseglung.io.plausibility import THICK_MM, air_peak_hu, cross_sections, cut_ends, darkest_hu, scan_sentences
 from diffseglung.preprocess.airways import find_airways
 from diffseglung.preprocess.alignment import CLIPPED_HU, HealthyLevel
 from diffseglung.preprocess.coarse import Coarse, body_hull, shrink, slice_hulls
@@ -92,11 +92,12 @@ def quality(ct: Volume, lungs: Volume, level: HealthyLevel) -> Quality:
     """Measure a scan (HU), its lungs (0 outside, 1 right, 2 left; any grid orientation) and its healthy level."""
     turn = Reorientation.of(ct)
     upright, mask = turn.apply(ct), turn.apply(lungs)
-    slices = np.flatnonzero((mask.array > 0).any((1, 2)))
+    area, darkest = cross_sections(mask.array)[0], darkest_hu(ct)
+    slices = np.flatnonzero(area)
     spectrum = noise_spectrum(upright, int(slices[0]), int(slices[-1])) if len(slices) else None
     coarse = Coarse.of(upright, COARSE_MM)
-    inside = Coarse.of(mask.with_array(mask.array > 0), COARSE_MM).hu
-    right = Coarse.of(mask.with_array(mask.array == 1), COARSE_MM).hu
+    inside = Coarse.of(mask, COARSE_MM, lambda part: part > 0).hu
+    right = Coarse.of(mask, COARSE_MM, lambda part: part == 1).hu
     z_mm, y_mm, x_mm = upright.spacing_mm
     whole = inside > 0.99
     dense = (coarse.hu > DENSE_HU[0]) & (coarse.hu < DENSE_HU[1])
@@ -104,17 +105,17 @@ def quality(ct: Volume, lungs: Volume, level: HealthyLevel) -> Quality:
         slice_mm=z_mm,
         pixel_mm=max(y_mm, x_mm),
         height_mm=z_mm * upright.shape[0],
-        darkest_hu=float(ct.array.min()),
+        darkest_hu=darkest,
         noise_hu=spectrum.sd_hu if spectrum else None,
         noise_per_mm=spectrum.centroid if spectrum else None,
         whiteness=spectrum.whiteness if spectrum else None,
         air_hu=air_peak_hu(ct),
-        trachea_hu=_trachea_hu(coarse, float(ct.array.min())),
+        trachea_hu=_trachea_hu(coarse, darkest),
         blood_hu=_blood_hu(coarse, inside > 0),
         level_hu=level.level_hu,
         right_hu=_peak_hu(coarse.hu[whole & (right > 0.5)]),
         left_hu=_peak_hu(coarse.hu[whole & (right <= 0.5)]),
-        lung_litres=float(np.count_nonzero(mask.array)) * mask.voxel_ml / 1000,
+        lung_litres=float(area.sum()) * mask.voxel_ml / 1000,
         dense_share=float(dense[whole].mean()) if whole.any() else 0.0,
         cut=tuple(cut_ends(lungs)),
     )

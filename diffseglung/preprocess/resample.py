@@ -7,6 +7,7 @@ sigma^2 = (after^2 - before^2) / (8 ln 2), the voxel size read as a full width a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import ceil, log, sqrt
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from diffseglung.errors import ConfigError, GeometryError
+from diffseglung.spool import SLAB_MIB, release
 from diffseglung.volume import Array, Shape, Volume
 
 FWHM = sqrt(8 * log(2))
@@ -29,6 +31,29 @@ def resample(volume: Volume, spacing_mm: float | tuple[float, float, float], *, 
     order: 0 for labels (dtype kept, no smoothing), 1 linear or 3 cubic for intensities (float32).
     """
     return resample_onto(volume, grid_at(volume, spacing_mm), order=order)
+
+
+def coarsened(volume: Volume, spacing_mm: float, value: Callable[[Array], Array] = np.asarray) -> Volume:
+    """As `resample` to first order, a few slices at a time, so that a large scan is never in memory as a whole.
+
+    value: what of the voxels is resampled.
+    """
+    grid = grid_at(volume, spacing_mm)
+    step = spacing_mm / volume.spacing_mm[0]
+    first = float((np.linalg.inv(volume.affine) @ grid.affine)[0, 3])  # place of the grid's first plane
+    reach = ceil(3 * max(step, 1.0)) + 2  # of smoothing and interpolation, in slices
+    thick = max(1, int(SLAB_MIB * 2**20 / (volume.array[0].size * 4 * step)))
+    out = np.empty(grid.shape, np.float32)
+    for start in range(0, grid.shape[0], thick):
+        stop = min(start + thick, grid.shape[0])
+        low = min(max(int(first + start * step) - reach, 0), volume.shape[0] - 1)
+        high = max(min(ceil(first + (stop - 1) * step) + reach + 1, volume.shape[0]), low + 1)
+        part = volume.crop((low, 0, 0), (high, *volume.shape[1:]))
+        part = part.with_array(np.ascontiguousarray(value(part.array), np.float32))
+        target = grid.crop((start, 0, 0), (stop, *grid.shape[1:]))
+        out[start:stop] = resample_onto(part, target).array
+        release(volume.array)
+    return grid.with_array(out)
 
 
 def grid_at(volume: Volume, spacing_mm: float | tuple[float, float, float]) -> Volume:

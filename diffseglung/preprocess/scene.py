@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffseglung.errors import InputError
+from diffseglung.io.plausibility import cross_sections
 from diffseglung.preprocess.alignment import HealthyLevel, air_level, align, healthy_level
-from diffseglung.preprocess.resample import resample
+from diffseglung.preprocess.resample import coarsened
 from diffseglung.volume import Array, Reorientation, Shape, Volume
 
 MARGIN_MM = 12.0
@@ -38,14 +39,15 @@ class Scene:
         return self.grid.array
 
 
-def lung_box(lungs: Array, margin: Shape) -> tuple[Shape, Shape]:
-    """Lowest and one-past-highest index of the mask, widened by `margin` voxels inside the array."""
+def lung_box(
+    areas: list[NDArray[np.int64]], spacing_mm: tuple[float, float, float], margin_mm: float = MARGIN_MM
+) -> tuple[Shape, Shape]:
+    """Lowest and one-past-highest index of lungs with these cross-sections, widened by a margin inside the scan."""
     low, high = [], []
-    for axis in range(3):
-        other = tuple(i for i in range(3) if i != axis)
-        hits = np.flatnonzero(lungs.any(axis=other))
-        low.append(max(int(hits[0]) - margin[axis], 0))
-        high.append(min(int(hits[-1]) + 1 + margin[axis], lungs.shape[axis]))
+    for area, mm in zip(areas, spacing_mm, strict=True):
+        hits, margin = np.flatnonzero(area), round(margin_mm / mm)
+        low.append(max(int(hits[0]) - margin, 0))
+        high.append(min(int(hits[-1]) + 1 + margin, len(area)))
     return (low[0], low[1], low[2]), (high[0], high[1], high[2])
 
 
@@ -54,26 +56,24 @@ def make_scene(ct: Volume, lungs: Volume, spacing_mm: float) -> Scene:
 
     Raises InputError when the lungs hold too few voxels to measure anything.
     """
-    if not lungs.array.any():
+    reorientation = Reorientation.of(ct)
+    whole, mask = reorientation.apply(ct), reorientation.apply(lungs)
+    areas = cross_sections(mask.array)
+    if not areas[0].any():
         raise InputError(
             "the lung mask is empty", remedy="check the mask, or leave it out to find the lungs automatically"
         )
-    reorientation = Reorientation.of(ct)
-    whole, mask = reorientation.apply(ct), reorientation.apply(lungs)
-    margin = [round(MARGIN_MM / s) for s in whole.spacing_mm]
-    low, high = lung_box(mask.array, (margin[0], margin[1], margin[2]))
-    window, inside = whole.crop(low, high), mask.crop(low, high)
-    grid = resample(Volume(np.ascontiguousarray(window.array, np.float32), window.affine), spacing_mm)
-    soft = resample(Volume((inside.array > 0).astype(np.float32), inside.affine), spacing_mm)
-    kept = soft.array >= 0.5
+    low, high = lung_box(areas, whole.spacing_mm)
+    window = whole.crop(low, high)
+    grid = coarsened(window, spacing_mm)
+    kept = coarsened(mask.crop(low, high), spacing_mm, lambda part: part > 0).array >= 0.5
     if kept.sum() < MINIMUM_VOXELS:
         litres = float(kept.sum()) * grid.voxel_ml / 1000
         raise InputError(
             f"the lung mask holds only {litres:.3f} litres", remedy="check that the mask covers the lungs of this scan"
         )
-    hu = grid.array.astype(np.float32)
-    level = replace(healthy_level(hu, kept, spacing_mm), air_hu=air_level(ct))
-    return Scene(reorientation, low, window, grid, kept, level, align(hu, level, spacing_mm), spacing_mm)
+    level = replace(healthy_level(grid.array, kept, spacing_mm), air_hu=air_level(ct))
+    return Scene(reorientation, low, window, grid, kept, level, align(grid.array, level, spacing_mm), spacing_mm)
 
 
 def axis_weights(count: int, origin_mm: float, spacing_mm: float, grid_mm: float, length: int) -> tuple[Array, Array]:

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 
 from diffseglung.features.local import (
     NAMES,
+    Neighbourhoods,
     ball,
     from_own_healthy,
     local_descriptors,
     masked_quantiles,
-    neighbourhoods,
     own_healthy,
     positions,
 )
@@ -20,7 +20,7 @@ COLUMN = {name: i for i, name in enumerate(NAMES)}
 def test_neighbourhoods_read_the_right_voxels_and_nan_beyond_the_edge() -> None:
     volume = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
     offsets = np.array([[0, 0, 0], [1, 0, 0], [0, -1, 0], [0, 0, 1]])
-    values = neighbourhoods(volume, np.array([[1, 2, 3], [2, 0, 4]]), offsets)
+    values = Neighbourhoods(volume, offsets).at(np.array([[1, 2, 3], [2, 0, 4]]))
     np.testing.assert_array_equal(values[0], [volume[1, 2, 3], volume[2, 2, 3], volume[1, 1, 3], volume[1, 2, 4]])
     np.testing.assert_array_equal(np.isnan(values[1]), [False, True, True, True])
 

@@ -17,7 +17,8 @@ def chest(affine: np.ndarray, shape: tuple[int, int, int] = (40, 60, 64)) -> tup
 def test_lung_box_is_tight_plus_margin_and_stays_inside() -> None:
     mask = np.zeros((10, 12, 14), bool)
     mask[0, 5, 6] = mask[3, 7, 13] = True
-    assert lung_box(mask, (1, 2, 3)) == ((0, 3, 3), (5, 10, 14))
+    areas = [mask.sum(other) for other in ((1, 2), (0, 2), (0, 1))]
+    assert lung_box(areas, (6.0, 3.0, 2.0), 6.0) == ((0, 3, 3), (5, 10, 14))
 
 
 def test_a_field_linear_in_space_survives_the_way_to_the_model_grid_and_back(oblique_affine: np.ndarray) -> None:
