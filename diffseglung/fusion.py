@@ -62,6 +62,15 @@ def to_voxels(posterior: NDArray[np.float32], stride: int, shape: tuple[int, int
     return full.div_(full.sum(0, keepdim=True).clamp_(min=1e-6))
 
 
+def most_probable(posterior: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Class with the highest posterior (C, ...) at each place, the first of equals; much faster than argmax."""
+    best, top = posterior[0].copy(), np.zeros(posterior.shape[1:], np.uint8)
+    for c in range(1, len(posterior)):
+        np.copyto(top, c, where=posterior[c] > best)
+        np.maximum(best, posterior[c], out=best)
+    return top
+
+
 def sobel_magnitude(hu: NDArray[np.float32]) -> NDArray[np.float32]:
     """Gradient magnitude in HU a voxel, by 3 x 3 x 3 Sobel filters scaled to the unit ramp."""
     total = np.zeros(hu.shape, np.float32)
@@ -126,7 +135,7 @@ def neutral(evidence: Tensor, posterior: Tensor, label: int) -> Tensor:
     return torch.where(total > EPSILON, mean, torch.zeros_like(mean))
 
 
-def classes_nearby(top: NDArray[np.int64], lungs: NDArray[np.bool_], classes: int, reach: int) -> Tensor:
+def classes_nearby(top: NDArray[np.uint8], lungs: NDArray[np.bool_], classes: int, reach: int) -> Tensor:
     """(C, Z, Y, X): whether a lung voxel within `reach` voxels (a cube) has that class on top."""
     size = 2 * reach + 1
     return torch.stack(
@@ -154,7 +163,7 @@ def fuse(
     logits = diffuse(posterior.add_(EPSILON).log_(), conductance, config.steps)
     posterior = logits.softmax(0)
     reach = max(1, round(config.border_mm / spacing_mm))
-    nearby = classes_nearby(posterior.argmax(0).numpy(), lungs, len(posterior), reach)
+    nearby = classes_nearby(most_probable(posterior.numpy()), lungs, len(posterior), reach)
     border = (nearby.sum(0) > 1) & inside
     voxels = border.nonzero().numpy()
     if len(voxels):

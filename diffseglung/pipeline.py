@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from diffseglung.config import FeatureConfig, LungMaskConfig, SegmentConfig, default_method
 from diffseglung.features.diffusion import Progress
-from diffseglung.fusion import fuse, to_voxels
+from diffseglung.fusion import fuse, most_probable, to_voxels
 from diffseglung.io import read_mask, read_scan, scan_name
 from diffseglung.labelling.bundle import Bundle, load_bundle
 from diffseglung.labelling.methods import WITHOUT_MODEL, Rows, class_posterior
@@ -24,9 +24,9 @@ from diffseglung.preprocess.lungs import find_lungs
 from diffseglung.preprocess.masks import adapt_mask
 from diffseglung.preprocess.quality import merged, quality
 from diffseglung.preprocess.scene import Scene, make_scene, onto_window
-from diffseglung.runtime import Runtime, choose_device, choose_precision, started
+from diffseglung.runtime import Runtime, choose_device, choose_precision, in_parallel, started
 from diffseglung.segmentation import Segmentation
-from diffseglung.spool import slabs, zeros
+from diffseglung.spool import release, slabs, zeros
 from diffseglung.statistics import measure
 from diffseglung.volume import Volume
 
@@ -165,21 +165,26 @@ def back_onto(
     posterior_map = zeros((*ct.shape, len(TISSUES)), np.float16) if keep else None
     mask, labels = scene.reorientation.apply(lungs).array, scene.reorientation.view(label_map)
     kept = None if posterior_map is None else scene.reorientation.view(posterior_map)
-    expected = np.zeros(len(TISSUES))
     box = tuple(slice(a, a + n) for a, n in zip(scene.low, scene.window.shape, strict=True))
     seen = [array[box] for array in (mask, labels, *(() if kept is None else (kept,)))]
-    for planes in slabs(*seen, copies=4 * len(TISSUES)):
+
+    def fill(planes: slice) -> NDArray[np.float64]:
+        """Write a few slices; the sum of their posterior over the lungs."""
         here = (slice(box[0].start + planes.start, box[0].start + planes.stop), *box[1:])
         values = onto_window(scene, posterior, planes)
         values /= np.maximum(values.sum(0, keepdims=True), 1e-6)
-        best = values.argmax(0).astype(np.uint8) + 1
+        best = most_probable(values) + np.uint8(1)
         if config.abstain > 0:
             best[values.max(0) < config.abstain] = UNASSIGNED.id
         inside = mask[here] > 0
         labels[here] = np.where(inside, best, 0)
-        expected += values[:, inside].sum(1, dtype=np.float64)
         if kept is not None:
             kept[here] = (np.moveaxis(values, 0, -1) * inside[..., None]).astype(np.float16)
+        for array in seen:
+            release(array)
+        return np.asarray(values[:, inside].sum(1, dtype=np.float64))
+
+    expected = sum(in_parallel(fill, slabs(*seen, copies=4 * len(TISSUES))), np.zeros(len(TISSUES)))
     return ct.with_array(label_map), posterior_map, expected
 
 
