@@ -186,6 +186,9 @@ class TrainConfig(Config):
     ema: float = setting(0.995, "decay of the moving average of the weights", low=0, high=1)
     clip_norm: float = setting(1.0, "largest gradient norm", low=0)
     precision: str = setting("auto", "arithmetic of the forward pass", choices=("auto", "fp32", "bf16"))
+    recompute: bool = setting(
+        False, "gradient checkpointing: compute activations twice instead of keeping them; less memory, a third slower"
+    )
     sample_every: int = setting(500, "iterations between qualitative samples; 0 never", low=0)
     save_every: int = setting(500, "iterations between checkpoints", low=1)
     log_every: int = setting(10, "iterations between journal lines", low=1)
@@ -270,8 +273,21 @@ class SegmentConfig(Config):
     )
     abstain: float = setting(0.0, "voxels whose posterior is below this become 6 unassigned", low=0.0, high=1.0)
     components: int = setting(5, "mixture components of the published method; 0 chooses 2 to 8 by BIC", low=0, high=64)
-    fast: bool = setting(False, "fewer tiles and steps, a little less accurate")
+    fast: bool = setting(False, "describe every third instead of every second voxel, no fusion, no overlap of tiles")
+    precision: str = setting(
+        "auto", "arithmetic of the network; auto: the faster on this machine", choices=("auto", "fp32", "bf16")
+    )
     seed: int = setting(0, "seed of everything random in the run", low=0)
+
+    @property
+    def stride(self) -> int:
+        """Voxels of the model grid between described positions."""
+        return 3 if self.fast else 2
+
+    @property
+    def sharpens(self) -> bool:
+        """Whether fusion runs."""
+        return self.fusion and not self.fast
 
 
 def default_method(model_given: bool) -> str:

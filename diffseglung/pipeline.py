@@ -73,7 +73,7 @@ class Segmenter:
         named = config is not None if named is None else named
         config = config or SegmentConfig(method=default_method(model is not None))
         place = choose_device(device)
-        runtime = Runtime(device=place, precision=choose_precision("auto", place))
+        runtime = Runtime(device=place, precision=choose_precision(config.precision, place))
         bundle = None if config.method in WITHOUT_MODEL else load_bundle(Path(model) if model else None, str(place))
         if named or bundle is None or config.method in bundle.tissues:
             return cls(bundle, config, runtime)
@@ -104,13 +104,13 @@ class Segmenter:
             scene = make_scene(ct, lungs, self.config.spacing_mm)
         guard = started(lambda: quality(ct, lungs, scene.level))
         with watch.stage("tissue"):
-            rows = Rows(scene, self.bundle, self.runtime, self._features(), progress)
+            rows = Rows(scene, self.bundle, self.runtime, self._features(), progress, self.config.stride)
             posterior = class_posterior(rows, self.config)
             coarse = rows.where.scatter(posterior.numpy().astype(np.float32))
             stride = rows.where.stride
             del rows
         with watch.stage("fusion"):
-            if self.config.fusion:
+            if self.config.sharpens:
                 fine = fuse(coarse, stride, scene.aligned, scene.lungs, spacing_mm=scene.spacing_mm)
             else:
                 fine = to_voxels(coarse, stride, scene.grid.shape)

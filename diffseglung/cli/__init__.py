@@ -24,6 +24,7 @@ COMMANDS = {
     "phantom": "make chest CTs with known lesions, from nothing or in a real scan",
     "evaluate": "score label maps against truth",
     "benchmark": "compare every method and baseline on cases with known truth",
+    "bench": "time every stage and the whole job",
     "convert": "turn CTs of any format into training cases with lung masks",
     "precompute": "cut training patches from cases",
     "train": "learn the diffusion model (stage 1)",

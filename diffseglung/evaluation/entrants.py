@@ -1,7 +1,7 @@
-"""Who takes part in a benchmark: every method, the default without fusion, and today's methods; how each is run.
+"""Who takes part in a benchmark: every method, the default without fusion and with --fast, today's methods; how it is run.
 
-Key of an entrant: the method's or baseline's name; `<method>_no_fusion`; `<method>_base` on the base model, whose
-features were not shaped by radiomics.
+Key of an entrant: the method's or baseline's name; `<method>_no_fusion`; `<method>_fast`; `<method>_base` on the base
+model, whose features were not shaped by radiomics.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from diffseglung.preprocess.scene import Scene, make_scene
 from diffseglung.runtime import Runtime
 from diffseglung.volume import Volume
 
-NO_FUSION, BASE = "_no_fusion", "_base"
+NO_FUSION, FAST, BASE = "_no_fusion", "_fast", "_base"
 ON_BASE = ("published", "attention", "diffusion")
 """Methods that run on a network alone: two fit themselves to each scan, `diffusion` needs a tissue model."""
 
@@ -65,6 +65,7 @@ def everyone(*, base: bool) -> dict[str, Entrant]:
     default = SegmentConfig()
     found = [Entrant(key=default.method, config=default)]
     found.append(Entrant(key=default.method + NO_FUSION, config=replace(default, fusion=False)))
+    found.append(Entrant(key=default.method + FAST, config=replace(default, fast=True)))
     found += [Entrant(key=name, config=replace(default, method=name)) for name in METHODS if name != default.method]
     if base:
         found += [Entrant(key=m + BASE, config=replace(default, method=m), base=True) for m in ON_BASE if m in METHODS]
@@ -133,18 +134,19 @@ class Field:
 
     def answers(self, ct: Volume, lungs: Volume, entrants: list[Entrant]) -> Iterator[tuple[Entrant, Answer]]:
         """Each entrant's answer to one case; what entrants share is computed once."""
-        rows: dict[bool, Rows] = {}
+        rows: dict[tuple[bool, int], Rows] = {}
         for entrant in entrants:
             config = entrant.config
             if config is None:
                 yield entrant, Answer(BASELINES[entrant.key](ct, lungs), None)
                 continue
-            if entrant.base not in rows:
+            key = entrant.base, config.stride
+            if key not in rows:
                 scene = next((r.scene for r in rows.values()), None) or make_scene(ct, lungs, config.spacing_mm)
                 bundle = self.base if entrant.base else self.model
-                own = Rows(scene, bundle, self.runtime, FeatureConfig(seed=config.seed))
-                rows[entrant.base] = own.sharing(next(iter(rows.values()), own))
-            yield entrant, _answer(ct, lungs, rows[entrant.base], config)
+                own = Rows(scene, bundle, self.runtime, FeatureConfig(seed=config.seed), stride=config.stride)
+                rows[key] = own.sharing(rows.get((not entrant.base, config.stride), own))
+            yield entrant, _answer(ct, lungs, rows[key], config)
 
 
 def labeller(entrant: Entrant, model: Path | None, device: str) -> Callable[[Volume, Volume], Volume]:
@@ -159,7 +161,7 @@ def _answer(ct: Volume, lungs: Volume, rows: Rows, config: SegmentConfig) -> Ans
     """As the pipeline, from the posterior to the scan's own grid."""
     scene: Scene = rows.scene
     coarse = rows.where.scatter(class_posterior(rows, config).numpy().astype(np.float32))
-    if config.fusion:
+    if config.sharpens:
         fine = fuse(coarse, rows.where.stride, scene.aligned, scene.lungs, spacing_mm=scene.spacing_mm)
     else:
         fine = to_voxels(coarse, rows.where.stride, scene.grid.shape)

@@ -25,7 +25,8 @@ Results = dict[str, list[dict[str, Any]]]
 """Entrant -> its result on every case, in the order of the cases."""
 CLUSTERED = "kmeans_radiomics"
 SIBLINGS = {
-    "physics": ("physics_no_fusion", "rule"), "seeded": ("physics",), "combined": ("seeded",),
+    "physics": ("physics_no_fusion", "rule"), "physics_fast": ("physics",),
+    "seeded": ("physics",), "combined": ("seeded",),
     "diffusion": ("diffusion_base",), "simulated_combined": ("simulated",),
 }  # fmt: skip
 """Method -> those that lack one thing it has: fusion or context, the classifier, the student, the distillation."""

@@ -15,6 +15,7 @@ from diffseglung.labels import TISSUES
 LABELS = {
     "physics": "Physics rule in context",
     "physics_no_fusion": "Physics rule in context, without fusion",
+    "physics_fast": "Physics rule in context, --fast",
     "rule": "Physics rule",
     "seeded": "Physics-seeded dense descriptors",
     "combined": "Physics-seeded dense descriptors + distilled student",

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from diffseglung.config import FeatureConfig, SegmentConfig
 from diffseglung.features.diffusion import Progress, at_positions, diffusion_features
-from diffseglung.features.local import Positions, local_descriptors, positions, shaped
+from diffseglung.features.local import STRIDE, Positions, local_descriptors, positions, shaped
 from diffseglung.labelling.attention import attention_posterior
 from diffseglung.labelling.bundle import Bundle
 from diffseglung.labelling.context import physics_in_context
@@ -55,6 +55,7 @@ class Rows:
     runtime: Runtime
     features: FeatureConfig = field(default_factory=FeatureConfig)
     progress: Progress | None = None
+    stride: int = STRIDE
     _local: Tensor | None = None
     _diffusion: Tensor | None = None
     _where: Positions | None = None
@@ -63,7 +64,7 @@ class Rows:
     def where(self) -> Positions:
         """Lung positions that the rows belong to."""
         if self._where is None:
-            self._where = positions(self.scene.lungs)
+            self._where = positions(self.scene.lungs, self.stride)
         return self._where
 
     @property

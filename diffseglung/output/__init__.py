@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from diffseglung.errors import ConfigError
@@ -65,7 +66,7 @@ def write(
 
 
 def _make(segmentation: Segmentation, workshop: Path, *, probabilities: bool, preview: bool, statistics: bool) -> None:
-    label_map_path = workshop / "label_map.nii.gz"
+    begin, label_map_path = time.perf_counter(), workshop / "label_map.nii.gz"
     label_map = started(lambda: write_label_map(segmentation, label_map_path))
     try:
         if statistics:
@@ -77,4 +78,6 @@ def _make(segmentation: Segmentation, workshop: Path, *, probabilities: bool, pr
     if probabilities:
         write_probabilities(segmentation, workshop / "probabilities.nii.gz", label_map_path=label_map_path)
     names = [path.name for path in workshop.iterdir()]
-    write_json(workshop / "run.json", describe(segmentation, [*names, "run.json"]))
+    record = describe(segmentation, [*names, "run.json"])
+    record["seconds"] = {**record.get("seconds", {}), "writing": round(time.perf_counter() - begin, 3)}
+    write_json(workshop / "run.json", record)

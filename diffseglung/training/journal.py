@@ -18,7 +18,8 @@ class Journal:
     """One line of JSON per logged interval; unknown values are null.
 
     Keys: iteration, loss, diffusion, diffusion_q1..q4 (by quarter of the noise chain, q1 least noise), contrastive,
-    lambda, grad_norm, lr, seconds (since the run began, interruptions left out), patches_per_second.
+    lambda, grad_norm, lr, seconds (since the run began, interruptions left out), patches_per_second, waiting (share of
+    the time in which the network had no batch to work on).
     """
 
     def __init__(self, folder: Path, *, start: int = 0) -> None:

@@ -76,6 +76,8 @@ class Tally:
 
     outcomes: list[Outcome] = field(default_factory=list)
     since: float = field(default_factory=time.perf_counter)
+    waited: float = 0.0
+    """Seconds in which the network had no batch to work on."""
 
     def line(self, runtime: Runtime) -> dict[str, float]:
         """Means over the interval and over all processes."""
@@ -107,6 +109,7 @@ class Trainer:
         if run.runtime.device.type not in ("cpu", "mps"):
             channels_last(self.objective)
         self.objective.train()
+        self.objective.network.recompute = run.config.recompute
         self.draws, self.run, self.config = draws, run, run.config
         fused = run.runtime.device.type in ("cpu", "cuda")
         self.optimiser = torch.optim.Adam(self.objective.parameters(), lr=self.config.lr, fused=fused)
@@ -137,7 +140,10 @@ class Trainer:
         with stop_requests() as asked:
             while self.iteration < last and not stopped:
                 self.iteration += 1
-                norm = self._update(next(batches), tally)
+                asked_at = time.perf_counter()
+                batch = next(batches)
+                tally.waited += time.perf_counter() - asked_at
+                norm = self._update(batch, tally)
                 stopped = self._agreed(asked.is_set())
                 ends = stopped or self.iteration == last
                 saves = ends or self.iteration % self.config.save_every == 0
@@ -159,8 +165,10 @@ class Trainer:
 
     def _batches(self, first: int) -> Iterator[list[Batch]]:
         """Micro-batches of the iterations from `first` to the last."""
+        pinned = self.run.runtime.device.type == "cuda"  # so that the copy to the device runs beside the network
         for iteration in range(first, self.config.iterations + 1):
-            yield [self.draws.batch(iteration, micro) for micro in range(self.config.accumulate)]
+            batches = [self.draws.batch(iteration, micro) for micro in range(self.config.accumulate)]
+            yield [batch.pinned() for batch in batches] if pinned else batches
 
     def _update(self, batches: list[Batch], tally: Tally) -> float:
         """One optimiser update over all micro-batches; returns the gradient norm before clipping."""
@@ -203,6 +211,7 @@ class Trainer:
         line: dict[str, float | int] = {"iteration": self.iteration, **tally.line(self.run.runtime)}
         line |= {"grad_norm": norm, "lr": learning_rate(self.iteration, self.config, self.run.start)}
         line |= {"seconds": round(self.seconds, 3), "patches_per_second": round(patches / max(elapsed, 1e-9), 3)}
+        line["waiting"] = round(min(tally.waited / max(elapsed, 1e-9), 1.0), 4)
         if self.journal:
             self.journal.write(line)
         return line

@@ -11,7 +11,7 @@ import torch
 from diffseglung.errors import CheckpointError, ConfigError
 
 FORMAT = 1
-FREE = ("iterations", "sample_every", "save_every", "log_every")
+FREE = ("iterations", "sample_every", "save_every", "log_every", "recompute")
 """Settings that may change when a run is continued; the learning rate follows a new length from then on."""
 
 

@@ -135,7 +135,8 @@ def test_the_journal_tells_loss_by_noise_level(patches, tmp_path):
     line = read(tmp_path / "journal.jsonl")[-1]
     quarters = [line[f"diffusion_q{i}"] for i in (1, 2, 3, 4)]
     assert sum(quarters) / 4 == pytest.approx(line["diffusion"], rel=1e-4)
-    assert {"iteration", "loss", "grad_norm", "lr", "seconds", "patches_per_second"} <= line.keys()
+    assert {"iteration", "loss", "grad_norm", "lr", "seconds", "patches_per_second", "waiting"} <= line.keys()
+    assert 0 <= line["waiting"] <= 1
 
 
 def test_samples_are_asked_for_with_the_average_and_the_run_is_not_disturbed(patches, tmp_path):
@@ -175,3 +176,13 @@ def test_kernel_layout_does_not_change_values():
     before = network(x, fraction)
     channels_last(network)
     torch.testing.assert_close(network(x, fraction), before)
+
+
+def test_gradient_checkpointing_trains_the_same_network(patches, tmp_path):
+    plain = trainer(tmp_path / "plain", patches, iterations=3, batch_size=2)
+    frugal = trainer(tmp_path / "frugal", patches, iterations=3, batch_size=2, recompute=True)
+    plain.fit()
+    frugal.fit()
+    assert frugal.objective.network.recompute
+    for name, value in plain.objective.state_dict().items():
+        torch.testing.assert_close(frugal.objective.state_dict()[name], value, rtol=1e-4, atol=1e-5)
