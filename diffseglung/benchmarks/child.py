@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 
@@ -45,6 +46,12 @@ def measured(*words: str) -> Spent:
     if told["code"]:
         raise RuntimeError(f"diffseglung {' '.join(words)}: {done.stderr.strip()}")
     return Spent(wall, told["cpu_s"], told["peak_mib"])
+
+
+@cache
+def libraries_mib() -> float:
+    """What interpreter and libraries hold before any work."""
+    return measured().peak_mib
 
 
 def main(words: list[str]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from diffseglung.benchmarks.clock import Row
 from diffseglung.benchmarks.reference import reference
 from diffseglung.benchmarks.scans import scan_file
 from diffseglung.benchmarks.whole import Job, measure
-from diffseglung.io.nifti import read_nifti
+from diffseglung.io import read_volume
+from diffseglung.preprocess.lungs import find_lungs
 
 FASTER, LEANER = 50.0, 10.0
 
@@ -19,13 +19,11 @@ FASTER, LEANER = 50.0, 10.0
 def rows(folder: Path, repeats: int = 3, *, size: str = "standard", network: str = "reference") -> list[Row]:
     """One row: seconds and memory of both. The lungs are those that our own run finds."""
     scan = scan_file(folder, size)
-    libraries = child.measured().peak_mib
     ours = measure(scan, Job(size).options, repeats)
-    with tempfile.TemporaryDirectory() as name:
-        child.measured("segment", "-i", str(scan), "-o", f"{name}/out", "-q", "--no-preview")
-        lungs = read_nifti(Path(name) / "out" / "label_map.nii.gz").array > 0
-    peer = reference(lungs, repeats, size=network, rows=2000 if size == "small" else 100_000)
-    own = ours.peak_mib - libraries
+    peer = reference(
+        find_lungs(read_volume(scan)).array, repeats, size=network, rows=2000 if size == "small" else 100_000
+    )
+    own = ours.peak_mib - child.libraries_mib()
     row = Row(
         part="published",
         what="default, the standard scan" if size == "standard" else f"default, {size}",

@@ -76,7 +76,7 @@ def measure(scan: Path, options: Sequence[str], repeats: int) -> Measured:
 
 def rows(folder: Path, jobs: Sequence[Job] = JOBS, repeats: int = 3) -> list[Row]:
     """A row for each job and one for each stage of the first; scans are made in `folder` once."""
-    libraries = child.measured().peak_mib
+    libraries = child.libraries_mib()
     found: list[Row] = []
     standard: Measured | None = None
     for job in jobs:

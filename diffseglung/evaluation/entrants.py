@@ -1,4 +1,4 @@
-"""Who takes part in a benchmark: every method, the default without fusion and with --fast, today's methods; how it is run.
+"""Who takes part in a benchmark: methods, the default without fusion and with --fast, today's methods; how each is run.
 
 Key of an entrant: the method's or baseline's name; `<method>_no_fusion`; `<method>_fast`; `<method>_base` on the base
 model, whose features were not shaped by radiomics.
