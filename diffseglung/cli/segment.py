@@ -7,6 +7,8 @@ grid, statistics.json, preview.png and run.json into the output folder. Research
 from __future__ import annotations
 
 import argparse
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,15 +57,18 @@ def run(args: argparse.Namespace) -> int:
     """Segment one scan."""
     from diffseglung.cli.progress import bar
     from diffseglung.io import read_mask, read_scan, scan_name
-    from diffseglung.output import check_folder, write
-    from diffseglung.pipeline import Segmenter, Stopwatch
 
-    check_folder(args.output)
     named, args.method = args.method is not None, args.method or default_method(args.model is not None)
-    watch = Stopwatch()
-    with watch.stage("reading"):
-        scan = read_scan(args.input, series_uid=args.series)
-        mask = read_mask(args.lung_mask) if args.lung_mask else case_lungs(args.input)
+    with ThreadPoolExecutor(1) as pool:  # the file is unpacked while libraries are loaded
+        begin = time.perf_counter()
+        reading = pool.submit(read_scan, args.input, series_uid=args.series)
+        from diffseglung.output import check_folder, write
+        from diffseglung.pipeline import Segmenter
+
+        check_folder(args.output)
+        scan = reading.result()
+    mask = read_mask(args.lung_mask) if args.lung_mask else case_lungs(args.input)
+    seconds = {"loading and reading": round(time.perf_counter() - begin, 3)}
     config = read_config(args, SegmentConfig)
     segmenter = Segmenter.load(args.model, config=config, device=args.device, named=named)
     with bar(quiet=args.quiet) as progress:
@@ -75,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
             probabilities=args.save_probabilities,
             progress=progress,
         )
-    result.run["seconds"] = watch.seconds | result.run["seconds"]
+    result.run["seconds"] = seconds | result.run["seconds"]
     files = write(
         result, args.output, probabilities=args.save_probabilities, preview=args.preview, statistics=args.statistics
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from diffseglung.preprocess.coarse import Coarse, Mask, Spacing, components, within
+from diffseglung.preprocess.coarse import Coarse, Mask, Spacing, bounds, components, within
 
 COLUMN_HU = -850.0
 """Tracheal air stays below this on block means; the wall voxels do not."""
@@ -30,15 +30,20 @@ def find_airways(coarse: Coarse, inside: Mask) -> Mask:
         column = _tracheal_column(coarse, inside, off_middle=0.5)  # half a thorax
     if not column.any():
         return column
-    grown, previous = column, float(column.sum()) * coarse.voxel_ml
+    box = bounds(inside | column)
+    hu, within_body, seed = coarse.hu[box], inside[box], column[box]
+    grown, previous = seed, float(seed.sum()) * coarse.voxel_ml
     for threshold in THRESHOLDS_HU:
-        labels, _ = components(((coarse.hu < threshold) & inside) | column)
-        region = np.isin(labels, np.unique(labels[column]))
-        volume = float(region.sum()) * coarse.voxel_ml
+        labels, sizes = components(((hu < threshold) & within_body) | seed)
+        chosen = np.zeros(len(sizes), bool)
+        chosen[np.unique(labels[seed])] = True
+        volume = float(sizes[chosen].sum()) * coarse.voxel_ml
         if volume > LARGEST_ML or volume > previous + LARGEST_STEP_ML:
             break
-        grown, previous = region, volume
-    return within(grown, WALL_MM, coarse.spacing_mm)
+        grown, previous = chosen[labels], volume
+    airways = np.zeros_like(column)
+    airways[box] = grown
+    return within(airways, WALL_MM, coarse.spacing_mm)
 
 
 def _tracheal_column(coarse: Coarse, inside: Mask, off_middle: float = 0.2) -> Mask:

@@ -26,7 +26,7 @@ def test_a_quick_run_times_the_whole_job_its_stages_and_the_published_way(bench:
     rows = {(row["part"], row["what"]): row for row in content["rows"]}
     scan = next(row for (part, _), row in rows.items() if part == "scan")
     stages = {what: row["cost"]["wall_s"][0] for (part, what), row in rows.items() if part == "stage"}
-    assert {"reading", "lungs", "tissue", "fusion", "writing", "start and the rest"} <= stages.keys()
+    assert {"loading and reading", "lungs", "tissue", "fusion", "writing", "start and the rest"} <= stages.keys()
     assert sum(stages.values()) == pytest.approx(scan["cost"]["wall_s"][0], rel=0.02)
     assert 50 < scan["peak_mib"] < 3000
     published = next(row for (part, _), row in rows.items() if part == "published")
