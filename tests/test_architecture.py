@@ -21,7 +21,7 @@ STAGES = [
     *("io", "preprocess", "phantom", "patches", "model", "radiomics", "distillation", "training"),
     *("features", "mixture", "labelling", "fusion", "statistics"),
 ]
-ENDS = {"pipeline": 1, "output": 2, "evaluation": 2, "benchmarks": 3, "cli": 4, "__main__": 5}
+ENDS = {"pipeline": 1, "output": 2, "evaluation": 2, "benchmarks": 3, "cohorts": 3, "cli": 4, "__main__": 5}
 RANK = {name: rank for rank, name in enumerate(STAGES)} | {name: len(STAGES) + n for name, n in ENDS.items()}
 
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "stuff"}
@@ -38,6 +38,8 @@ TESTED_ELSEWHERE = {
     "benchmarks/published.py": "cli/test_bench.py",
     "benchmarks/whole.py": "cli/test_bench.py",
     "benchmarks/scans.py": "cli/test_bench.py",
+    "cohorts/cluster.py": "cohorts/test_conduct.py",
+    "cohorts/work.py": "cohorts/test_conduct.py",
     "cli/precompute.py": "cli/test_training_commands.py",
     "cli/train.py": "cli/test_training_commands.py",
     "cli/distill.py": "cli/test_training_commands.py",

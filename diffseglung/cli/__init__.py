@@ -21,6 +21,7 @@ C = TypeVar("C", bound=Config)
 
 COMMANDS = {
     "segment": "label every lung voxel of a CT",
+    "cohort": "label every scan of a folder, on many cores or machines",
     "phantom": "make chest CTs with known lesions, from nothing or in a real scan",
     "evaluate": "score label maps against truth",
     "benchmark": "compare every method and baseline on cases with known truth",

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from diffseglung.features.hessian import MEASURES, structure
 from diffseglung.preprocess.alignment import REFERENCE_HU
-from diffseglung.runtime import in_parallel
+from diffseglung.runtime import in_parallel, started
 
 Rows = NDArray[np.float32]
 QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
@@ -205,10 +205,11 @@ def local_descriptors(
     """
     inside = ndimage.binary_erosion(lungs, ndimage.generate_binary_structure(3, 1))
     inside = inside if inside.any() else lungs
-    filled = fill_outside(hu, inside)
-    masked = np.where(inside, filled, np.nan).astype(np.float32)
-    depth = (ndimage.distance_transform_edt(np.pad(lungs, 1))[1:-1, 1:-1, 1:-1] * spacing_mm).astype(np.float32)
     at = np.minimum(where.voxel, np.array(hu.shape) - 1)
+    depth = started(lambda: ndimage.distance_transform_edt(np.pad(lungs, 1))[tuple(at.T + 1)] * spacing_mm)
+    filled = fill_outside(hu, inside)
+    structures = started(lambda: _structure_rows(filled, inside, spacing_mm, at))
+    masked = np.where(inside, filled, np.nan).astype(np.float32)
     near = Neighbourhoods(masked, ball(NEAR_MM / spacing_mm))
     far = Neighbourhoods(masked, ball(FAR_MM / spacing_mm, thin=3))
     core = Neighbourhoods(filled, ball(2.3 / spacing_mm))
@@ -222,8 +223,7 @@ def local_descriptors(
         return np.hstack([n[:, :5], masked_quantiles(wide, QUANTILES), n[:, 5:], middle])
 
     statistics = np.vstack(in_parallel(columns, range(0, len(at), chunk)))
-    structures = _structure_rows(filled, inside, spacing_mm, at)
-    return np.hstack([statistics, structures, depth[tuple(at.T)][:, None]]).astype(np.float32)
+    return np.hstack([statistics, structures(), depth()[:, None]]).astype(np.float32)
 
 
 def _structure_rows(filled: Rows, inside: NDArray[np.bool_], spacing_mm: float, at: NDArray[np.int64]) -> Rows:
@@ -235,7 +235,7 @@ def _structure_rows(filled: Rows, inside: NDArray[np.bool_], spacing_mm: float, 
         return smooth
 
     weights = {reach: np.maximum(mean_around(inside.astype(np.float32), reach), 1e-3) for reach in (3.0, 8.0)}
-    volumes = [structure(filled, inside, sigma_mm / spacing_mm) for sigma_mm in SIGMAS_MM]
+    volumes = in_parallel(lambda sigma_mm: structure(filled, inside, sigma_mm / spacing_mm), SIGMAS_MM)
     wanted = [(volume, 3.0) for measures in volumes for volume in measures.values()]
     wanted += [(volume, 8.0) for volume in volumes[0].values()]
     return np.column_stack(in_parallel(lambda pair: mean_around(*pair) / weights[pair[1]], wanted))

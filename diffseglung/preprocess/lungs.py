@@ -30,6 +30,7 @@ from diffseglung.preprocess.coarse import (
 )
 from diffseglung.preprocess.envelope import lung_envelope
 from diffseglung.preprocess.sides import side_field
+from diffseglung.runtime import started
 from diffseglung.spool import slabs, zeros
 from diffseglung.volume import Reorientation, Volume
 
@@ -62,6 +63,7 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None) -> Volume:
     turn = Reorientation.of(ct)
     upright = turn.apply(ct)
     coarse = Coarse.of(upright, config.grid_mm)
+    expected = started(lambda: lung_envelope(coarse.over(upright))) if config.envelope else None
     air = coarse.hu < config.threshold_hu
     body = body_hull(coarse)
     airways = find_airways(coarse, body)
@@ -74,8 +76,8 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None) -> Volume:
     sides = side_field(seen, coarse)
     wide = _wide(airways, coarse)
     lungs = _fill_vessels(fill_towards_cage(seen, sides, coarse, config.closing_mm), sides, coarse) & ~wide
-    if config.envelope:
-        lungs |= _dense_disease(lung_envelope(coarse.over(upright)), lungs | airways, coarse, config.threshold_hu)
+    if expected is not None:
+        lungs |= _dense_disease(expected(), lungs | airways, coarse, config.threshold_hu)
     barred = wide | (air & ~lungs)
     labels = zeros(ct.shape, np.uint8)
     border = _Border.of(lungs, dense=lungs & ~seen, barred=barred, air_hu=config.threshold_hu)

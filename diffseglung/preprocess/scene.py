@@ -11,6 +11,7 @@ from diffseglung.errors import InputError
 from diffseglung.io.plausibility import cross_sections
 from diffseglung.preprocess.alignment import HealthyLevel, air_level, align, healthy_level
 from diffseglung.preprocess.resample import coarsened
+from diffseglung.runtime import started
 from diffseglung.volume import Array, Reorientation, Shape, Volume
 
 MARGIN_MM = 12.0
@@ -65,8 +66,8 @@ def make_scene(ct: Volume, lungs: Volume, spacing_mm: float) -> Scene:
         )
     low, high = lung_box(areas, whole.spacing_mm)
     window = whole.crop(low, high)
-    grid = coarsened(window, spacing_mm)
-    kept = coarsened(mask.crop(low, high), spacing_mm, lambda part: part > 0).array >= 0.5
+    inside = started(lambda: coarsened(mask.crop(low, high), spacing_mm, lambda part: part > 0))
+    grid, kept = coarsened(window, spacing_mm), inside().array >= 0.5
     if kept.sum() < MINIMUM_VOXELS:
         litres = float(kept.sum()) * grid.voxel_ml / 1000
         raise InputError(

@@ -1,0 +1,187 @@
+"""Label every scan of a folder, on all cores of this machine, a Dask cluster, or a Slurm queue.
+
+  diffseglung cohort -i scans -o results
+  diffseglung cohort -i scans -o results --workers 4 --method combined
+  diffseglung cohort -i scans -o results --scheduler tcp://node1:8786
+
+Each scan gets a folder with the files of `diffseglung segment`. cohort.csv and cohort.parquet hold one row a scan, with
+its error where it failed; index.html shows all of them. Start it again and it goes on where it was stopped: what is
+finished, of the same file and with the same settings, is not done again; what failed is tried again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffseglung.cli import add_conduct, add_config, bars, read_config
+from diffseglung.config import METHODS, SegmentConfig, default_method
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from diffseglung.cohorts.cluster import Place
+    from diffseglung.cohorts.plan import Order, Task
+    from diffseglung.cohorts.work import Outcome
+
+REFRESH_S = 30.0
+"""How often the table and the page are brought up to date while work goes on."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("-i", "--input", type=Path, required=True, help="folder of scans: files and DICOM series")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("-m", "--model", type=Path, help="weights file, for a method that needs one")
+    parser.add_argument(
+        "--method", choices=METHODS,
+        help=f"how tissue is found (default: {default_method(False)}; with --model: {default_method(True)})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--mask-suffix", "--mask_suffix", metavar="TEXT",
+        help="take X<TEXT>.nii.gz as the lung mask of X.nii.gz, for example _lung (default: lungs are found)",
+    )  # fmt: skip
+    place = parser.add_argument_group("where the work runs")
+    place.add_argument("--workers", type=int, default=0, help="scans at a time (default: as cores and memory allow)")
+    place.add_argument("--scheduler", metavar="ADDRESS", help="a running Dask scheduler, which sees the same folders")
+    place.add_argument("--slurm", action="store_true", help="jobs of a Slurm queue, one worker each")
+    place.add_argument(
+        "--slurm-config", "--slurm_config", type=Path, metavar="FILE",
+        help="YAML or JSON with options of dask_jobqueue.SLURMCluster (queue, account, walltime, ...)",
+    )  # fmt: skip
+    place.add_argument("--retries", type=int, default=1, help="further tries after a lost worker (default: 1)")
+    place.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="of one scan (default: 1800 s)")
+    parser.add_argument("--save-probabilities", "--save_probabilities", action="store_true")
+    parser.add_argument("--no-preview", dest="preview", action="store_false", help="no pictures")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    add_conduct(parser)
+    add_config(parser, SegmentConfig, skip=("method", "fast"))
+    parser.add_argument("-f", "--fast", action="store_true", help="as in segment: quicker, a little less accurate")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 all scans are labelled, 1 some failed."""
+    import json
+
+    from diffseglung.cohorts import conduct, table
+    from diffseglung.cohorts.cluster import connected, require_dask
+    from diffseglung.cohorts.page import write_page
+    from diffseglung.cohorts.plan import is_finished, plan
+    from diffseglung.output import check_folder
+
+    require_dask()
+    place = _place(args)
+    check_folder(args.output)
+    order = _order(args)
+    tasks = plan(args.input, order, mask_suffix=args.mask_suffix)
+    args.output.mkdir(parents=True, exist_ok=True)
+    todo = [task for task in tasks if not is_finished(task, args.output)]
+    names = {task.name for task in tasks}
+    failed = {name: value for name, value in table.read_failed(args.output).items() if name in names}
+    progress = _Progress(args, tasks, failed)
+    if todo:
+        order = _with_threads(order, place, len(todo))
+        patience = conduct.Patience(retries=args.retries, timeout_s=args.timeout)
+        with (
+            connected(place, len(todo), verbose=args.verbose) as client,
+            bars.counting("labelling", start=len(tasks) - len(todo), total=len(tasks), quiet=args.quiet) as show,
+        ):
+            progress.show = show
+            try:
+                conduct.conduct(client, todo, order, patience, progress)
+            finally:
+                progress.write()
+    rows = progress.write()
+    page = write_page(rows, args.output)
+    if args.json:
+        print(json.dumps(rows, indent=2))
+    elif not args.quiet:
+        print(f"{sum(row['status'] == 'done' for row in rows)} of {len(tasks)} scans are labelled in {args.output}")
+        print(f"  {page}")
+    return 1 if any(row["status"] != "done" for row in rows) else 0
+
+
+class _Progress:
+    """Takes outcomes: counts them, tells of failures, and keeps the table up to date."""
+
+    def __init__(self, args: argparse.Namespace, tasks: list[Task], failed: dict) -> None:  # type: ignore[type-arg]
+        self.args, self.tasks, self.failed = args, tasks, failed
+        self.done, self.written = 0, time.monotonic()
+        self.show: Callable[[int, str], None] = lambda done, note: None
+        from diffseglung.cohorts.plan import is_finished
+
+        self.before = sum(is_finished(task, args.output) for task in tasks)
+
+    def __call__(self, outcome: Outcome | None) -> None:
+        from diffseglung.cohorts import table
+
+        if outcome is not None:
+            self.done += 1
+            self.failed = table.told(self.failed, outcome)
+            table.write_failed(self.args.output, self.failed)
+            self.show(self.before + self.done, outcome.name)
+            if outcome.error:
+                print(f"failed: {outcome.source}\n  {outcome.error}", file=sys.stderr)
+            elif not self.args.quiet and not bars.wanted(self.args.quiet):
+                print(f"{outcome.name}: {outcome.seconds:.1f} s", flush=True)
+        if time.monotonic() - self.written > REFRESH_S:
+            self.write()
+
+    def write(self) -> list:  # type: ignore[type-arg]
+        """The table as things stand, made from what is on disk."""
+        from diffseglung.cohorts import table
+        from diffseglung.cohorts.page import write_page
+
+        self.written = time.monotonic()
+        rows = table.rows_of(self.tasks, self.args.output)
+        table.write_tables(rows, self.args.output)
+        write_page(rows, self.args.output)
+        return rows
+
+
+def _place(args: argparse.Namespace) -> Place:
+    """Where to run; ConfigError for what does not go together."""
+    from diffseglung.cohorts.cluster import Place, read_options
+    from diffseglung.errors import ConfigError
+
+    if args.workers < 0 or args.retries < 0 or args.timeout <= 0:
+        raise ConfigError("--workers, --retries and --timeout count from 0 up", remedy="give positive numbers")
+    if args.scheduler and (args.slurm or args.slurm_config):
+        raise ConfigError("--scheduler and --slurm name two places", remedy="choose one")
+    slurm = None
+    if args.slurm or args.slurm_config:
+        slurm = read_options(args.slurm_config) if args.slurm_config else {}
+    import torch
+
+    gpus = torch.cuda.device_count() if args.device in ("auto", "cuda", "gpu") else 0
+    return Place(args.workers, args.scheduler, slurm, gpus)
+
+
+def _order(args: argparse.Namespace) -> Order:
+    from diffseglung.cohorts.plan import Order
+    from diffseglung.pipeline import Segmenter
+
+    named, args.method = args.method is not None, args.method or default_method(args.model is not None)
+    config = read_config(args, SegmentConfig)
+    segmenter = Segmenter.load(args.model, config=config, device=args.device, named=named)  # errors come here, once
+    return Order(
+        output=args.output.absolute(),
+        config=config,
+        model=args.model.absolute() if args.model else None,
+        model_hash=segmenter.bundle.sha256 if segmenter.bundle else None,
+        named=named,
+        device=args.device,
+        preview=args.preview,
+        probabilities=args.save_probabilities,
+    )
+
+
+def _with_threads(order: Order, place: Place, scans: int) -> Order:
+    from dataclasses import replace
+
+    from diffseglung.cohorts.cluster import threads_each
+
+    return replace(order, threads=threads_each(place, scans))

@@ -1,0 +1,126 @@
+"""The work on a cohort: hand out scans, one to each free worker; try again, stop what takes too long, lose nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from diffseglung.cohorts.plan import Order, Task
+from diffseglung.cohorts.work import Outcome, label
+from diffseglung.errors import ConfigError
+
+Client = Any
+Future = Any
+"""Of Dask distributed, which carries no types."""
+
+POLL_S, PATIENCE_S = 0.1, 300.0
+"""How often results are looked for; how long a cohort waits for its first, or next, worker."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """retries: after a lost worker or an unforeseen error;  timeout_s: longest time of one scan."""
+
+    retries: int = 1
+    timeout_s: float = 1800.0
+    workers_s: float = PATIENCE_S
+
+
+@dataclass(eq=False)
+class _Running:
+    task: Task
+    attempt: int
+    begun: float
+
+
+def conduct(
+    client: Client, tasks: Sequence[Task], order: Order, patience: Patience, tell: Callable[[Outcome | None], None]
+) -> list[Outcome]:
+    """Every task's outcome, each once.
+
+    tell: called with each outcome as it comes, and with None while nothing does, some times a second.
+    A task that is lost with its worker is given out again, `retries` times; one that takes too long is stopped with
+    the process that it runs in, which Dask's nanny starts anew.  Raises ConfigError when no worker comes.
+    """
+    waiting: deque[tuple[Task, int]] = deque((task, 0) for task in tasks)
+    running: dict[Future, _Running] = {}
+    outcomes: list[Outcome] = []
+    client.run(_ready)
+    seen_workers = time.monotonic()
+    while waiting or running:
+        places = sum(client.nthreads().values())
+        seen_workers = time.monotonic() if places else seen_workers
+        if time.monotonic() - seen_workers > patience.workers_s:
+            raise ConfigError(f"no worker came in {patience.workers_s:.0f} s", remedy="check the scheduler's workers")
+        while waiting and len(running) < places:
+            task, attempt = waiting.popleft()
+            key = f"{task.name}-attempt{attempt}-{time.monotonic_ns()}"
+            future = client.submit(_on_worker, task, order, key=key, pure=False)
+            running[future] = _Running(task, attempt, time.monotonic())
+        ended = [future for future in running if future.done()]
+        for future in ended:
+            one = running.pop(future)
+            problem = _problem(future)
+            if problem is not None and one.attempt < patience.retries:
+                waiting.append((one.task, one.attempt + 1))
+                continue
+            outcome = future.result() if problem is None else Outcome(one.task.name, one.task.source, problem)
+            outcomes.append(outcome)
+            tell(outcome)
+        for future in [f for f, one in running.items() if time.monotonic() - one.begun > patience.timeout_s]:
+            one = running.pop(future)
+            _stop(client, future)
+            text = f"took longer than {patience.timeout_s:g} s and was stopped (try: a larger --timeout)"
+            outcomes.append(Outcome(one.task.name, one.task.source, text, patience.timeout_s))
+            tell(outcomes[-1])
+        if not ended:
+            tell(None)
+            time.sleep(POLL_S)
+    return outcomes
+
+
+def _on_worker(task: Task, order: Order) -> Outcome:
+    """`label`, on the GPU that belongs to this worker where there are several."""
+    device = order.device
+    if device in ("auto", "cuda", "gpu"):
+        import torch
+        from distributed import get_worker
+
+        count, name = torch.cuda.device_count(), str(get_worker().name)
+        if count > 1 and name.isdigit():
+            device = f"cuda:{int(name) % count}"
+    return label(task, order, device)
+
+
+def _problem(future: Future) -> str | None:
+    """What went wrong with a future that has ended; None where it holds a result."""
+    if future.status == "finished":
+        return None
+    error = future.exception() if future.status == "error" else None
+    if type(error).__name__ == "KilledWorker":
+        return "its worker was lost, more than once (try: more memory for each worker, fewer --workers)"
+    return f"{type(error).__name__}: {error}" if error else "the scheduler lost it (try: run the same command again)"
+
+
+def _stop(client: Client, future: Future) -> None:
+    """End a task for good: with the process that it runs in, where a nanny can start another."""
+    holders = [address for address, keys in client.processing().items() if future.key in keys]
+    future.cancel()
+    if holders:
+        with contextlib.suppress(ValueError, OSError, TimeoutError):  # without a nanny it runs on, but nobody waits
+            client.run(_kill, workers=holders, nanny=True)
+
+
+def _kill(dask_worker: Any) -> None:
+    """On a nanny: end its worker's process; it starts another."""
+    os.kill(dask_worker.process.pid, signal.SIGKILL)
+
+
+def _ready() -> None:
+    """Reaching a worker, this loads what it needs, so that the first scan's time is its own."""

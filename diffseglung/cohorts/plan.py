@@ -1,0 +1,98 @@
+"""What is to be done: one task for each scan of a folder, and which of them are finished already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffseglung import __version__
+from diffseglung.config import SegmentConfig
+from diffseglung.io.studies import Study, find_studies
+
+RECORD = "run.json"
+"""Written last into a scan's folder: where it is and tells of this task, the scan is finished."""
+OWN_NAMES = ("cohort", "index", "failed")
+"""Files of the cohort itself in the output folder; no scan's folder takes their names."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """How every scan is labelled, the same in each worker.
+
+    output: folder of the results.  model: weights file, None for the installed one.  model_hash: its SHA-256.
+    named: whether the method was asked for by name.  threads: of each worker.
+    """
+
+    output: Path
+    config: SegmentConfig
+    model: Path | None = None
+    model_hash: str | None = None
+    named: bool = False
+    device: str = "auto"
+    threads: int = 1
+    preview: bool = True
+    probabilities: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One scan.  name: of its folder, unique;  mark: what its result must tell of to count as finished."""
+
+    name: str
+    study: Study
+    mark: dict[str, Any]
+
+    @property
+    def source(self) -> str:
+        """Where the scan lies."""
+        return str(self.study.path)
+
+
+def plan(source: Path, order: Order, *, mask_suffix: str | None = None) -> list[Task]:
+    """A task for each scan at or below `source`, by name.  Raises InputError where there is none."""
+    tasks, taken = [], set(OWN_NAMES)
+    for study in find_studies(source, mask_suffix=mask_suffix):
+        if order.output.resolve() in study.path.resolve().parents:
+            continue  # results of an earlier run, below the input
+        name, count = study.name, 1
+        while name.lower() in taken:  # some file systems do not tell capitals apart
+            count += 1
+            name = f"{study.name}-{count}"
+        taken.add(name.lower())
+        tasks.append(Task(name, study, mark(study, order)))
+    return tasks
+
+
+def mark(study: Study, order: Order) -> dict[str, Any]:
+    """What decides a result: the scan's files by size and time of change, the settings, the model, the version."""
+    files = [item.path for item in study.slices] or [study.path]
+    states = [path.stat() for path in (*files, *((study.mask,) if study.mask else ())) if path.exists()]
+    return {
+        "input": {
+            "path": hashlib.sha256(str(study.path.resolve()).encode()).hexdigest()[:16],  # a path may name a patient
+            "files": len(files),
+            "bytes": sum(s.st_size for s in states if s),
+            "changed_ns": max((s.st_mtime_ns for s in states), default=0),
+        },
+        "settings": json.loads(json.dumps(order.config.to_dict())),
+        "model": order.model_hash,
+        "outputs": [order.preview, order.probabilities],
+        "version": __version__,
+    }
+
+
+def is_finished(task: Task, output: Path) -> bool:
+    """Whether the task's folder holds a complete result of this very scan with these settings."""
+    return (read_record(output / task.name) or {}).get("task") == task.mark
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """run.json of a scan's folder; None where there is none that can be read."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None

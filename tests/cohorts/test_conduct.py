@@ -1,0 +1,134 @@
+"""Work on many processes: each scan gets one outcome, whatever happens to workers."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("distributed")
+
+from diffseglung.cohorts import cluster, conduct, work
+from diffseglung.cohorts.cluster import Place, connected, fitting_workers, read_options, threads_each
+from diffseglung.cohorts.conduct import Patience
+from diffseglung.cohorts.plan import Order, Task, is_finished, plan
+from diffseglung.cohorts.work import Outcome
+from diffseglung.config import SegmentConfig
+from diffseglung.errors import ConfigError
+
+SPEC = importlib.util.spec_from_file_location("cohort_toys", Path(__file__).parent / "cohort_toys.py")
+assert SPEC is not None
+assert SPEC.loader is not None
+toys = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(toys)
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Dask's, on closing sockets and on other event loops
+
+
+def an_order(folder: Path) -> Order:
+    return Order(output=folder / "out", config=SegmentConfig(fusion=False), preview=False)
+
+
+def conducted(tasks: list[Task], order: Order, patience: Patience, on_first=None) -> list[Outcome]:
+    """Outcomes on two worker processes; on_first: called with the client at the first outcome."""
+    told: list[Outcome] = []
+    with connected(Place(workers=2), len(tasks)) as client:
+
+        def tell(outcome: Outcome | None) -> None:
+            if outcome is not None:
+                told.append(outcome)
+                if len(told) == 1 and on_first:
+                    on_first(client)
+
+        outcomes = conduct.conduct(client, tasks, order, patience, tell)
+    assert outcomes == told
+    return outcomes
+
+
+def test_a_killed_worker_loses_nothing_and_a_bad_file_stops_nobody(tmp_path: Path) -> None:
+    scans, order = tmp_path / "in", an_order(tmp_path)
+    paths = toys.write_scans(scans, 5)
+    toys.spoil(paths[3])
+    tasks = plan(scans, order)
+
+    def kill(client) -> None:
+        pids = client.run(os.getpid)
+        os.kill(next(iter(pids.values())), signal.SIGKILL)
+
+    outcomes = conducted(tasks, order, Patience(retries=2), kill)
+    assert sorted(o.name for o in outcomes) == [f"scan_{i:03d}" for i in range(5)]
+    (failed,) = [o for o in outcomes if o.error]
+    assert failed.name == "scan_003"
+    assert "cannot be read" in str(failed.error)
+    assert [is_finished(task, order.output) for task in tasks] == [True, True, True, False, True]
+    assert not list(order.output.glob(".*"))  # nothing half-made
+
+
+def slow(task: Task, order: Order, device: str | None = None) -> Outcome:
+    import time
+
+    if task.name == "scan_000":
+        time.sleep(600)
+    return Outcome(task.name, task.source)
+
+
+def deadly(task: Task, order: Order, device: str | None = None) -> Outcome:
+    if task.name == "scan_000":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Outcome(task.name, task.source)
+
+
+@pytest.mark.parametrize(("behaviour", "words"), [(slow, "took longer than 8 s"), (deadly, "its worker was lost")])
+def test_a_scan_that_hangs_or_kills_its_worker_becomes_a_row_and_the_others_go_on(
+    behaviour, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toys.write_scans(tmp_path / "in", 3)
+    order = an_order(tmp_path)
+    monkeypatch.setattr(conduct, "_on_worker", behaviour)
+    outcomes = conducted(plan(tmp_path / "in", order), order, Patience(retries=1, timeout_s=8))
+    assert sorted(o.name for o in outcomes) == [f"scan_{i:03d}" for i in range(3)]
+    assert {o.name: bool(o.error) for o in outcomes} == {f"scan_{i:03d}": i == 0 for i in range(3)}
+    assert words in str(next(o.error for o in outcomes if o.error))
+
+
+def test_a_scan_is_an_outcome_and_an_accident_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toys.write_scans(tmp_path / "in", 1)
+    order = an_order(tmp_path)
+    (task,) = plan(tmp_path / "in", order)
+    assert work.label(task, order).error is None
+    before = (order.output / task.name / "label_map.nii.gz").stat().st_mtime_ns
+    task.study.path.write_bytes(b"no scan")
+    assert "cannot be read" in str(work.label(task, order).error)
+    assert (order.output / task.name / "label_map.nii.gz").stat().st_mtime_ns == before
+
+    def accident(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(work, "_segmenter", accident)
+    toys.write_scans(tmp_path / "in", 1)
+    with pytest.raises(ZeroDivisionError):
+        work.label(task, order)
+
+
+def test_workers_fit_the_machine_the_scans_and_the_wish() -> None:
+    assert fitting_workers(Place(workers=8), 3) == 3
+    assert fitting_workers(Place(workers=2), 100) == 2
+    assert fitting_workers(Place(gpus=4), 100) == 4
+    automatic = fitting_workers(Place(), 1000)
+    cores = os.cpu_count() or 1
+    assert 1 <= automatic <= cores
+    assert automatic * threads_each(Place(), 1000) <= cores
+
+
+def test_a_place_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "CONNECT_S", 1.0)
+    with pytest.raises(ConfigError, match="no scheduler"), connected(Place(scheduler="tcp://127.0.0.1:1"), 1):
+        pass
+    (tmp_path / "options.yaml").write_text("- a list\n")
+    with pytest.raises(ConfigError, match="options"):
+        read_options(tmp_path / "options.yaml")
+    (tmp_path / "options.yaml").write_text("queue: normal\ncores: 2\n")
+    assert read_options(tmp_path / "options.yaml") == {"queue": "normal", "cores": 2}
