@@ -34,6 +34,9 @@ OWN = [
     "diffseglung segment -i ct.nii.gz -o out --lung-mask lungs.nii.gz",
     "diffseglung segment -i ct.nii.gz -o out --method combined",
     "diffseglung segment -i ct.nii.gz -o out --abstain 0.5",
+    "diffseglung cohort -i studies -o labelled",
+    "diffseglung segment -i ct.nii.gz -o out --fast",
+    "diffseglung bench -o bench",
     "diffseglung convert -i studies -o cases --dataset mycohort",
     "diffseglung precompute --npz_dir cases --out_dir patches --teacher",
     "diffseglung train --patches_dir patches --results_dir results --size small",
@@ -49,4 +52,10 @@ OWN = [
 ]
 """In the README, in its order."""
 
-ALL = [*PUBLISHED, *SCRIPTS, *OWN]
+ELSEWHERE = [
+    "diffseglung cohort -i studies -o labelled --scheduler tcp://node1:8786",
+    "diffseglung cohort -i studies -o labelled --slurm-config queue.yaml",
+]
+"""In the README; they need a cluster, so here they are parsed only."""
+
+ALL = [*PUBLISHED, *SCRIPTS, *OWN, *ELSEWHERE]

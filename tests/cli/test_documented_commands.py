@@ -23,6 +23,7 @@ from tests.cli.documented import ALL, OWN, PUBLISHED, SCRIPTS
 from tests.cli.test_cli import SCRIPTS as COMMAND_OF
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 TRAINED = "--batch_size 2 --precision fp32 --sample_every 0 --log_every 1"
 SMALL = {
     "precompute": "--patches_per_patient 2 --shape 8 16 16 --num_workers 1",
@@ -37,6 +38,8 @@ SMALL = {
     "fit": "",
     "info": "",
     "check": "",
+    "cohort": "--workers 1",
+    "bench": "--quick --parts mixture",
     "benchmark": "--quick --methods physics hu_bands_median --workers 1",
 }
 """Flags appended to a documented command so that it runs in seconds."""
@@ -99,6 +102,7 @@ def moved(words: list[str], place: Path) -> list[str]:
         "phantoms",
         "faint",
         "bench",
+        "labelled",
         "scores",
     )
     return [str(places.get(word, place / word if word.startswith(inside) else word)) for word in words]
@@ -137,6 +141,8 @@ def test_our_own_commands_run_in_order(place: Path, capsys: pytest.CaptureFixtur
     assert (place / "out" / "label_map.nii.gz").is_file()
     assert (place / "scores.json").is_file()
     assert (place / "bench" / "table.md").is_file()
+    assert (place / "bench" / "bench.md").is_file()
+    assert (place / "labelled" / "one" / "label_map.nii.gz").is_file()
 
 
 @pytest.mark.skipif(not checkpoint.default_path().exists(), reason="no installed model")
