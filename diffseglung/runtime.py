@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +17,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from diffseglung.errors import ConfigError
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,3 +114,26 @@ def generator(*words: int) -> torch.Generator:
 def patch_noise(shape: tuple[int, ...], *words: int) -> Tensor:
     """Standard normal noise that belongs to a patch: the same whatever the batch size, workers or device."""
     return torch.randn(shape, generator=generator(*words))
+
+
+def spread(work: Callable[[Part], Result], parts: Iterable[Part]) -> Iterator[Result]:
+    """`work(part)` of each part, in order, on as many threads as PyTorch may use, each computing on one core.
+
+    Cores that work on different parts never wait for each other, as they do within one tensor operation. Parts are
+    drawn as they are needed, a few at a time. On an accelerator, `work` only queues what is to be done.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield from map(work, parts)
+        return
+    waiting: deque[Future[Result]] = deque()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for part in parts:
+                waiting.append(pool.submit(work, part))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+    finally:
+        torch.set_num_threads(threads)  # what threads of tomorrow start with
