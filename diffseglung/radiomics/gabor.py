@@ -145,14 +145,15 @@ def energy_maps(planes: Tensor, config: RadiomicsConfig, *, padding: bool = True
         return done[y, x]
 
     for one in filters:
-        real = product(one.cos_y, one.cos_x) - one.dc * product(FLAT, FLAT)
+        real = torch.sub(product(one.cos_y, one.cos_x), product(FLAT, FLAT), alpha=one.dc)
         if one.sines:
-            real = real - one.sines * product(one.sin_y, one.sin_x)
-        parts = [
-            product(y, x) for y, x in ((one.cos_y, one.sin_x), (one.sin_y, one.cos_x)) if y in places and x in places
-        ]
-        imaginary = parts[0] + one.sines * parts[1] if len(parts) == 2 else parts[0]
-        energy = real.square() + imaginary.square()
+            real.sub_(product(one.sin_y, one.sin_x), alpha=one.sines)
+            imaginary = torch.add(product(one.cos_y, one.sin_x), product(one.sin_y, one.cos_x), alpha=one.sines)
+        elif one.sin_x in places:
+            imaginary = product(one.cos_y, one.sin_x)
+        else:
+            imaginary = product(one.sin_y, one.cos_x)
+        energy = real.square_().addcmul_(imaginary, imaginary)
         yield _untiled(energy, tile, across)[:, :height, :width]
 
 
