@@ -24,7 +24,7 @@ from diffseglung.preprocess.lungs import find_lungs
 from diffseglung.preprocess.masks import adapt_mask
 from diffseglung.preprocess.quality import merged, quality
 from diffseglung.preprocess.scene import Scene, make_scene, onto_window
-from diffseglung.runtime import Runtime, choose_device, choose_precision, in_parallel, started
+from diffseglung.runtime import Runtime, choose_device, choose_precision, spread, started
 from diffseglung.segmentation import Segmentation
 from diffseglung.spool import release, slabs, zeros
 from diffseglung.statistics import measure
@@ -184,7 +184,7 @@ def back_onto(
             release(array)
         return np.asarray(values[:, inside].sum(1, dtype=np.float64))
 
-    expected = sum(in_parallel(fill, slabs(*seen, copies=4 * len(TISSUES))), np.zeros(len(TISSUES)))
+    expected = sum(spread(fill, slabs(*seen, copies=4 * len(TISSUES))), np.zeros(len(TISSUES)))
     return ct.with_array(label_map), posterior_map, expected
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from diffseglung.errors import ConfigError
 
-Item = TypeVar("Item")
+Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
@@ -119,18 +120,6 @@ def start(wish: str = "auto", precision: str = "fp32") -> Iterator[Runtime]:
         dist.destroy_process_group()
 
 
-def in_parallel(call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Results of `call` for each item, in their order, on as many threads as PyTorch may use.
-
-    For work in NumPy, SciPy and PyTorch, which let other threads run meanwhile.
-    """
-    several, threads = list(items), torch.get_num_threads()
-    if threads < 2 or len(several) < 2:
-        return [call(item) for item in several]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(call, several))
-
-
 def started(call: Callable[[], Result]) -> Callable[[], Result]:
     """Begin a call on a thread of its own where there is one; what is returned waits for it and gives its result."""
     if torch.get_num_threads() < 2:
@@ -153,3 +142,26 @@ def generator(*words: int) -> torch.Generator:
 def patch_noise(shape: tuple[int, ...], *words: int) -> Tensor:
     """Standard normal noise that belongs to a patch: the same whatever the batch size, workers or device."""
     return torch.randn(shape, generator=generator(*words))
+
+
+def spread(work: Callable[[Part], Result], parts: Iterable[Part]) -> Iterator[Result]:
+    """`work(part)` of each part, in order, on as many threads as PyTorch may use, each computing on one core.
+
+    Cores that work on different parts never wait for each other, as they do within one tensor operation. Parts are
+    drawn as they are needed, a few at a time. On an accelerator, `work` only queues what is to be done.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield from map(work, parts)
+        return
+    waiting: deque[Future[Result]] = deque()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for part in parts:
+                waiting.append(pool.submit(work, part))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+    finally:
+        torch.set_num_threads(threads)  # what threads of tomorrow start with

@@ -93,3 +93,22 @@ def test_drawing_noise_leaves_the_global_generator_alone() -> None:
     patch_noise((5,), 1)
     generator(2, 3)
     assert torch.equal(torch.rand(3), wanted)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_spread_keeps_the_order_and_draws_parts_as_it_needs_them(threads: int) -> None:
+    before, drawn = torch.get_num_threads(), []
+    torch.set_num_threads(threads)
+    try:
+        results = runtime.spread(lambda n: (n, torch.get_num_threads()), (drawn.append(n) or n for n in range(50)))
+        assert next(results) == (0, 1)
+        assert len(drawn) <= 2 * threads + 1
+        assert [n for n, _ in results] == list(range(1, 50))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_spread_passes_on_what_goes_wrong() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(runtime.spread(lambda n: 1 // n, [1, 0, 2]))

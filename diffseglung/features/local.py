@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from diffseglung.features.hessian import MEASURES, structure
 from diffseglung.preprocess.alignment import REFERENCE_HU
-from diffseglung.runtime import in_parallel, started
+from diffseglung.runtime import spread, started
 
 Rows = NDArray[np.float32]
 QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
@@ -222,7 +222,7 @@ def local_descriptors(
         n, middle = _near(values), masked_quantiles(core.at(here), (0.5,))
         return np.hstack([n[:, :5], masked_quantiles(wide, QUANTILES), n[:, 5:], middle])
 
-    statistics = np.vstack(in_parallel(columns, range(0, len(at), chunk)))
+    statistics = np.vstack(list(spread(columns, range(0, len(at), chunk))))
     return np.hstack([statistics, structures(), depth()[:, None]]).astype(np.float32)
 
 
@@ -235,7 +235,7 @@ def _structure_rows(filled: Rows, inside: NDArray[np.bool_], spacing_mm: float, 
         return smooth
 
     weights = {reach: np.maximum(mean_around(inside.astype(np.float32), reach), 1e-3) for reach in (3.0, 8.0)}
-    volumes = in_parallel(lambda sigma_mm: structure(filled, inside, sigma_mm / spacing_mm), SIGMAS_MM)
+    volumes = list(spread(lambda sigma_mm: structure(filled, inside, sigma_mm / spacing_mm), SIGMAS_MM))
     wanted = [(volume, 3.0) for measures in volumes for volume in measures.values()]
     wanted += [(volume, 8.0) for volume in volumes[0].values()]
-    return np.column_stack(in_parallel(lambda pair: mean_around(*pair) / weights[pair[1]], wanted))
+    return np.column_stack(list(spread(lambda pair: mean_around(*pair) / weights[pair[1]], wanted)))

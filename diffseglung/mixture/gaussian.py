@@ -1,21 +1,36 @@
 """Gaussian mixture with full covariances: density, responsibilities, EM with several starts, BIC.
 
 log p(x) = log sum_k w_k N(x; m_k, S_k); EM as in Bishop 2006, sec. 9.2.2; k-means++ starts (Arthur & Vassilvitskii
-2007); BIC of Schwarz 1978. Rows are float32, sums are kept in float64.
+2007); BIC of Schwarz 1978.
+
+Rows are a tensor (N, F), or a sequence of tensors (one a scan, say) that stands for their concatenation; each may be a
+memory map (`torch.from_numpy(np.memmap(...))`). EM reads them once an iteration, E and M step together, and holds a few
+blocks of them at a time: memory does not grow with N. Products are float32, of rows less the mean of the mixture; sums
+over blocks are float64. Blocks are spread over the cores and added up in order: the number of cores changes nothing.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from diffseglung.errors import InputError
-from diffseglung.runtime import generator
+from diffseglung.runtime import generator, spread
 
-CHUNK = 65536
+Rows = Tensor | Sequence[Tensor]
+BLOCK = 32_768
+"""Rows that one core works through before it hands in its sums."""
+CHUNK = 2048
+"""Rows of one matrix product on a processor: what is made of them fits into its cache."""
+LANES = 16
+"""Products are padded to this many columns, the width of a processor's registers: more than twice as fast."""
+START_ROWS = 262_144
+"""`fit` tries its starts on so many rows at most, evenly taken; the best start then sees all of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,35 +43,84 @@ class Mixture:
 
     def log_joint(self, rows: Tensor) -> Tensor:
         """log(w_k N(x_n; m_k, S_k)), (N, K)."""
-        factor = torch.linalg.cholesky(self.covariances.double())  # (K, F, F)
-        whiten = torch.linalg.solve_triangular(
-            factor, torch.eye(factor.shape[-1], dtype=torch.float64).expand_as(factor), upper=False
-        )
-        constant = (
-            self.weights.double().log()
-            - factor.diagonal(dim1=1, dim2=2).log().sum(1)
-            - 0.5 * rows.shape[1] * math.log(2 * math.pi)
-        )
-        columns = []
-        for k in range(len(self.weights)):
-            z = (rows - self.means[k].to(rows.dtype)) @ whiten[k].T.to(rows.dtype)
-            columns.append(constant[k].to(rows.dtype) - 0.5 * z.square().sum(1))
-        return torch.stack(columns, dim=1)
+        return self._map(rows, lambda joint: joint)
 
     def responsibilities(self, rows: Tensor) -> Tensor:
         """p(k | x_n), (N, K); rows sum to 1."""
-        return torch.cat([self.log_joint(part).softmax(1) for part in torch.split(rows, CHUNK)])
+        return self._map(rows, lambda joint: joint.softmax(0))
 
-    def log_likelihood(self, rows: Tensor) -> float:
+    def labels(self, rows: Tensor) -> Tensor:
+        """The component of largest responsibility, (N,) int64."""
+        return self._map(rows, lambda joint: joint.argmax(0, keepdim=True))[:, 0]
+
+    def log_likelihood(self, rows: Rows) -> float:
         """Mean log density of the rows."""
-        parts = torch.split(rows, CHUNK)
-        return sum(float(self.log_joint(part).logsumexp(1).double().sum()) for part in parts) / len(rows)
+        return float(self._map(rows, lambda joint: joint.logsumexp(0, keepdim=True)).sum(dtype=torch.float64)) / (
+            _count(rows)
+        )
 
-    def bic(self, rows: Tensor) -> float:
+    def bic(self, rows: Rows) -> float:
         """-2 log L + p log N; lower is better."""
         k, f = self.means.shape
         free = (k - 1) + k * f + k * f * (f + 1) // 2
-        return -2 * self.log_likelihood(rows) * len(rows) + free * math.log(len(rows))
+        return -2 * self.log_likelihood(rows) * _count(rows) + free * math.log(_count(rows))
+
+    def _map(self, rows: Rows, finish: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `finish` makes (any, n) of the log joint densities (K, n), for all rows: (N, any)."""
+        frame = _Frame.of(self, rows)
+
+        def of_block(block: Tensor) -> Tensor:
+            return torch.cat([finish(frame.joint(frame.whiten(x))) for x in frame.columns(block)], 1).T.contiguous()
+
+        return torch.cat(list(spread(of_block, _blocks(rows))))
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """A mixture made ready for products with rows.
+
+    centre (F,): its mean.  white (K, F, P): takes (x - centre, 1, 0...) to z = L^-1 (x - m_k), where S_k = L L'.
+    constant (K, 1): log density at the mean, plus log w_k.
+    """
+
+    centre: Tensor
+    white: Tensor
+    constant: Tensor
+
+    @classmethod
+    def of(cls, mixture: Mixture, rows: Rows) -> Self:
+        """In the precision and on the device of the rows; half precision is not enough, and becomes float32."""
+        like = rows if isinstance(rows, Tensor) else rows[0]
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        weights, means = mixture.weights.double(), mixture.means.double()
+        centre = (weights[:, None] * means).sum(0) / weights.sum()
+        factor = torch.linalg.cholesky(mixture.covariances.double())  # (K, F, F)
+        eye = torch.eye(len(centre), dtype=factor.dtype, device=factor.device).expand_as(factor)
+        white = torch.linalg.solve_triangular(factor, eye, upper=False)
+        constant = (
+            weights.log() - factor.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * len(centre) * math.log(2 * math.pi)
+        )
+        offset, padding = white @ (centre - means)[:, :, None], -(len(centre) + 1) % LANES
+        padded = torch.cat([white, offset, white.new_zeros(*means.shape, padding)], 2)
+        parts = (centre, padded, constant[:, None])
+        return cls(*(part.to(like.device, dtype) for part in parts))
+
+    def columns(self, block: Tensor) -> Iterator[Tensor]:
+        """Chunks of rows as (x - centre, 1, 0...), (P, n): the 1 makes a product give offsets and sums as well."""
+        f = len(self.centre)
+        for part in torch.split(block, _chunk(block)):
+            columns = self.centre.new_zeros(self.white.shape[2], len(part))
+            torch.sub(part.T, self.centre[:, None], out=columns[:f])
+            columns[f] = 1
+            yield columns
+
+    def whiten(self, columns: Tensor) -> Tensor:
+        """z of every component, (K, F, n)."""
+        return (self.white.flatten(0, 1) @ columns).view(*self.white.shape[:2], -1)
+
+    def joint(self, z: Tensor) -> Tensor:
+        """Log joint density (K, n)."""
+        return self.constant - 0.5 * z.square().sum(1)
 
 
 def kmeans_plus_plus(rows: Tensor, k: int, random: torch.Generator) -> Tensor:
@@ -66,7 +130,7 @@ def kmeans_plus_plus(rows: Tensor, k: int, random: torch.Generator) -> Tensor:
     for _ in range(k - 1):
         chance = distance.clamp(min=0).double()
         chance = chance if float(chance.sum()) > 0 else torch.ones_like(chance)
-        place = torch.rand(1, generator=random, dtype=torch.float64) * chance.sum()
+        place = chance.sum() * float(torch.rand(1, generator=random, dtype=torch.float64))
         pick = int(torch.searchsorted(chance.cumsum(0), place).clamp(max=len(rows) - 1))
         centres.append(rows[pick])
         distance = torch.minimum(distance, (rows - rows[pick]).square().sum(1))
@@ -75,53 +139,137 @@ def kmeans_plus_plus(rows: Tensor, k: int, random: torch.Generator) -> Tensor:
 
 def maximise(rows: Tensor, responsibility: Tensor, ridge: float) -> Mixture:
     """M step: the mixture that soft memberships (N, K) describe; `ridge` is added to each variance."""
-    k, f = responsibility.shape[1], rows.shape[1]
-    mass = responsibility.double().sum(0).clamp(min=1e-8)
+    mass = responsibility.sum(0, dtype=torch.float64).clamp(min=1e-8)
     means = (responsibility.T @ rows).double() / mass[:, None]
-    covariances = torch.empty(k, f, f, dtype=torch.float64)
-    for j in range(k):
-        centred = rows - means[j].to(rows.dtype)
-        covariances[j] = ((centred * responsibility[:, j, None]).T @ centred).double() / mass[j]
-    covariances += ridge * torch.eye(f, dtype=torch.float64)
-    return Mixture(mass / mass.sum(), means, covariances)
+    eye = torch.eye(rows.shape[1], dtype=mass.dtype, device=mass.device).expand(len(mass), -1, -1)
+    balls = Mixture(mass / mass.sum(), means, eye)
+    frame = _Frame.of(balls, rows)
+
+    def of_block(pair: tuple[Tensor, Tensor]) -> Tensor:
+        shares = torch.split(pair[1].T, _chunk(rows), 1)
+        return _total(_moments(frame.whiten(x), x, r) for x, r in zip(frame.columns(pair[0]), shares, strict=True))
+
+    pairs = zip(_blocks(rows), _blocks(responsibility), strict=True)
+    return _moved(balls, frame.centre, _total(spread(of_block, pairs)), ridge)
 
 
-def em(rows: Tensor, start: Mixture, *, iterations: int = 100, tolerance: float = 1e-4, ridge: float = 1e-4) -> Mixture:
+def em(rows: Rows, start: Mixture, *, iterations: int = 100, tolerance: float = 1e-4, ridge: float = 1e-4) -> Mixture:
     """EM from a start until the mean log-likelihood gains less than `tolerance`."""
     mixture, before = start, -math.inf
     for _ in range(iterations):
-        joint = mixture.log_joint(rows)
-        total = joint.logsumexp(1, keepdim=True)
-        now = float(total.double().mean())
+        frame = _Frame.of(mixture, rows)
+
+        def of_block(block: Tensor, frame: _Frame = frame) -> Tensor:
+            return _total(_expected(frame, x) for x in frame.columns(block))
+
+        sums = _total(spread(of_block, _blocks(rows)))
+        now = float(sums[0, -1, 0]) / _count(rows)
         if now - before < tolerance:
             break
         before = now
-        mixture = maximise(rows, (joint - total).exp(), ridge)
+        mixture = _moved(mixture, frame.centre, sums, ridge)
     return mixture
 
 
-def fit(rows: Tensor, k: int, *, seed: int = 0, starts: int = 4, ridge: float = 1e-4) -> Mixture:
-    """Best of several k-means++ starts by likelihood.
+def _expected(frame: _Frame, columns: Tensor) -> Tensor:
+    """E step of one chunk: `_moments` under the mixture, with the log-likelihood in a corner."""
+    z = frame.whiten(columns)
+    joint = frame.joint(z)
+    top = joint.amax(0)
+    share = (joint - top).exp_()
+    density = share.sum(0)
+    sums = _moments(z, columns, share / density)
+    sums[0, -1, 0] = (density.log_() + top).sum(dtype=torch.float64)
+    return sums
+
+
+def _moments(z: Tensor, columns: Tensor, share: Tensor) -> Tensor:
+    """Float64 sums (K, F + 1, F + 1) over n rows of share * (z, 1) (x - centre, 1)'; in the last row, the mass alone.
+
+    z: (K, F, n), columns: (P, n), share: (K, n).  One factor is centred at its component, so that the covariance of a
+    component far from the mean keeps its digits.
+    """
+    k, f, _ = z.shape
+    sums = torch.zeros(k, f + 1, f + 1, dtype=torch.float64, device=z.device)
+    sums[:, :f] = ((z * share[:, None]).flatten(0, 1) @ columns.T).view(k, f, -1)[:, :, : f + 1]
+    sums[:, f, f] = share.sum(1, dtype=torch.float64)
+    return sums
+
+
+def _moved(mixture: Mixture, centre: Tensor, sums: Tensor, ridge: float) -> Mixture:
+    """The mixture of largest likelihood, given the `_moments` of all rows under the one before."""
+    mass, means = sums[:, -1, -1].clamp(min=1e-8), mixture.means.to(sums)
+    factor = torch.linalg.cholesky(mixture.covariances.to(sums))
+    about = factor @ sums[:, :-1] / mass[:, None, None]  # means over rows of (x - m) (x - centre, 1)'
+    shift = about[:, :, -1]  # from old mean to new
+    cross = about[:, :, :-1] - shift[:, :, None] * (means + shift - centre.to(sums))[:, None]
+    eye = torch.eye(means.shape[1], dtype=sums.dtype, device=sums.device)
+    return Mixture(mass / mass.sum(), means + shift, (cross + cross.mT) / 2 + ridge * eye)
+
+
+def fit(rows: Rows, k: int, *, seed: int = 0, starts: int = 4, ridge: float = 1e-4) -> Mixture:
+    """Best of several k-means++ starts by likelihood, on START_ROWS rows where there are more; then EM on all of them.
 
     Raises InputError when there are fewer rows than components.
     """
-    if len(rows) < max(k, 2):
+    if _count(rows) < max(k, 2):
         raise InputError(
-            f"{len(rows)} feature vectors cannot carry {k} components", remedy="use a larger scan or fewer components"
+            f"{_count(rows)} feature vectors cannot carry {k} components",
+            remedy="use a larger scan or fewer components",
         )
+    few = _evenly(rows, START_ROWS)
     fits = []
     for start in range(starts):
-        centres = kmeans_plus_plus(rows, k, generator(seed, k, start))
+        centres = kmeans_plus_plus(few, k, generator(seed, k, start))
         for _ in range(10):
-            nearest = torch.cdist(rows, centres).argmin(1)
-            hard = torch.nn.functional.one_hot(nearest, k).to(rows.dtype)
+            nearest = torch.cdist(few, centres).argmin(1)
+            hard = torch.nn.functional.one_hot(nearest, k).to(few.dtype)
             mass = hard.sum(0)
-            centres = torch.where(mass[:, None] > 0, (hard.T @ rows) / mass.clamp(min=1)[:, None], centres)
-        fits.append(em(rows, maximise(rows, hard, ridge), ridge=ridge))
-    return max(fits, key=lambda mixture: mixture.log_likelihood(rows))
+            centres = torch.where(mass[:, None] > 0, (hard.T @ few) / mass.clamp(min=1)[:, None], centres)
+        fits.append(em(few, maximise(few, hard, ridge), ridge=ridge))
+    best = max(fits, key=lambda mixture: mixture.log_likelihood(few))
+    return best if len(few) == _count(rows) else em(rows, best, ridge=ridge)
 
 
-def fit_by_bic(rows: Tensor, low: int = 2, high: int = 8, *, seed: int = 0) -> Mixture:
+def fit_by_bic(rows: Rows, low: int = 2, high: int = 8, *, seed: int = 0) -> Mixture:
     """The mixture of `low` to `high` components with the lowest BIC."""
-    fits = [fit(rows, k, seed=seed, starts=2) for k in range(low, high + 1) if len(rows) >= k]
+    fits = [fit(rows, k, seed=seed, starts=2) for k in range(low, high + 1) if _count(rows) >= k]
     return min(fits, key=lambda mixture: mixture.bic(rows))
+
+
+def _blocks(rows: Rows) -> Iterator[Tensor]:
+    """Views of at most BLOCK rows, in order."""
+    for part in (rows,) if isinstance(rows, Tensor) else rows:
+        yield from torch.split(part.detach(), BLOCK)
+
+
+def _chunk(block: Tensor) -> int:
+    """Rows of one product: what a cache holds, or all of a block on an accelerator."""
+    return CHUNK if block.device.type == "cpu" else BLOCK
+
+
+def _count(rows: Rows) -> int:
+    return len(rows) if isinstance(rows, Tensor) else sum(len(part) for part in rows)
+
+
+def _evenly(rows: Rows, most: int) -> Tensor:
+    """All rows, or `most` of them at even distances, as one float tensor in memory."""
+    count = _count(rows)
+    if isinstance(rows, Tensor) and count <= most:
+        return rows
+    pick = torch.linspace(0, count - 1, min(count, most), dtype=torch.float64).long()
+    chosen, start = [], 0
+    for part in (rows,) if isinstance(rows, Tensor) else rows:
+        mine = pick[(pick >= start) & (pick < start + len(part))] - start
+        chosen.append(part[mine.to(part.device)])
+        start += len(part)
+    found = torch.cat(chosen)
+    return found.to(torch.promote_types(found.dtype, torch.float32))
+
+
+def _total(parts: Iterator[Tensor]) -> Tensor:
+    """Sum in the order given, of at least one tensor."""
+    total = next(parts)
+    for part in parts:
+        total = total + part
+    return total

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.runtime import in_parallel
+from diffseglung.runtime import spread
 
 CHUNK = 50_000
 
@@ -22,4 +22,4 @@ def median_at(hu: NDArray[np.float32], voxels: NDArray[np.int64]) -> NDArray[np.
         around.partition(13, axis=1)
         return np.array(around[:, 13])
 
-    return np.concatenate([np.empty(0, np.float32), *in_parallel(medians, range(0, len(flat), CHUNK))])
+    return np.concatenate([np.empty(0, np.float32), *spread(medians, range(0, len(flat), CHUNK))])

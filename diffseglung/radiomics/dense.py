@@ -23,12 +23,15 @@ from diffseglung.radiomics.firstorder import first_order_batch
 from diffseglung.radiomics.gabor import energy_maps
 from diffseglung.radiomics.glcm import glcm_batch
 from diffseglung.radiomics.lbp import BINS, codes_batch
+from diffseglung.runtime import spread
 
 Range = tuple[int, int]
 SLAB = 64
 """Thickness in voxels of the part of a scan whose filter maps are in memory at once."""
 CHUNK_VOXELS = 65_536
 """Voxels of all windows described at once."""
+PLANE_VOXELS = 2**18
+"""Voxels of all planes filtered at once: few, so that their maps stay in a processor's cache."""
 
 
 @torch.no_grad()
@@ -92,11 +95,12 @@ def _describe_part(
     if not enough.any():
         return out
 
-    rows = []
-    for few in enough.nonzero().split(max(1, CHUNK_VOXELS // window**3)):  # type: ignore[no-untyped-call]
+    def exactly(few: Tensor) -> Tensor:
         cubes, lungs = windows[few.unbind(1)], masks[few.unbind(1)]  # (N, w, w, w)
-        rows.append(torch.cat([first_order_batch(cubes, lungs, config), glcm_batch(cubes, lungs, config)], 1))
-    exact = torch.cat(rows).T  # (11, N)
+        return torch.cat([first_order_batch(cubes, lungs, config), glcm_batch(cubes, lungs, config)], 1)
+
+    chunks = torch.split(enough.nonzero(), max(1, CHUNK_VOXELS // window**3))
+    exact = torch.cat(list(spread(exactly, chunks))).T  # (11, N)
     out[: len(exact), enough] = exact
     texture = _plane_means(_fill(image, mask, radius), mask, (radius, reach), (stride, window), config)
     out[len(exact) :, enough] = (texture / voxels)[:, enough]
@@ -120,13 +124,24 @@ def _windows(values: Tensor, stride: int, window: int) -> Tensor:
 
 
 def _box_sums(values: Tensor, stride: int, window: int) -> Tensor:
-    """Sums over all windows: (Z, Y, X) -> (z, y, x); a band matrix of ones per axis."""
-    bands = []
-    for length in values.shape:
-        apart = torch.arange(length)[:, None] - stride * torch.arange((length - window) // stride + 1)
-        bands.append(((apart >= 0) & (apart < window)).to(values))
-    rows = bands[1].T @ (values @ bands[2])  # (Z, y, x)
-    return (bands[0].T @ rows.flatten(1)).view(-1, *rows.shape[1:])
+    """Sums over all windows: (Z, Y, X) -> (z, y, x)."""
+    for axis in range(3):
+        values = _line_sums(values, axis, stride, window)
+    return values
+
+
+def _line_sums(values: Tensor, axis: int, stride: int, window: int) -> Tensor:
+    """Sums over all windows along one axis; along the last one by a band matrix of ones."""
+    count = (values.shape[axis] - window) // stride + 1
+    if axis % values.ndim == values.ndim - 1:
+        apart = torch.arange(values.shape[axis], device=values.device)[:, None]
+        apart = apart - stride * torch.arange(count, device=values.device)
+        return values @ ((apart >= 0) & (apart < window)).to(values)
+    lines = values.movedim(axis, 0)
+    total = lines[: (count - 1) * stride + 1 : stride].clone()
+    for k in range(1, window):
+        total += lines[k : k + (count - 1) * stride + 1 : stride]
+    return total.movedim(0, axis)
 
 
 def _fill(image: Tensor, mask: Tensor, radius: int) -> Tensor:
@@ -143,18 +158,29 @@ def _plane_means(
 ) -> Tensor:
     """Sums over each window's lung voxels, (23, z, y, x), of LBP codes and energies, mean over directions."""
     radius, reach = margins
-    inside, total = mask[_trim(mask.shape, reach)].float(), torch.zeros((), device=image.device)
+    inside, total = mask[_trim(mask.shape, reach)], torch.zeros((), device=image.device)
     for axis in range(3):
         halo = [reach if other == axis else reach - radius for other in range(3)]  # planes need none across
         planes = image[_trim(image.shape, *halo)].movedim(axis, 0)
-        core = _trim(planes.shape, 0, radius, radius)
-        weight = inside.movedim(axis, 0)
-        code = codes_batch(planes)[core]
-        energies = (energy[core] for energy in energy_maps(planes, config, padding=False))
-        maps = itertools.chain(((code == k) for k in range(BINS)), energies)
-        sums = [_box_sums((values * weight).movedim(0, axis), *size) for values in maps]
-        total = total + torch.stack([*sums, torch.stack(sums[BINS:]).mean(0)]) / 3
+        few = max(1, PLANE_VOXELS // planes[0].numel())
+        groups = zip(torch.split(planes, few), torch.split(inside.movedim(axis, 0), few), strict=True)
+        sums = torch.cat(list(spread(lambda group: _plane_sums(group[0], group[1], size, config), groups)), 1)
+        total = total + _line_sums(sums, 1, *size).movedim(1, 1 + axis) / 3
     return total
+
+
+@torch.no_grad()
+def _plane_sums(planes: Tensor, lung: Tensor, size: tuple[int, int], config: RadiomicsConfig) -> Tensor:
+    """Sums over the windows of each plane (23, P, h, w), of lung pixels.
+
+    planes: (P, H + 2 radius, W + 2 radius).  lung: (P, H, W) bool.
+    """
+    radius, weight = config.kernel // 2, lung.float()
+    code = torch.where(lung, codes_batch(planes)[_trim(planes.shape, 0, radius, radius)], BINS)
+    energies = (energy * weight for energy in energy_maps(planes, config, padding=False))
+    maps = itertools.chain(((code == k).float() for k in range(BINS)), energies)
+    sums = torch.stack([_line_sums(_line_sums(values, 1, *size), 2, *size) for values in maps])
+    return torch.cat([sums, sums[BINS:].mean(0, keepdim=True)])
 
 
 def _trim(shape: torch.Size, *margins: int) -> tuple[slice, ...]:

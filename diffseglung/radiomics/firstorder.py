@@ -57,16 +57,17 @@ def first_order_patch(hu: NDArray[Any], lung: NDArray[np.bool_], config: Radiomi
 
 
 def quantise_batch(hu: Tensor, count: int, config: RadiomicsConfig) -> Tensor:
-    """`quantise` for a tensor of any shape; int64."""
-    scaled = (hu - config.low_hu) * count / (config.high_hu - config.low_hu)
-    return scaled.floor().clamp(0, count - 1).long()
+    """`quantise` for a tensor of any shape; int32."""
+    scaled = (hu - config.low_hu).mul_(count).div_(config.high_hu - config.low_hu)
+    return scaled.int().clamp_(0, count - 1)
 
 
-def count_batch(values: Tensor, bins: int) -> Tensor:
-    """Histograms of the rows of (B, N) integers in 0..bins - 1: (B, bins) float32."""
-    rows = len(values)
-    start = torch.arange(rows, device=values.device)[:, None] * bins
-    return torch.bincount((values + start).flatten(), minlength=rows * bins).view(rows, bins).float()
+def tally(values: Tensor, bins: int) -> Tensor:
+    """How often each of 0..bins - 1 is among int32 values of any shape: (bins,) float32, exact up to 16 million."""
+    if values.device.type == "cpu":
+        return torch.bincount(values.flatten(), minlength=bins).float()
+    places = values.flatten().long()  # bincount would make the accelerator wait for its own result
+    return torch.zeros(bins, device=values.device).scatter_add_(0, places, torch.ones_like(places, dtype=torch.float32))
 
 
 def first_order_batch(hu: Tensor, lung: Tensor, config: RadiomicsConfig) -> Tensor:
@@ -81,8 +82,10 @@ def first_order_batch(hu: Tensor, lung: Tensor, config: RadiomicsConfig) -> Tens
     safe = torch.where(flat, 1.0, m2)
     skewness = torch.where(flat, 0.0, m3 / safe**1.5)
     kurtosis = torch.where(flat, 0.0, m4 / safe**2 - 3.0)
-    bin_of = torch.where(lung, quantise_batch(hu, config.bins, config), config.bins)
-    counts = count_batch(bin_of.flatten(1), config.bins + 1)[:, : config.bins]
+    side, patches = config.bins + 1, len(hu)  # voxels off the lung have a bin of their own
+    bin_of = torch.where(lung, quantise_batch(hu, config.bins, config), config.bins).flatten(1)
+    bin_of += torch.arange(patches, dtype=torch.int32, device=hu.device)[:, None] * side
+    counts = tally(bin_of, patches * side).view(patches, side)[:, : config.bins]
     share = counts / size[:, None]
     bits = -torch.special.xlogy(share, share).sum(1) / np.log(2.0)
     return torch.stack([mean, m2.sqrt(), skewness, kurtosis, bits.clamp(min=0)], 1)

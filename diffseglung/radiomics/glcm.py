@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from diffseglung.config import RadiomicsConfig
-from diffseglung.radiomics.firstorder import quantise, quantise_batch
+from diffseglung.radiomics.firstorder import quantise, quantise_batch, tally
 
 GLCM = ("glcm_contrast", "glcm_dissimilarity", "glcm_homogeneity", "glcm_energy", "glcm_correlation", "glcm_asm")
 Offset = tuple[int, int, int]
@@ -72,21 +73,21 @@ def glcm_patch(hu: NDArray[Any], lung: NDArray[np.bool_], config: RadiomicsConfi
 
 
 def count_pairs_batch(level: Tensor, lung: Tensor, levels: int, offsets: tuple[Offset, ...] = DIRECTIONS) -> Tensor:
-    """`count_pairs` of B patches: level (B, Z, Y, X) int64, lung bool -> (B, levels, levels) float32.
+    """`count_pairs` of B patches: level (B, Z, Y, X) integers, lung bool -> (B, levels, levels) float32.
 
-    Voxels off the lung get a level of their own, whose row and column are dropped.
+    Voxels off the lung, and a margin behind each axis, get a level of their own, whose row and column are dropped. With
+    that margin a neighbour is the same number of places further on in memory, wherever a voxel is.
     """
     side, patches = levels + 1, len(level)
-    level = torch.where(lung, level, levels)
-    base = torch.arange(patches, device=level.device).view(-1, 1, 1, 1) * side**2
-    row = level * side + base  # (B, Z, Y, X)
-    counts = torch.zeros(patches * side**2, device=level.device)  # float32 counts exactly up to 16 million
-    one = torch.ones(1, device=level.device)
-    for offset in offsets:
-        first, second = pair_slices(offset)
-        pair = (row[(slice(None), *first)] + level[(slice(None), *second)]).flatten()
-        counts.scatter_add_(0, pair, one.expand(len(pair)))
-    inside = counts.view(patches, side, side)[:, :levels, :levels]
+    off = functional.pad(torch.where(lung, level.int(), levels), (0, 1, 0, 1, 0, 1), value=levels)
+    _, _, height, width = off.shape
+    base = torch.arange(patches, dtype=off.dtype, device=off.device).view(-1, 1, 1, 1) * side**2
+    row, level = (off * side + base).flatten(), off.flatten()
+    pairs = torch.full((len(offsets), len(level)), side**2 - 1, dtype=off.dtype, device=off.device)
+    for pair, (z, y, x) in zip(pairs, offsets, strict=True):
+        apart = (z * height + y) * width + x
+        torch.add(row[:-apart], level[apart:], out=pair[:-apart])
+    inside = tally(pairs, patches * side**2).view(patches, side, side)[:, :levels, :levels]
     return inside + inside.transpose(1, 2)
 
 

@@ -1,11 +1,16 @@
 import itertools
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from diffseglung.errors import InputError
+from diffseglung.mixture import gaussian
 from diffseglung.mixture.gaussian import Mixture, em, fit, fit_by_bic, kmeans_plus_plus, maximise
 from diffseglung.runtime import generator
 
@@ -81,3 +86,124 @@ def test_same_seed_same_mixture() -> None:
 def test_too_few_rows_is_an_answer() -> None:
     with pytest.raises(InputError, match="cannot carry 5 components"):
         fit(torch.zeros(3, 2), 5)
+
+
+def crowd(n: int = 20_000, f: int = 30, k: int = 5) -> tuple[torch.Tensor, Mixture]:
+    """Overlapping, correlated Gaussians around +100, and a start beside them."""
+    random = generator(8)
+    centres, mixing = torch.randn(k, f, generator=random), 0.4 * torch.randn(f, f, generator=random)
+    rows = centres[torch.arange(n) % k] + torch.randn(n, f, generator=random) @ mixing + 100
+    rows += 0.5 * torch.randn(n, f, generator=random)
+    start = Mixture(torch.full((k,), 1 / k), centres + 100.3, 2 * torch.eye(f).expand(k, f, f))
+    return rows, start
+
+
+def test_as_many_iterations_from_the_same_start_give_scikit_learns_likelihood() -> None:
+    """To 1e-4 a row, at 30 features; weights, means and covariances too."""
+    rows, start = crowd()
+    ours = em(rows, start, iterations=8, tolerance=-np.inf, ridge=1e-6)
+    theirs = GaussianMixture(
+        5,
+        weights_init=np.full(5, 0.2),
+        means_init=start.means.double().numpy(),
+        precisions_init=np.linalg.inv(start.covariances.double().numpy()),
+        tol=0,
+        max_iter=8,
+        reg_covar=1e-6,
+    )
+    with pytest.warns(ConvergenceWarning):
+        theirs.fit(rows.double().numpy())
+    assert ours.log_likelihood(rows) == pytest.approx(theirs.score(rows.double().numpy()), abs=1e-4)
+    assert ours.weights.numpy() == pytest.approx(theirs.weights_, abs=1e-4)
+    assert ours.means.numpy() == pytest.approx(theirs.means_, abs=1e-3)
+    assert ours.covariances.numpy() == pytest.approx(theirs.covariances_, abs=1e-3)
+    assert (ours.labels(rows).numpy() == theirs.predict(rows.double().numpy())).mean() > 0.9999
+
+
+def test_narrow_components_far_apart_keep_their_covariance() -> None:
+    """Squares of distances between components, 1e6 times their variance, do not cancel it."""
+    random = generator(4)
+    side = (torch.arange(40_000) % 2).float()[:, None]
+    rows = torch.randn(40_000, 3, generator=random) * torch.tensor([1.0, 0.1, 3.0]) + 1000 * (2 * side - 1)
+    found = maximise(rows, torch.cat([1 - side, side], 1), 0.0)
+    moved = em(rows, found, iterations=3, tolerance=-np.inf, ridge=0.0)
+    for mixture in (found, moved):
+        for half, covariance in enumerate(mixture.covariances.numpy()):
+            mine = rows[side[:, 0] == half].double().numpy()
+            assert covariance == pytest.approx(np.cov(mine.T, bias=True), rel=2e-3, abs=2e-4)
+
+
+class ReadOnDemand(Sequence[torch.Tensor]):
+    """Parts that exist while somebody holds them; `most` is how many did at once."""
+
+    def __init__(self, rows: torch.Tensor, size: int) -> None:
+        self.rows, self.size, self.alive, self.most = rows, size, weakref.WeakSet[torch.Tensor](), 0
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.size)
+
+    def __getitem__(self, index: int) -> torch.Tensor:  # type: ignore[override]
+        if index >= len(self):
+            raise IndexError
+        part = self.rows[index * self.size : (index + 1) * self.size].clone()
+        self.alive.add(part)
+        self.most = max(self.most, len(self.alive))
+        return part
+
+
+def test_rows_in_parts_are_read_a_few_at_a_time_and_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, start = crowd(8000, 6, 3)
+    whole = em(rows, start, iterations=4, tolerance=-np.inf)
+    parts = ReadOnDemand(rows, 200)
+    for mixture in (em(list(rows.split(999)), start, iterations=4, tolerance=-np.inf),
+                    em(parts, start, iterations=4, tolerance=-np.inf)):  # fmt: skip
+        torch.testing.assert_close(mixture.covariances, whole.covariances, rtol=1e-4, atol=1e-5)
+        assert mixture.log_likelihood(parts) == pytest.approx(whole.log_likelihood(rows), abs=1e-5)
+    assert parts.most <= 3 * torch.get_num_threads() + 3 < len(parts)
+    monkeypatch.setattr(gaussian, "START_ROWS", 500)
+    assert fit(parts, 3).log_likelihood(rows) == pytest.approx(fit(rows, 3).log_likelihood(rows), abs=1e-5)
+
+
+def test_a_memory_map_is_fitted_as_its_values(tmp_path: Path) -> None:
+    rows, start = crowd(5000, 4, 2)
+    np.save(tmp_path / "rows.npy", rows.half().numpy())
+    mapped = torch.from_numpy(np.load(tmp_path / "rows.npy", mmap_mode="c"))
+    found, wanted = (em(values, start, iterations=3, ridge=1e-3) for values in (mapped, rows.half().float()))
+    torch.testing.assert_close(found.means, wanted.means)
+
+
+def test_cores_and_blocks_leave_no_trace(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
+    """As many threads as one likes: the same bits. Other blocks: the same but for rounding."""
+    rows, start = crowd(9000, 6, 3)
+    monkeypatch.setattr(gaussian, "BLOCK", 1000)
+    alone = em(rows, start, iterations=3)
+    torch.set_num_threads(3)
+    assert torch.equal(em(rows, start, iterations=3).covariances, alone.covariances)
+    assert torch.equal(alone.labels(rows), alone.responsibilities(rows).argmax(1))
+    monkeypatch.undo()
+    torch.testing.assert_close(em(rows, start, iterations=3).covariances, alone.covariances, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread, and as many as before when the test is over."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_sample_of_many_rows_starts_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starts on a part of the rows end where starts on all of them do."""
+    rows, _ = three_blobs()
+    whole = fit(rows, 3).log_likelihood(rows)
+    monkeypatch.setattr(gaussian, "START_ROWS", 400)
+    assert fit(rows, 3).log_likelihood(rows) == pytest.approx(whole, abs=1e-3)
+
+
+@pytest.mark.gpu
+def test_same_on_a_gpu() -> None:
+    rows, start = crowd()
+    on_gpu = em(rows.cuda(), start, iterations=5)
+    torch.testing.assert_close(on_gpu.means.cpu(), em(rows, start, iterations=5).means, rtol=1e-4, atol=1e-3)
+    assert fit(rows.cuda(), 5).responsibilities(rows.cuda()).is_cuda
