@@ -67,8 +67,6 @@ class Sampler:
 
 
 SAMPLERS = (
-    Sampler("DPM-Solver++ 3", "dpm", 3),
-    Sampler("DPM-Solver++ 5", "dpm", 5),
     Sampler("DPM-Solver++ 10", "dpm", 10),
     Sampler("DPM-Solver++ 10, log-SNR", "dpm", 10, "logsnr"),
     Sampler("DPM-Solver++ 20", "dpm", 20),
@@ -78,7 +76,7 @@ SAMPLERS = (
     Sampler("DPM-Solver++ 250", "dpm", 250),
     Sampler("ancestral, full chain", "ddpm", 0),
 )
-QUICK = (Sampler("DPM-Solver++ 10", "dpm", 10), Sampler("ancestral 10", "ddpm", 10))
+QUICK = (SAMPLERS[0], Sampler("ancestral 10", "ddpm", 10))
 
 
 @dataclass(frozen=True, eq=False)
