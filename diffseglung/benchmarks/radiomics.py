@@ -39,7 +39,7 @@ def rows(quick: bool = False) -> list[Row]:
     """Patches beside the peer, and a whole scan.  quick: small, for a test."""
     if quick:
         return [_patches(2, 1), _scan((32, 40, 48), 1)]
-    patches, scan = _patches(64, 3), _scan(SCAN, 3)
+    patches, scan = _patches(24, 3), _scan(SCAN, 3)
     faster = None if patches.ratio is None else patches.ratio >= FASTER
     return [
         replace(patches, target=f"{FASTER} x the peer", met=faster),
