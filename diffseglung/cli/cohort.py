@@ -64,12 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 all scans are labelled, 1 some failed."""
-    import json
-
-    from diffseglung.cohorts import conduct, table
-    from diffseglung.cohorts.cluster import connected, require_dask
-    from diffseglung.cohorts.page import write_page
-    from diffseglung.cohorts.plan import is_finished, plan
+    from diffseglung.cohorts.cluster import require_dask
+    from diffseglung.cohorts.plan import alone, plan
     from diffseglung.output import check_folder
 
     require_dask()
@@ -77,7 +73,19 @@ def run(args: argparse.Namespace) -> int:
     check_folder(args.output)
     order = _order(args)
     tasks = plan(args.input, order, mask_suffix=args.mask_suffix)
-    args.output.mkdir(parents=True, exist_ok=True)
+    with alone(args.output):
+        return _label(args, tasks, order, place)
+
+
+def _label(args: argparse.Namespace, tasks: list[Task], order: Order, place: Place) -> int:
+    """What is not finished yet; then the table and the page."""
+    import json
+
+    from diffseglung.cohorts import conduct, table
+    from diffseglung.cohorts.cluster import connected
+    from diffseglung.cohorts.page import write_page
+    from diffseglung.cohorts.plan import is_finished
+
     todo = [task for task in tasks if not is_finished(task, args.output)]
     names = {task.name for task in tasks}
     failed = {name: value for name, value in table.read_failed(args.output).items() if name in names}

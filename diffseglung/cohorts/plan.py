@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffseglung import __version__
 from diffseglung.config import SegmentConfig
+from diffseglung.errors import ConfigError
 from diffseglung.io.studies import Study, find_studies
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs on one folder are not told apart
+    fcntl = None  # type: ignore[assignment]
 
 RECORD = "run.json"
 """Written last into a scan's folder: where it is and tells of this task, the scan is finished."""
+LOCK = ".lock"
 OWN_NAMES = ("cohort", "index", "failed")
 """Files of the cohort itself in the output folder; no scan's folder takes their names."""
 
@@ -64,6 +74,27 @@ def plan(source: Path, order: Order, *, mask_suffix: str | None = None) -> list[
         taken.add(name.lower())
         tasks.append(Task(name, study, mark(study, order)))
     return tasks
+
+
+@contextmanager
+def alone(output: Path) -> Iterator[None]:
+    """Let one command at a time work on an output folder; what a killed one left half-made there goes.
+
+    Raises ConfigError while another one is at work there. The system gives the lock back however a process ends.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / LOCK).open("w") as lock:
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as cause:
+                raise ConfigError(
+                    f"another run is at work in {output}", remedy="wait until it has ended, or choose another folder"
+                ) from cause
+        for rest in output.glob(".*.part"):
+            shutil.rmtree(rest, ignore_errors=True)
+        yield
+    (output / LOCK).unlink(missing_ok=True)
 
 
 def mark(study: Study, order: Order) -> dict[str, Any]:

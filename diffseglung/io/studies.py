@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MASK_SUFFIXES = ("_mask", "_label", "_labels", "_seg")
 """Files whose name (without its ending) ends so are masks, not scans."""
+MASK_NAMES = ("lungs", "truth", "label_map", "probabilities")
+"""What our own commands write beside a CT, or about it."""
 LUNG_SUFFIXES = ("_lung", "_lungs")
 """Files that end so are masks where the same name without it is there too; else scans of lungs."""
 
@@ -78,7 +80,7 @@ def find_studies(path: Path | str, *, mask_suffix: str | None = None) -> list[St
 def _is_mask(path: Path, stems: set[Path], suffix: str | None) -> bool:
     stem = _stem(path)
     paired = [s for s in (*LUNG_SUFFIXES, suffix or "") if s and stem.endswith(s)]
-    return stem.endswith(MASK_SUFFIXES) or any(path.with_name(stem.removesuffix(s)) in stems for s in paired)
+    return stem in MASK_NAMES or stem.endswith(MASK_SUFFIXES) or any(path.with_name(stem.removesuffix(s)) in stems for s in paired)
 
 
 def _series(root: Path) -> list[tuple[str, str, Study]]:

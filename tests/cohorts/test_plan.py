@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffseglung.cohorts.plan import OWN_NAMES, Order, is_finished, plan, read_record
+from diffseglung.cohorts.plan import OWN_NAMES, Order, alone, is_finished, plan, read_record
 from diffseglung.config import SegmentConfig
-from diffseglung.errors import InputError
+from diffseglung.errors import ConfigError, InputError
 
 NAMES = st.text(
     st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20
@@ -93,3 +93,15 @@ def test_results_below_the_input_are_not_taken_for_scans(tmp_path: Path) -> None
     (output / "a").mkdir(parents=True)
     (output / "a" / "label_map.nii.gz").write_bytes(b"two")
     assert [task.name for task in plan(tmp_path, an_order(output))] == ["a"]
+
+
+def test_one_run_at_a_time_and_no_half_made_rest(tmp_path: Path) -> None:
+    (tmp_path / ".a.x1.part").mkdir()
+    (tmp_path / ".a.x1.part" / "label_map.nii.gz").write_bytes(b"half")
+    with alone(tmp_path):
+        assert not (tmp_path / ".a.x1.part").exists()
+        with pytest.raises(ConfigError, match="another run"), alone(tmp_path):
+            pass
+    with alone(tmp_path):  # free again
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -39,6 +39,11 @@ def test_masks_are_left_out_and_paired_by_suffix(tmp_path: Path, chest: Volume) 
     assert [(s.name, s.mask and s.mask.name) for s in found] == [("a", None), ("b", "b_right.nii.gz"), ("c_lung", None)]
 
 
+def test_what_our_own_commands_write_is_not_taken_for_scans(tmp_path: Path, chest: Volume) -> None:
+    _tree(tmp_path, chest, "case/ct.nii.gz", "case/lungs.nii.gz", "case/truth.nii.gz", "out/label_map.nii.gz")
+    assert [study.path.name for study in find_studies(tmp_path)] == ["ct.nii.gz"]
+
+
 def test_equal_names_are_told_apart_by_folder(tmp_path: Path, chest: Volume) -> None:
     _tree(tmp_path, chest, "p1/ct.nii.gz", "p2/ct.nii.gz", "p3/other.nii.gz", "p4/x__y.nii.gz")
     assert [s.name for s in find_studies(tmp_path)] == ["other", "p1-ct", "p2-ct", "x_y"]
