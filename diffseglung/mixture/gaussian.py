@@ -55,9 +55,13 @@ class Mixture:
 
     def log_likelihood(self, rows: Rows) -> float:
         """Mean log density of the rows."""
-        return float(self._map(rows, lambda joint: joint.logsumexp(0, keepdim=True)).sum(dtype=torch.float64)) / (
-            _count(rows)
-        )
+        frame = _Frame.of(self, rows)
+
+        def of_block(block: Tensor) -> Tensor:
+            densities = (frame.joint(frame.whiten(x)).logsumexp(0) for x in frame.columns(block))
+            return _total(density.sum(dtype=torch.float64) for density in densities)
+
+        return float(_total(spread(of_block, _blocks(rows)))) / _count(rows)
 
     def bic(self, rows: Rows) -> float:
         """-2 log L + p log N; lower is better."""
@@ -65,14 +69,19 @@ class Mixture:
         free = (k - 1) + k * f + k * f * (f + 1) // 2
         return -2 * self.log_likelihood(rows) * _count(rows) + free * math.log(_count(rows))
 
-    def _map(self, rows: Rows, finish: Callable[[Tensor], Tensor]) -> Tensor:
-        """What `finish` makes (any, n) of the log joint densities (K, n), for all rows: (N, any)."""
+    def _map(self, rows: Tensor, finish: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `finish` makes (any, n) of log joint densities (K, n), for all rows: (N, any)."""
         frame = _Frame.of(self, rows)
+        like = finish(frame.constant[:, :0])
+        found = like.new_empty(len(rows), len(like))
 
-        def of_block(block: Tensor) -> Tensor:
-            return torch.cat([finish(frame.joint(frame.whiten(x))) for x in frame.columns(block)], 1).T.contiguous()
+        def of_block(pair: tuple[Tensor, Tensor]) -> None:
+            for x, place in zip(frame.columns(pair[0]), torch.split(pair[1], _chunk(rows)), strict=True):
+                place.copy_(finish(frame.joint(frame.whiten(x))).T)
 
-        return torch.cat(list(spread(of_block, _blocks(rows))))
+        for _ in spread(of_block, zip(_blocks(rows), torch.split(found, BLOCK), strict=True)):
+            pass
+        return found
 
 
 @dataclass(frozen=True, eq=False)
