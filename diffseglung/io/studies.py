@@ -80,7 +80,8 @@ def find_studies(path: Path | str, *, mask_suffix: str | None = None) -> list[St
 def _is_mask(path: Path, stems: set[Path], suffix: str | None) -> bool:
     stem = _stem(path)
     paired = [s for s in (*LUNG_SUFFIXES, suffix or "") if s and stem.endswith(s)]
-    return stem in MASK_NAMES or stem.endswith(MASK_SUFFIXES) or any(path.with_name(stem.removesuffix(s)) in stems for s in paired)
+    known = stem in MASK_NAMES or stem.endswith(MASK_SUFFIXES)
+    return known or any(path.with_name(stem.removesuffix(s)) in stems for s in paired)
 
 
 def _series(root: Path) -> list[tuple[str, str, Study]]:

@@ -34,7 +34,8 @@ def test_every_method_and_baseline_takes_part() -> None:
 
 def test_without_a_model_those_that_need_one_are_left_out_and_named() -> None:
     chosen, notes = choose(None, None)
-    assert {e.key for e in chosen} == {*WITHOUT_MODEL, f"{SegmentConfig().method}_no_fusion", *BASELINES}
+    variants = {SegmentConfig().method + ending for ending in ("_no_fusion", "_fast")}
+    assert {e.key for e in chosen} == {*WITHOUT_MODEL, *variants, *BASELINES}
     assert any(note.startswith("combined ") for note in notes)
 
 
