@@ -130,6 +130,12 @@ def started(call: Callable[[], Result]) -> Callable[[], Result]:
     return future.result
 
 
+def finished(device: torch.device) -> None:
+    """Wait until an accelerator has done what it was given; nothing on a processor."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def generator(*words: int) -> torch.Generator:
     """A CPU generator for one purpose, seeded by all words (run seed, rank, iteration, patch index, ...).
 

@@ -18,6 +18,7 @@ from diffseglung.model.diffusion import DiffusionModel, linear_signal
 from diffseglung.model.samplers import ddpm, patch_draws, spaced_steps
 from diffseglung.model.solver import dpm_solver
 from diffseglung.model.unet import UNet
+from diffseglung.runtime import choose_device, finished
 
 TILE, PATCH = FeatureConfig().tile, (32, 64, 64)
 SAMPLER_CALLS, CHAIN = 10, 1000
@@ -40,11 +41,12 @@ def rows(quick: bool = False) -> list[Row]:
 def _network(size: str) -> UNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return UNet(UNETS[size]).eval()
+        return UNet(UNETS[size]).eval().to(choose_device("auto"))
 
 
 def _input(tile: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    return torch.randn(1, 2, *tile, generator=torch.Generator().manual_seed(0)), torch.full((1,), 0.15)
+    noise = torch.randn(1, 2, *tile, generator=torch.Generator().manual_seed(0))
+    return noise.to(choose_device("auto")), torch.full((1,), 0.15, device=choose_device("auto"))
 
 
 def flops(call: Callable[[], object]) -> float:
@@ -56,8 +58,11 @@ def flops(call: Callable[[], object]) -> float:
 
 def _call(network: nn.Module, precision: str, *inputs: Tensor) -> Callable[[], object]:
     def call() -> object:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            return network(*inputs)
+        device = inputs[0].device
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            found = network(*inputs)
+        finished(device)
+        return found
 
     return call
 
@@ -72,7 +77,7 @@ def _forward(size: str, tile: tuple[int, ...], precision: str, repeats: int) -> 
         cost=clock(call, 1 if size == "reference" else repeats),
         amount=1.0,
         unit="tiles",
-        floor_s=machine().floor_s(work, bf16=precision == "bf16"),
+        floor_s=None if next(network.parameters()).is_cuda else machine().floor_s(work, bf16=precision == "bf16"),
         floor=f"{work / 1e9:.0f} GFLOP over the peak of a matrix product",
         note=f"{parameters / 1e6:.1f} M parameters",
     )
@@ -92,8 +97,9 @@ def _beside_monai(size: str, tile: tuple[int, ...], repeats: int) -> Row:
             num_head_channels=widths[-1] // config.heads, norm_num_groups=8,
         ).eval()  # fmt: skip
     x, level = _input(tile)
-    folded = torch.randn(1, 2 * stride**3, *(n // stride for n in tile))
-    ours, theirs = _call(network, "bf16", x, level), _call(peer, "bf16", folded, torch.full((1,), 150))
+    folded = torch.randn(1, 2 * stride**3, *(n // stride for n in tile)).to(x.device)
+    ours = _call(network, "bf16", x, level)
+    theirs = _call(peer.to(x.device), "bf16", folded, torch.full((1,), 150, device=x.device))
     cost, peer_cost = race(ours, theirs, repeats)
     return Row(
         part="network",
@@ -110,7 +116,7 @@ def _beside_monai(size: str, tile: tuple[int, ...], repeats: int) -> Row:
 
 def _sampling(calls: int, chain: int, patch: tuple[int, ...]) -> Row:
     """One patch by few calls of the solver beside the full ancestral chain."""
-    model = DiffusionModel.of(_network("tiny"), DiffusionConfig(steps=chain))
+    model = DiffusionModel.of(_network("tiny").cpu(), DiffusionConfig(steps=chain))
     noise, lung = torch.randn(1, 1, *patch), torch.ones(1, 1, *patch)
     denoise, draw = model.denoiser(lung), patch_draws((1, *patch), 0, [0])
     cost, peer_cost = race(

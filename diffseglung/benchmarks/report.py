@@ -14,6 +14,7 @@ from diffseglung.benchmarks.machine import Machine
 TITLES = {
     "scan": "A scan, from file to files",
     "stage": "Where the time of a standard scan goes",
+    "lungs": "The lungs",
     "published": "Beside the published way",
     "network": "The network",
     "sampling": "Drawing samples",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from diffseglung.benchmarks.clock import Row
 
-PARTS = ("scan", "published", "network", "radiomics", "mixture", "training")
+PARTS = ("scan", "lungs", "published", "network", "radiomics", "mixture", "training")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +69,12 @@ def _timer(part: str, args: argparse.Namespace) -> Callable[[], list[Row]]:
         if args.quick:
             return lambda: whole.rows(scans, [whole.Job("small")], 1)
         return lambda: whole.rows(scans, repeats=args.repeats)
+    if part == "lungs":
+        from diffseglung.benchmarks import lungs
+
+        if args.quick:
+            return lambda: lungs.rows(scans, size="small", repeats=1)
+        return lambda: lungs.rows(scans, repeats=args.repeats)
     if part == "published":
         from diffseglung.benchmarks import published
 
