@@ -132,3 +132,35 @@ def test_a_place_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.M
         read_options(tmp_path / "options.yaml")
     (tmp_path / "options.yaml").write_text("queue: normal\ncores: 2\n")
     assert read_options(tmp_path / "options.yaml") == {"queue": "normal", "cores": 2}
+
+
+def test_slurm_options_reach_the_job_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobqueue = pytest.importorskip("dask_jobqueue")
+    asked: list[int] = []
+    monkeypatch.setattr(jobqueue.SLURMCluster, "scale", lambda self, count: asked.append(count))
+    made = cluster._slurm(Place(workers=3, slurm={"queue": "long", "account": "lungs", "walltime": "02:00:00"}))
+    try:
+        script = made.job_script()
+    finally:
+        made.close()
+    assert asked[0] == 3
+    assert "#SBATCH -p long" in script
+    assert "#SBATCH -A lungs" in script
+    assert "#SBATCH -t 02:00:00" in script
+    assert "#SBATCH --mem=4G" in script
+    with pytest.raises(ConfigError, match="Slurm options"):
+        cluster._slurm(Place(slurm={"no_such_option": 1}))
+
+
+def test_a_running_scheduler_is_used(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    toys.write_scans(tmp_path / "in", 2)
+    order = an_order(tmp_path)
+    tasks = plan(tmp_path / "in", order)
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as running,
+        connected(Place(scheduler=running.scheduler_address), 2) as client,
+    ):
+        outcomes = conduct.conduct(client, tasks, order, Patience(), lambda outcome: None)
+    assert [o.error for o in outcomes] == [None, None]
+    assert all(is_finished(task, order.output) for task in tasks)
