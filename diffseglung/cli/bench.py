@@ -6,7 +6,7 @@
 
 Writes bench.md (tables) and bench.json into the output folder, and keeps the scans it makes there. Peers (scikit-learn,
 scikit-image, MONAI, diffusers) are timed in turn with ours where they are installed. Close other programs first; the
-whole takes about an hour on two cores.
+whole takes about twenty minutes on two cores.
 """
 
 from __future__ import annotations

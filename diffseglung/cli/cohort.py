@@ -83,13 +83,12 @@ def _label(args: argparse.Namespace, tasks: list[Task], order: Order, place: Pla
 
     from diffseglung.cohorts import conduct, table
     from diffseglung.cohorts.cluster import connected
-    from diffseglung.cohorts.page import write_page
     from diffseglung.cohorts.plan import is_finished
 
     todo = [task for task in tasks if not is_finished(task, args.output)]
     names = {task.name for task in tasks}
     failed = {name: value for name, value in table.read_failed(args.output).items() if name in names}
-    progress = _Progress(args, tasks, failed)
+    progress = _Progress(args, tasks, failed, before=len(tasks) - len(todo))
     if todo:
         order = _with_threads(order, place, len(todo))
         patience = conduct.Patience(retries=args.retries, timeout_s=args.timeout)
@@ -100,28 +99,25 @@ def _label(args: argparse.Namespace, tasks: list[Task], order: Order, place: Pla
             progress.show = show
             try:
                 conduct.conduct(client, todo, order, patience, progress)
-            finally:
+            except BaseException:  # Ctrl-C too: the table tells how far it came
                 progress.write()
+                raise
     rows = progress.write()
-    page = write_page(rows, args.output)
     if args.json:
         print(json.dumps(rows, indent=2))
     elif not args.quiet:
         print(f"{sum(row['status'] == 'done' for row in rows)} of {len(tasks)} scans are labelled in {args.output}")
-        print(f"  {page}")
+        print(f"  {args.output / 'index.html'}")
     return 1 if any(row["status"] != "done" for row in rows) else 0
 
 
 class _Progress:
     """Takes outcomes: counts them, tells of failures, and keeps the table up to date."""
 
-    def __init__(self, args: argparse.Namespace, tasks: list[Task], failed: dict) -> None:  # type: ignore[type-arg]
+    def __init__(self, args: argparse.Namespace, tasks: list[Task], failed: dict, *, before: int) -> None:  # type: ignore[type-arg]
         self.args, self.tasks, self.failed = args, tasks, failed
-        self.done, self.written = 0, time.monotonic()
+        self.done, self.written = before, time.monotonic()
         self.show: Callable[[int, str], None] = lambda done, note: None
-        from diffseglung.cohorts.plan import is_finished
-
-        self.before = sum(is_finished(task, args.output) for task in tasks)
 
     def __call__(self, outcome: Outcome | None) -> None:
         from diffseglung.cohorts import table
@@ -130,7 +126,7 @@ class _Progress:
             self.done += 1
             self.failed = table.told(self.failed, outcome)
             table.write_failed(self.args.output, self.failed)
-            self.show(self.before + self.done, outcome.name)
+            self.show(self.done, outcome.name)
             if outcome.error:
                 print(f"failed: {outcome.source}\n  {outcome.error}", file=sys.stderr)
             elif not self.args.quiet and not bars.wanted(self.args.quiet):

@@ -104,7 +104,7 @@ def _problem(future: Future) -> str | None:
         return None
     error = future.exception() if future.status == "error" else None
     if type(error).__name__ == "KilledWorker":
-        return "its worker was lost, more than once (try: more memory for each worker, fewer --workers)"
+        return "its worker was lost (try: more memory for each worker, fewer --workers)"
     return f"{type(error).__name__}: {error}" if error else "the scheduler lost it (try: run the same command again)"
 
 

@@ -201,11 +201,11 @@ def cut_ends(lungs: Volume) -> list[str]:
     return cut
 
 
-def cross_sections(mask: Array, label: int | None = None) -> list[NDArray[np.int64]]:
-    """How many voxels of each plane are set, or hold a label, along each axis of a mask or label map (Z, Y, X)."""
+def cross_sections(mask: Array, *labels: int) -> list[NDArray[np.int64]]:
+    """Voxels of each plane that are set, or hold one of `labels`, along each axis of a mask or label map (Z, Y, X)."""
     areas = [np.zeros(n, np.int64) for n in mask.shape]
     for planes in slabs(mask):
-        inside = mask[planes] > 0 if label is None else mask[planes] == label
+        inside = np.isin(mask[planes], labels) if labels else mask[planes] > 0
         areas[0][planes] = np.count_nonzero(inside, (1, 2))
         flat = inside.sum(0, dtype=np.int32)
         areas[1] += flat.sum(1)

@@ -77,7 +77,8 @@ def draw(segmentation: Segmentation) -> bytes:
 def choose_planes(ct: Volume, lungs: Volume, label_map: Volume) -> list[Plane]:
     """Three axial, two coronal and one sagittal plane of canonical volumes: in each part of the lungs, the one that
     shows most disease, or most lung where there is none."""
-    lung_areas, sick_areas = cross_sections(lungs.array), _sick_areas(lungs, label_map)
+    lung_areas = cross_sections(lungs.array)
+    sick_areas = cross_sections(label_map.array, *(label.id for label in LESIONS))
     z_mm, y_mm, x_mm = ct.spacing_mm
     planes = []
     for axis, parts, name, pixel, sides in (
@@ -99,20 +100,6 @@ def _slice(array: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
     if axis == 0:
         return np.asarray(array[index])
     return np.concatenate([np.take(array[planes], index, axis) for planes in slabs(array)])
-
-
-def _sick_areas(lungs: Volume, label_map: Volume) -> list[NDArray[np.int64]]:
-    """Lesion voxels of each plane along each axis."""
-    areas = [np.zeros(n, np.int64) for n in lungs.shape]
-    lesion = np.zeros(256, bool)
-    lesion[[label.id for label in LESIONS]] = True
-    for planes in slabs(lungs.array, label_map.array):
-        sick = Volume(lesion[label_map.array[planes]] & (lungs.array[planes] > 0), lungs.affine)
-        along = cross_sections(sick.array)
-        areas[0][planes] = along[0]
-        areas[1] += along[1]
-        areas[2] += along[2]
-    return areas
 
 
 def _most_telling(disease: NDArray[np.int64], lung: NDArray[np.int64], parts: int) -> list[int]:
