@@ -11,6 +11,7 @@ import pytest
 from diffseglung.segmentation import Segmentation
 from diffseglung.statistics import measure
 from diffseglung.volume import Volume
+from tests.browser import browse, chromium  # noqa: F401  (fixtures of every test)
 
 ROOT = Path(__file__).parents[1]
 

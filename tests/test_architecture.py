@@ -17,11 +17,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 IDS = [str(path.relative_to(PACKAGE)) for path in FILES]
 
 STAGES = [
-    *("errors", "volume", "spool", "config", "labels", "segmentation", "runtime"),
+    *("errors", "extras", "volume", "spool", "config", "labels", "segmentation", "runtime"),
     *("io", "preprocess", "phantom", "patches", "model", "radiomics", "distillation", "training"),
     *("features", "mixture", "labelling", "fusion", "statistics"),
 ]
-ENDS = {"pipeline": 1, "output": 2, "evaluation": 2, "benchmarks": 3, "cohorts": 3, "cli": 4, "__main__": 5}
+ENDS = {
+    **{"pipeline": 1, "output": 2, "evaluation": 2, "benchmarks": 3, "cohorts": 3, "viewer": 3},
+    **{"cli": 4, "__main__": 5},
+}
 RANK = {name: rank for rank, name in enumerate(STAGES)} | {name: len(STAGES) + n for name, n in ENDS.items()}
 
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "stuff"}

@@ -64,11 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 all scans are labelled, 1 some failed."""
-    from diffseglung.cohorts.cluster import require_dask
     from diffseglung.cohorts.plan import alone, plan
+    from diffseglung.extras import require
     from diffseglung.output import check_folder
 
-    require_dask()
+    require("cohort", "labelling a cohort")
     place = _place(args)
     check_folder(args.output)
     order = _order(args)

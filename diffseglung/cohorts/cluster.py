@@ -9,7 +9,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from diffseglung.errors import ConfigError
 SCAN_GIB = 3.0
 """Memory that a worker may need for one scan (docs/performance.md)."""
 CONNECT_S = 20.0
-INSTALL = "pip install 'diffseglung[cohort]'"
 
 
 @dataclass(frozen=True)
@@ -53,12 +51,6 @@ def threads_each(place: Place, scans: int) -> int:
     from dask.system import CPU_COUNT
 
     return max(1, CPU_COUNT // fitting_workers(place, scans))
-
-
-def require_dask() -> None:
-    """ConfigError with the pip line where Dask is not installed."""
-    if find_spec("distributed") is None:
-        raise ConfigError("cohorts run on Dask, which is not installed", remedy=INSTALL)
 
 
 @contextlib.contextmanager
@@ -104,10 +96,7 @@ def _local(place: Place, scans: int, folder: str) -> Any:
 
 
 def _slurm(place: Place) -> Any:
-    try:
-        jobqueue: Any = importlib.import_module("dask_jobqueue")
-    except ImportError as cause:
-        raise ConfigError("Slurm is reached by dask-jobqueue, which is not installed", remedy=INSTALL) from cause
+    jobqueue: Any = importlib.import_module("dask_jobqueue")
     options = {"cores": 1, "processes": 1, "memory": f"{SCAN_GIB + 1:g}GB", **(place.slurm or {})}
     try:
         cluster = jobqueue.SLURMCluster(**options)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffseglung.errors import TrainingError
+from diffseglung.extras import require
 
 Line = dict[str, float | int | None]
 
@@ -24,6 +25,7 @@ class Journal:
 
     def __init__(self, folder: Path, *, start: int = 0) -> None:
         """Continue after iteration `start`: later lines, of updates that were lost, are dropped."""
+        require("train", "training")
         self.folder, self.path = folder, folder / "journal.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         self.lines = [line for line in read(self.path) if (line["iteration"] or 0) <= start] if start else []

@@ -1,0 +1,29 @@
+"""An optional library that is missing is one sentence with the pip line."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from diffseglung import extras
+from diffseglung.errors import ConfigError
+
+
+def test_every_extra_stands_in_pyproject() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(extras.EXTRAS) <= set(project["optional-dependencies"])
+
+
+@pytest.mark.parametrize("extra", extras.EXTRAS)
+def test_what_is_installed_is_not_asked_for(extra: str) -> None:
+    extras.require(extra, "this")
+
+
+@pytest.mark.parametrize("extra", extras.EXTRAS)
+def test_absence_prints_the_pip_line(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="needs") as caught:
+        extras.require(extra, "this")
+    assert caught.value.remedy == f"pip install 'diffseglung[{extra}]'"
