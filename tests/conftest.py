@@ -16,7 +16,7 @@ from tests.browser import browse, chromium  # noqa: F401  (fixtures of every tes
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real CTs outside the repository; tests that need it skip where it is absent."""
     folder = Path(os.environ.get("DIFFSEGLUNG_DATA", ROOT.parent / "shared" / "data"))

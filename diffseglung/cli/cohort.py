@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct, add_config, bars, read_config
+from diffseglung.cli.products import add_products, read_products
 from diffseglung.config import METHODS, SegmentConfig, default_method
 
 if TYPE_CHECKING:
@@ -54,9 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     place.add_argument("--retries", type=int, default=1, help="further tries after a lost worker (default: 1)")
     place.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="of one scan (default: 1800 s)")
-    parser.add_argument("--save-probabilities", "--save_probabilities", action="store_true")
-    parser.add_argument("--no-preview", dest="preview", action="store_false", help="no pictures")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    add_products(parser)
     add_conduct(parser)
     add_config(parser, SegmentConfig, skip=("method", "fast"))
     parser.add_argument("-f", "--fast", action="store_true", help="as in segment: quicker, a little less accurate")
@@ -178,8 +178,7 @@ def _order(args: argparse.Namespace) -> Order:
         model_hash=segmenter.bundle.sha256 if segmenter.bundle else None,
         named=named,
         device=args.device,
-        preview=args.preview,
-        probabilities=args.save_probabilities,
+        products=read_products(args),
     )
 
 

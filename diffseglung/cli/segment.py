@@ -1,7 +1,8 @@
 """Label every lung voxel of a CT: healthy, emphysema, GGO, fibrosis, consolidation.
 
 Reads NIfTI, NRRD, MetaImage, a DICOM series folder, or an NPZ case. Writes label_map.nii.gz on exactly the input's
-grid, statistics.json, preview.png and run.json into the output folder. Research use only; not a medical device.
+grid, statistics.json, preview.png and run.json into the output folder; DICOM objects on request.
+Research use only; not a medical device.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct, add_config, read_config
+from diffseglung.cli.products import add_products, read_products
 from diffseglung.config import METHODS, SegmentConfig, default_method
 
 if TYPE_CHECKING:
@@ -33,12 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="lungs on the CT's grid: binary, or a label map of lungmask or TotalSegmentator (default: found)",
     )  # fmt: skip
     parser.add_argument("--series", default=None, help="SeriesInstanceUID, when a DICOM folder holds several")
-    parser.add_argument(
-        "--save-probabilities", "--save_probabilities", action="store_true", help="also write probabilities.nii.gz"
-    )
-    parser.add_argument("--no-preview", dest="preview", action="store_false", help="do not draw preview.png")
-    parser.add_argument("--no-statistics", dest="statistics", action="store_false", help="do not write statistics.json")
     parser.add_argument("--json", action="store_true", help="print statistics as JSON")
+    add_products(parser)
     add_conduct(parser)
     add_config(parser, SegmentConfig, skip=("method", "fast"))
     parser.add_argument(
@@ -62,11 +60,13 @@ def run(args: argparse.Namespace) -> int:
     with ThreadPoolExecutor(1) as pool:  # the file is unpacked while libraries are loaded
         begin = time.perf_counter()
         reading = pool.submit(read_scan, args.input, series_uid=args.series)
-        from diffseglung.output import check_folder, write
+        from diffseglung.output import check_folder, check_products, write
         from diffseglung.pipeline import Segmenter
 
         check_folder(args.output)
+        products = read_products(args)
         scan = reading.result()
+        check_products(products, scan.frames)
     mask = read_mask(args.lung_mask) if args.lung_mask else case_lungs(args.input)
     seconds = {"loading and reading": round(time.perf_counter() - begin, 3)}
     config = read_config(args, SegmentConfig)
@@ -77,13 +77,11 @@ def run(args: argparse.Namespace) -> int:
             mask,
             name=scan_name(args.input),
             notes=scan.notes,
-            probabilities=args.save_probabilities,
+            probabilities=products.probabilities,
             progress=progress,
         )
     result.run["seconds"] = seconds | result.run["seconds"]
-    files = write(
-        result, args.output, probabilities=args.save_probabilities, preview=args.preview, statistics=args.statistics
-    )
+    files = write(result, args.output, products, frames=scan.frames)
     if args.json:
         import json
 

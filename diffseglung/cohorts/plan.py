@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from diffseglung import __version__
 from diffseglung.config import SegmentConfig
 from diffseglung.errors import ConfigError
 from diffseglung.io.studies import Study, find_studies
+from diffseglung.output import Products
 
 try:
     import fcntl
@@ -43,8 +44,7 @@ class Order:
     named: bool = False
     device: str = "auto"
     threads: int = 1
-    preview: bool = True
-    probabilities: bool = False
+    products: Products = field(default_factory=Products)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ def mark(study: Study, order: Order) -> dict[str, Any]:
         },
         "settings": json.loads(json.dumps(order.config.to_dict())),
         "model": order.model_hash,
-        "outputs": [order.preview, order.probabilities],
+        "outputs": json.loads(json.dumps(asdict(order.products))),
         "version": __version__,
     }
 

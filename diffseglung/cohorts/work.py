@@ -11,7 +11,7 @@ import torch
 from diffseglung.cohorts.plan import RECORD, Order, Task
 from diffseglung.errors import DiffSegLungError
 from diffseglung.io import read_mask
-from diffseglung.output import write
+from diffseglung.output import check_products, write
 from diffseglung.pipeline import Segmenter
 
 
@@ -35,9 +35,10 @@ def label(task: Task, order: Order, device: str | None = None) -> Outcome:
     torch.set_num_threads(order.threads)
     try:
         scan = task.study.read()
+        check_products(order.products, scan.frames)
         mask = read_mask(task.study.mask) if task.study.mask else None
         result = _segmenter(order, device or order.device)(
-            scan.volume, mask, name=task.name, notes=scan.notes, probabilities=order.probabilities
+            scan.volume, mask, name=task.name, notes=scan.notes, probabilities=order.products.probabilities
         )
     except (DiffSegLungError, OSError) as error:
         text = f"{error.problem} (try: {error.remedy})" if isinstance(error, DiffSegLungError) else str(error)
@@ -45,7 +46,7 @@ def label(task: Task, order: Order, device: str | None = None) -> Outcome:
     result.run["task"] = task.mark
     folder = order.output / task.name
     (folder / RECORD).unlink(missing_ok=True)  # until the new files are complete, the old ones do not count
-    write(result, folder, probabilities=order.probabilities, preview=order.preview)
+    write(result, folder, order.products, frames=scan.frames)
     return Outcome(task.name, task.source, None, time.perf_counter() - begin)
 
 

@@ -6,19 +6,37 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from diffseglung.errors import ConfigError
+from diffseglung.io.scan import Frame
+from diffseglung.output import dicom
 from diffseglung.output.label_map import write_label_map, write_probabilities
 from diffseglung.output.preview import draw
 from diffseglung.output.run_record import describe, write_json
 from diffseglung.runtime import started
 from diffseglung.segmentation import Segmentation
 
-__all__ = ["FILES", "check_folder", "write"]
+__all__ = ["FILES", "Products", "check_folder", "check_products", "write"]
 
-FILES = ("label_map.nii.gz", "statistics.json", "preview.png", "probabilities.nii.gz", "run.json")
+FILES = (
+    *("label_map.nii.gz", "statistics.json", "preview.png", "probabilities.nii.gz"),
+    *dicom.NAMES.values(),
+    "run.json",
+)
 """Every name that `write` may put into a folder."""
+
+
+@dataclass(frozen=True)
+class Products:
+    """Which files `write` makes beside label_map.nii.gz and run.json.  dicom: objects of `output.dicom.NAMES`."""
+
+    statistics: bool = True
+    preview: bool = True
+    probabilities: bool = False
+    dicom: tuple[str, ...] = ()
 
 
 def check_folder(folder: Path | str) -> Path:
@@ -34,26 +52,33 @@ def check_folder(folder: Path | str) -> Path:
     return path
 
 
+def check_products(products: Products, frames: Sequence[Frame]) -> None:
+    """ConfigError for what cannot be made of a scan with these frames.  Call it before work starts."""
+    dicom.check_objects(products.dicom, frames)
+
+
 def write(
     segmentation: Segmentation,
     folder: Path | str,
+    products: Products | None = None,
     *,
-    probabilities: bool = False,
-    preview: bool = True,
-    statistics: bool = True,
+    frames: Sequence[Frame] = (),
 ) -> list[Path]:
     """Write a segmentation's files and return their paths.
 
+    frames: DICOM images that the scan was read from, for DICOM objects.
     All are first made in a hidden neighbour of `folder` and moved at the end, so an error leaves nothing behind,
     and the files of an older run in `folder` stay until the new ones are complete; then they go, all of them.
     """
+    products = products or Products()
     target = check_folder(folder)
-    if probabilities and segmentation.posterior is None:
+    check_products(products, frames)
+    if products.probabilities and segmentation.posterior is None:
         raise ConfigError("this segmentation has no posterior", remedy="segment with probabilities=True")
     target.absolute().parent.mkdir(parents=True, exist_ok=True)
     workshop = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.absolute().parent))
     try:
-        _make(segmentation, workshop, probabilities=probabilities, preview=preview, statistics=statistics)
+        _make(segmentation, workshop, products, frames)
         target.mkdir(exist_ok=True)
         for name in FILES:
             if (workshop / name).exists():
@@ -65,17 +90,20 @@ def write(
     return [target / name for name in FILES if (target / name).exists()]
 
 
-def _make(segmentation: Segmentation, workshop: Path, *, probabilities: bool, preview: bool, statistics: bool) -> None:
+def _make(segmentation: Segmentation, workshop: Path, products: Products, frames: Sequence[Frame]) -> None:
     begin, label_map_path = time.perf_counter(), workshop / "label_map.nii.gz"
     label_map = started(lambda: write_label_map(segmentation, label_map_path))
     try:
-        if statistics:
+        if products.statistics:
             write_json(workshop / "statistics.json", segmentation.statistics)
-        if preview:
-            (workshop / "preview.png").write_bytes(draw(segmentation))
+        picture = draw(segmentation) if products.preview or "sc" in products.dicom else b""
+        if products.preview:
+            (workshop / "preview.png").write_bytes(picture)
+        if products.dicom:
+            dicom.write_objects(segmentation, frames, workshop, products.dicom, picture)
     finally:
         label_map()
-    if probabilities:
+    if products.probabilities:
         write_probabilities(segmentation, workshop / "probabilities.nii.gz", label_map_path=label_map_path)
     names = [path.name for path in workshop.iterdir()]
     record = describe(segmentation, [*names, "run.json"])

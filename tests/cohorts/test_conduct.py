@@ -18,6 +18,7 @@ from diffseglung.cohorts.plan import Order, Task, is_finished, plan
 from diffseglung.cohorts.work import Outcome
 from diffseglung.config import SegmentConfig
 from diffseglung.errors import ConfigError
+from diffseglung.output import Products
 
 SPEC = importlib.util.spec_from_file_location("cohort_toys", Path(__file__).parent / "cohort_toys.py")
 assert SPEC is not None
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Dask's, on closing sockets 
 
 
 def an_order(folder: Path) -> Order:
-    return Order(output=folder / "out", config=SegmentConfig(fusion=False), preview=False)
+    return Order(output=folder / "out", config=SegmentConfig(fusion=False), products=Products(preview=False))
 
 
 def conducted(tasks: list[Task], order: Order, patience: Patience, on_first=None) -> list[Outcome]:

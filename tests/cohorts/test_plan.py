@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from diffseglung.cohorts.plan import OWN_NAMES, Order, alone, is_finished, plan, read_record
 from diffseglung.config import SegmentConfig
 from diffseglung.errors import ConfigError, InputError
+from diffseglung.output import Products
 
 NAMES = st.text(
     st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20
@@ -66,7 +67,7 @@ def test_a_result_counts_only_for_the_same_file_settings_model_and_version(tmp_p
     for order in (
         an_order(output, config=SegmentConfig(fusion=False)),
         an_order(output, model_hash="other"),
-        an_order(output, probabilities=True),
+        an_order(output, products=Products(probabilities=True)),
     ):
         assert not is_finished(plan(scan.parent, order)[0], output)
     scan.write_bytes(b"another")

@@ -12,7 +12,7 @@ from diffseglung.cohorts.plan import Task
 from diffseglung.cohorts.table import COLUMNS, read_failed, rows_of, told, write_failed, write_tables
 from diffseglung.cohorts.work import Outcome
 from diffseglung.io.studies import Study
-from diffseglung.output import write
+from diffseglung.output import Products, write
 from diffseglung.segmentation import Segmentation
 
 
@@ -24,7 +24,7 @@ def tasks(folder: Path, *names: str) -> list[Task]:
 def cohort(tmp_path: Path, chest: Segmentation) -> list[Task]:
     """One scan done, one failed, one waiting, in the output folder tmp_path."""
     chest.run["task"] = {"of": "good"}
-    write(chest, tmp_path / "good", preview=False)
+    write(chest, tmp_path / "good", Products(preview=False))
     write_failed(tmp_path, told({}, Outcome("bad", "bad.nii.gz", "it is broken (try: another)", 1.5)))
     return tasks(tmp_path, "good", "bad", "later")
 

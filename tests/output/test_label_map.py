@@ -10,6 +10,7 @@ import numpy as np
 from diffseglung import output
 from diffseglung.io.nifti import read_nifti
 from diffseglung.labels import ALL
+from diffseglung.output import Products
 from diffseglung.segmentation import Segmentation
 
 
@@ -30,7 +31,7 @@ def test_the_header_names_every_label(chest: Segmentation, tmp_path: Path) -> No
 
 
 def test_probabilities_are_the_posterior_on_the_same_grid(chest: Segmentation, tmp_path: Path) -> None:
-    output.write(chest, tmp_path, probabilities=True)
+    output.write(chest, tmp_path, Products(probabilities=True))
     image = nib.load(tmp_path / "probabilities.nii.gz")
     values = np.asarray(image.get_fdata(), np.float32)
     assert values.shape == (*chest.ct.shape[::-1], 5)

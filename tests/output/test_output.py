@@ -10,6 +10,7 @@ import pytest
 
 from diffseglung import output
 from diffseglung.errors import ConfigError
+from diffseglung.output import Products, dicom
 from diffseglung.segmentation import Segmentation
 
 
@@ -18,22 +19,23 @@ def names(folder: Path) -> set[str]:
 
 
 def test_every_file_is_written_and_listed(chest: Segmentation, tmp_path: Path) -> None:
-    paths = output.write(chest, tmp_path / "deep" / "out", probabilities=True)
-    assert {path.name for path in paths} == set(output.FILES) == names(tmp_path / "deep" / "out")
+    paths = output.write(chest, tmp_path / "deep" / "out", Products(probabilities=True))
+    expected = set(output.FILES) - set(dicom.NAMES.values())
+    assert {path.name for path in paths} == names(tmp_path / "deep" / "out") == expected
     record = json.loads((tmp_path / "deep" / "out" / "run.json").read_text())
-    assert set(record["files"]) == set(output.FILES)
+    assert set(record["files"]) == expected
     assert names(tmp_path / "deep") == {"out"}
 
 
 def test_what_is_not_wanted_is_not_written(chest: Segmentation, tmp_path: Path) -> None:
-    output.write(chest, tmp_path / "out", preview=False, statistics=False)
+    output.write(chest, tmp_path / "out", Products(preview=False, statistics=False))
     assert names(tmp_path / "out") == {"label_map.nii.gz", "run.json"}
 
 
 def test_an_older_result_is_replaced_whole_and_other_files_stay(chest: Segmentation, tmp_path: Path) -> None:
-    output.write(chest, tmp_path, probabilities=True)
+    output.write(chest, tmp_path, Products(probabilities=True))
     (tmp_path / "notes.txt").write_text("mine")
-    output.write(chest, tmp_path, preview=False)
+    output.write(chest, tmp_path, Products(preview=False))
     assert names(tmp_path) == {"label_map.nii.gz", "run.json", "statistics.json", "notes.txt"}
 
 
@@ -64,5 +66,5 @@ def test_a_file_in_the_folder_s_place_is_refused(chest: Segmentation, tmp_path: 
 
 def test_probabilities_need_a_posterior(chest: Segmentation, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no posterior"):
-        output.write(replace(chest, posterior=None), tmp_path / "out", probabilities=True)
+        output.write(replace(chest, posterior=None), tmp_path / "out", Products(probabilities=True))
     assert not (tmp_path / "out").exists()

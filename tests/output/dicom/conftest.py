@@ -1,0 +1,53 @@
+"""A labelled DICOM series on an oblique, flipped grid, as files, scan and result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffseglung.io import read_scan
+from diffseglung.io.scan import Scan
+from diffseglung.segmentation import Segmentation
+from diffseglung.statistics import measure
+from tests.io.conftest import _write_series
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A series in a folder, what the reader made of it, and labels on its grid."""
+
+    folder: Path
+    scan: Scan
+    result: Segmentation
+
+
+def identify_patient(dataset: Any, k: int) -> None:
+    """What a hospital's series holds besides its images."""
+    dataset.StudyInstanceUID = "1.2.826.0.1.3680043.8.498.77"
+    dataset.StudyDate, dataset.StudyTime, dataset.StudyID = "20200102", "030405", "7"
+    dataset.AccessionNumber, dataset.ReferringPhysicianName = "A-17", "Doctor^Some"
+    dataset.PatientBirthDate, dataset.PatientSex, dataset.PatientAge = "19500607", "F", "069Y"
+    dataset.StudyDescription, dataset.PositionReferenceIndicator = "Thorax", ""
+    dataset.Manufacturer = "Maker"
+
+
+@pytest.fixture
+def labelled(tmp_path: Path, chest: Segmentation) -> Labelled:
+    """The chest of tests/conftest.py as a DICOM series, read again, with its labels."""
+    folder = tmp_path / "series"
+    _write_series(folder, chest.ct, edit=identify_patient)
+    scan = read_scan(folder)
+    turned = _on_grid(chest, scan)
+    parts = scan.volume, scan.volume.with_array(turned[0]), scan.volume.with_array(turned[1])
+    run = {**chest.run, "settings": {"method": "context", "fusion": True}}
+    return Labelled(folder, scan, Segmentation(*parts, measure(*parts), None, run))
+
+
+def _on_grid(chest: Segmentation, scan: Scan) -> list[np.ndarray]:
+    """Lungs and labels in the slice order that the reader chose."""
+    run = chest.ct.affine[:3, 0] @ scan.volume.affine[:3, 0] > 0
+    return [np.ascontiguousarray(v.array if run else v.array[::-1]) for v in (chest.lungs, chest.label_map)]
