@@ -115,9 +115,9 @@ class Segmenter:
             else:
                 fine = to_voxels(coarse, stride, scene.grid.shape)
         with watch.stage("back"):
-            label_map, kept, expected = back_onto(ct, lungs, scene, fine.numpy(), self.config, probabilities)
+            back = back_onto(ct, lungs, scene, fine.numpy(), self.config, probabilities)
         with watch.stage("statistics"):
-            statistics = measure(ct, lungs, label_map, expected)
+            statistics = measure(ct, lungs, back.label_map, back.expected_voxels)
         with watch.stage("quality"):  # what of it is not done yet
             found = guard()
         run = {
@@ -131,7 +131,7 @@ class Segmenter:
             "quality": dataclasses.asdict(found),
             "scan": self._details(scene, lung_mask is not None),
         }
-        return Segmentation(ct, lungs, label_map, statistics, kept, run)
+        return Segmentation(ct, lungs, back.label_map, statistics, back.posterior, run, back.certainty)
 
     def _features(self) -> FeatureConfig:
         config = FeatureConfig(seed=self.config.seed)
@@ -154,19 +154,32 @@ class Segmenter:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class OnScan:
+    """What lies on the CT's own grid.  posterior (Z, Y, X, 5), certainty (Z, Y, X): as in `Segmentation`.
+
+    expected_voxels: the posterior summed over the lungs (5,).
+    """
+
+    label_map: Volume
+    posterior: NDArray[np.float16] | None
+    expected_voxels: NDArray[np.float64]
+    certainty: NDArray[np.uint8]
+
+
 def back_onto(
     ct: Volume, lungs: Volume, scene: Scene, posterior: NDArray[np.float32], config: SegmentConfig, keep: bool
-) -> tuple[Volume, NDArray[np.float16] | None, NDArray[np.float64]]:
-    """On the CT's own grid: label map, the posterior (Z, Y, X, 5) if it is kept, and its sum over the lungs (5,).
+) -> OnScan:
+    """A posterior (5, z, y, x) of the model grid on the CT's own, kept there or not.
 
-    posterior: (5, z, y, x) on the model grid.  A lung voxel outside every tissue takes the most probable class.
+    A lung voxel outside every tissue takes the most probable class.
     """
-    label_map = zeros(ct.shape, np.uint8)
+    label_map, certainty = zeros(ct.shape, np.uint8), zeros(ct.shape, np.uint8)
     posterior_map = zeros((*ct.shape, len(TISSUES)), np.float16) if keep else None
-    mask, labels = scene.reorientation.apply(lungs).array, scene.reorientation.view(label_map)
+    mask, labels, sure = (scene.reorientation.view(array) for array in (lungs.array, label_map, certainty))
     kept = None if posterior_map is None else scene.reorientation.view(posterior_map)
     box = tuple(slice(a, a + n) for a, n in zip(scene.low, scene.window.shape, strict=True))
-    seen = [array[box] for array in (mask, labels, *(() if kept is None else (kept,)))]
+    seen = [array[box] for array in (mask, labels, sure, *(() if kept is None else (kept,)))]
 
     def fill(planes: slice) -> NDArray[np.float64]:
         """Write a few slices; the sum of their posterior over the lungs."""
@@ -174,10 +187,12 @@ def back_onto(
         values = onto_window(scene, posterior, planes)
         values /= np.maximum(values.sum(0, keepdims=True), 1e-6)
         best = most_probable(values) + np.uint8(1)
+        highest = values.max(0)
         if config.abstain > 0:
-            best[values.max(0) < config.abstain] = UNASSIGNED.id
+            best[highest < config.abstain] = UNASSIGNED.id
         inside = mask[here] > 0
         labels[here] = np.where(inside, best, 0)
+        sure[here] = np.where(inside, np.rint(highest * 255), 0)
         if kept is not None:
             kept[here] = (np.moveaxis(values, 0, -1) * inside[..., None]).astype(np.float16)
         for array in seen:
@@ -185,7 +200,7 @@ def back_onto(
         return np.asarray(values[:, inside].sum(1, dtype=np.float64))
 
     expected = sum(spread(fill, slabs(*seen, copies=4 * len(TISSUES))), np.zeros(len(TISSUES)))
-    return ct.with_array(label_map), posterior_map, expected
+    return OnScan(ct.with_array(label_map), posterior_map, expected, certainty)
 
 
 def segment(

@@ -20,6 +20,7 @@ class Segmentation:
     label_map:  uint8; ids of `diffseglung.labels`.
     statistics: what statistics.json holds, from `statistics.measure`.
     posterior:  (Z, Y, X, 5) float16 in the order of `labels.TISSUES`, zero outside the lungs; None unless asked for.
+    certainty:  (Z, Y, X) uint8, 255 times the highest probability of a class, 0 outside the lungs; None if unknown.
     run:        what run.json holds: versions, settings, model hash, device, seconds, warnings.
     """
 
@@ -29,3 +30,4 @@ class Segmentation:
     statistics: dict[str, Any]
     posterior: NDArray[np.float16] | None = None
     run: dict[str, Any] = field(default_factory=dict)
+    certainty: NDArray[np.uint8] | None = None

@@ -163,3 +163,12 @@ def test_a_model_that_was_never_fitted_gives_way_with_a_note_unless_its_method_w
     named = Segmenter.load(bare, config=SegmentConfig(method="combined"), device="cpu")
     with pytest.raises(CheckpointError, match="no tissue model"):
         named(phantom.ct, phantom.lungs)
+
+
+def test_certainty_is_the_highest_probability(phantom: Phantom) -> None:
+    segmenter = Segmenter.load(None, config=SegmentConfig(method="physics"))
+    result = segmenter(phantom.ct, phantom.lungs, probabilities=True)
+    assert result.certainty is not None
+    assert result.posterior is not None
+    highest = result.posterior.max(-1).astype(np.float64) * 255
+    np.testing.assert_allclose(result.certainty, highest, atol=0.7)

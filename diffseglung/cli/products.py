@@ -23,6 +23,7 @@ def add_products(parser: argparse.ArgumentParser) -> None:
         "sc (the picture); without a name: seg and sr",
     )  # fmt: skip
     group.add_argument("--no-preview", dest="preview", action="store_false", help="do not draw preview.png")
+    group.add_argument("--no-report", dest="report", action="store_false", help="do not write report.html")
     group.add_argument("--no-statistics", dest="statistics", action="store_false", help="do not write statistics.json")
 
 
@@ -32,5 +33,9 @@ def read_products(args: argparse.Namespace) -> Products:
 
     objects = () if args.dicom is None else tuple(args.dicom) or OBJECTS[:2]
     return Products(
-        statistics=args.statistics, preview=args.preview, probabilities=args.save_probabilities, dicom=objects
+        statistics=args.statistics,
+        preview=args.preview,
+        report=args.report,
+        probabilities=args.save_probabilities,
+        dicom=objects,
     )

@@ -165,5 +165,5 @@ def _answer(ct: Volume, lungs: Volume, rows: Rows, config: SegmentConfig) -> Ans
         fine = fuse(coarse, rows.where.stride, scene.aligned, scene.lungs, spacing_mm=scene.spacing_mm)
     else:
         fine = to_voxels(coarse, rows.where.stride, scene.grid.shape)
-    label_map, posterior, _ = back_onto(ct, lungs, scene, fine.numpy(), config, keep=True)
-    return Answer(label_map, posterior)
+    back = back_onto(ct, lungs, scene, fine.numpy(), config, keep=True)
+    return Answer(back.label_map, back.posterior)

@@ -15,6 +15,7 @@ from diffseglung.io.scan import Frame
 from diffseglung.output import dicom
 from diffseglung.output.label_map import write_label_map, write_probabilities
 from diffseglung.output.preview import draw
+from diffseglung.output.report.page import report
 from diffseglung.output.run_record import describe, write_json
 from diffseglung.runtime import started
 from diffseglung.segmentation import Segmentation
@@ -22,7 +23,7 @@ from diffseglung.segmentation import Segmentation
 __all__ = ["FILES", "Products", "check_folder", "check_products", "write"]
 
 FILES = (
-    *("label_map.nii.gz", "statistics.json", "preview.png", "probabilities.nii.gz"),
+    *("label_map.nii.gz", "statistics.json", "preview.png", "report.html", "probabilities.nii.gz"),
     *dicom.NAMES.values(),
     "run.json",
 )
@@ -35,6 +36,7 @@ class Products:
 
     statistics: bool = True
     preview: bool = True
+    report: bool = True
     probabilities: bool = False
     dicom: tuple[str, ...] = ()
 
@@ -99,6 +101,8 @@ def _make(segmentation: Segmentation, workshop: Path, products: Products, frames
         picture = draw(segmentation) if products.preview or "sc" in products.dicom else b""
         if products.preview:
             (workshop / "preview.png").write_bytes(picture)
+        if products.report:
+            (workshop / "report.html").write_text(report(segmentation), encoding="utf-8")
         if products.dicom:
             dicom.write_objects(segmentation, frames, workshop, products.dicom, picture)
     finally:

@@ -28,14 +28,14 @@ def test_every_file_is_written_and_listed(chest: Segmentation, tmp_path: Path) -
 
 
 def test_what_is_not_wanted_is_not_written(chest: Segmentation, tmp_path: Path) -> None:
-    output.write(chest, tmp_path / "out", Products(preview=False, statistics=False))
+    output.write(chest, tmp_path / "out", Products(preview=False, statistics=False, report=False))
     assert names(tmp_path / "out") == {"label_map.nii.gz", "run.json"}
 
 
 def test_an_older_result_is_replaced_whole_and_other_files_stay(chest: Segmentation, tmp_path: Path) -> None:
     output.write(chest, tmp_path, Products(probabilities=True))
     (tmp_path / "notes.txt").write_text("mine")
-    output.write(chest, tmp_path, Products(preview=False))
+    output.write(chest, tmp_path, Products(preview=False, report=False))
     assert names(tmp_path) == {"label_map.nii.gz", "run.json", "statistics.json", "notes.txt"}
 
 
