@@ -203,6 +203,7 @@
     else if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
   });
   window.addEventListener("resize", () => { drawProfile(); size(); });
+  window.matchMedia("print").addEventListener("change", size);
   state.index[1] = Math.floor(data.stacks[1].ct.length / 2);
   go(mostDisease());
 })();
