@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import platform
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from diffseglung.benchmarks.clock import clock
+from diffseglung.runtime import cores, processor_name
 
 EDGE, COPY_MIB = 2048, 512
 
@@ -47,8 +46,8 @@ class Machine:
 def machine() -> Machine:
     """Measured once a process."""
     return Machine(
-        processor=_processor(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        processor=processor_name(),
+        cores=cores(),
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         gflops=_gflops(torch.float32),
         gflops_bf16=_gflops(torch.bfloat16),
@@ -67,12 +66,3 @@ def _gb_per_s() -> float:
     source = torch.zeros(COPY_MIB * 2**18)
     target = torch.ones_like(source)
     return round(2 * source.numel() * 4 / min(clock(lambda: target.copy_(source), 5).wall_s) / 1e9, 1)
-
-
-def _processor() -> str:
-    try:
-        with Path("/proc/cpuinfo").open() as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, TypeVar, get_type_hints
@@ -34,7 +36,9 @@ COMMANDS = {
     "sample": "draw CT patches from a trained model",
     "clusters": "show the radiomic clusters of a volume",
     "check": "verify every part of an installation",
+    "doctor": "tell whether this machine is ready, with a trial run",
     "info": "describe a scan, a model or this installation",
+    "completion": "print what a shell needs to complete commands",
 }
 """name -> one-line help; the module is diffseglung.cli.<name>, imported only when it is used."""
 
@@ -136,6 +140,9 @@ def run_command(command: str, argv: Sequence[str], prog: str | None = None) -> i
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         if args.debug:
             raise
@@ -146,6 +153,10 @@ def run_command(command: str, argv: Sequence[str], prog: str | None = None) -> i
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `diffseglung COMMAND ...`."""
+    if "_ARGCOMPLETE" in os.environ:
+        from diffseglung.cli import completion
+
+        completion.answer(os.environ.get("COMP_LINE", ""), COMMANDS)
     words = list(sys.argv[1:] if argv is None else argv)
     listing = "\n".join(f"  {name:12} {help}" for name, help in COMMANDS.items())
     parser = argparse.ArgumentParser(
@@ -157,8 +168,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"diffseglung {__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
+    if not words:
+        parser.print_help()
+        return 0
+    if not words[0].startswith("-") and words[0] not in COMMANDS:
+        return _unknown(words[0])
     command = parser.parse_args(words[:1]).command
     return run_command(command, words[1:], prog=f"diffseglung {command}")
+
+
+def _unknown(word: str) -> int:
+    near = difflib.get_close_matches(word, COMMANDS, n=1)
+    remedy = f"diffseglung {near[0]}" if near else "diffseglung --help, which lists the commands"
+    print(f"error: there is no command {word!r}\n  try: {remedy}", file=sys.stderr)
+    return 2
 
 
 def run_script(command: str) -> int:

@@ -115,7 +115,7 @@ def describe_installation() -> dict[str, Any]:
         "diffseglung": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "libraries": {name: _version(name) for name in LIBRARIES},
+        "libraries": {name: library_version(name) for name in LIBRARIES},
         "cpu_threads": torch.get_num_threads(),
         "gpus": gpus,
         "default_model": str(shipped) if shipped.is_file() else None,
@@ -124,7 +124,8 @@ def describe_installation() -> dict[str, Any]:
     }
 
 
-def _version(name: str) -> str | None:
+def library_version(name: str) -> str | None:
+    """Of an installed distribution; None where there is none."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import platform
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from diffseglung.evaluation.cases import VERSION
 from diffseglung.evaluation.report import plain
 from diffseglung.evaluation.runner import Job, Plan, file_hash
 from diffseglung.evaluation.summary import Results, Row
+from diffseglung.runtime import processor_name
 
 SEED = 0
 """Of the resampling."""
@@ -59,7 +59,7 @@ def describe(plan: Plan, cases: int, sources: set[str]) -> dict[str, Any]:
         "package": f"diffseglung {__version__}",
         "commit": _commit(),
         "results": "all made by this code" if current else "some were made by other versions of the code and kept",
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "GPU": _gpu(),
         "device": plan.device,
@@ -99,16 +99,6 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
-
-
-def _processor() -> str | None:
-    """Its name, as Linux tells it, or as Python does."""
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
-            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "")
-    except OSError:
-        name = ""
-    return name or platform.processor() or None
 
 
 def _gpu() -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from diffseglung.errors import ConfigError
 from diffseglung.io.scan import Frame
-from diffseglung.output import dicom
+from diffseglung.output import colour_tables, dicom
 from diffseglung.output.label_map import write_label_map, write_probabilities
 from diffseglung.output.preview import draw
 from diffseglung.output.report.page import report
@@ -23,7 +23,8 @@ from diffseglung.segmentation import Segmentation
 __all__ = ["FILES", "Products", "check_folder", "check_products", "write"]
 
 FILES = (
-    *("label_map.nii.gz", "statistics.json", "preview.png", "report.html", "probabilities.nii.gz"),
+    *("label_map.nii.gz", colour_tables.SLICER, colour_tables.SNAP),
+    *("statistics.json", "preview.png", "report.html", "probabilities.nii.gz"),
     *dicom.NAMES.values(),
     "run.json",
 )
@@ -95,6 +96,8 @@ def write(
 def _make(segmentation: Segmentation, workshop: Path, products: Products, frames: Sequence[Frame]) -> None:
     begin, label_map_path = time.perf_counter(), workshop / "label_map.nii.gz"
     label_map = started(lambda: write_label_map(segmentation, label_map_path))
+    (workshop / colour_tables.SLICER).write_text(colour_tables.slicer_table(), encoding="utf-8")
+    (workshop / colour_tables.SNAP).write_text(colour_tables.snap_table(), encoding="utf-8")
     try:
         if products.statistics:
             write_json(workshop / "statistics.json", segmentation.statistics)

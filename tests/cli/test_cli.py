@@ -118,7 +118,7 @@ def test_abbreviations_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert end.value.code == 2
 
 
-@pytest.mark.parametrize("words", [[], ["nonsense"], ["segment"], ["segment", "-i", "a", "-o", "b", "--no-such", "1"]])
+@pytest.mark.parametrize("words", [["--nonsense"], ["segment"], ["segment", "-i", "a", "-o", "b", "--no-such", "1"]])
 def test_a_wrong_command_line_ends_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(words)
@@ -179,3 +179,35 @@ def test_progress_is_drawn_only_where_a_person_looks(capsys: pytest.CaptureFixtu
         with bar(quiet=quiet) as progress:
             assert list(progress(range(3), 3)) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
+
+
+def test_no_words_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "commands:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("word", "remedy"), [("segmnt", "diffseglung segment"), ("xyzzy", "diffseglung --help")])
+def test_an_unknown_command_names_the_nearest(word: str, remedy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word, "-i", "ct.nii.gz"]) == 2
+    error = capsys.readouterr().err
+    assert word in error
+    assert f"try: {remedy}" in error
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pipe whose reader has gone")
+def test_a_reader_that_has_gone_ends_it_quietly() -> None:
+    code = f"{sys.executable} -m diffseglung info --json | head -c 1"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="reads the processor time of child processes")
+def test_every_help_answers_in_a_moment() -> None:
+    """All of them in one process: each adds little to the start of Python."""
+    code = (
+        "import time; from diffseglung.cli import COMMANDS, build_parser\n"
+        "for name in COMMANDS:\n"
+        "    begin = time.process_time(); build_parser(name).format_help()\n"
+        "    assert time.process_time() - begin < 0.15, name"
+    )
+    assert python("-c", code).returncode == 0

@@ -13,6 +13,8 @@ from diffseglung.errors import ConfigError
 from diffseglung.output import Products, dicom
 from diffseglung.segmentation import Segmentation
 
+MAP = ("label_map.nii.gz", "label_map.ctbl", "label_map.label.txt")
+
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
@@ -29,14 +31,14 @@ def test_every_file_is_written_and_listed(chest: Segmentation, tmp_path: Path) -
 
 def test_what_is_not_wanted_is_not_written(chest: Segmentation, tmp_path: Path) -> None:
     output.write(chest, tmp_path / "out", Products(preview=False, statistics=False, report=False))
-    assert names(tmp_path / "out") == {"label_map.nii.gz", "run.json"}
+    assert names(tmp_path / "out") == {*MAP, "run.json"}
 
 
 def test_an_older_result_is_replaced_whole_and_other_files_stay(chest: Segmentation, tmp_path: Path) -> None:
     output.write(chest, tmp_path, Products(probabilities=True))
     (tmp_path / "notes.txt").write_text("mine")
     output.write(chest, tmp_path, Products(preview=False, report=False))
-    assert names(tmp_path) == {"label_map.nii.gz", "run.json", "statistics.json", "notes.txt"}
+    assert names(tmp_path) == {*MAP, "run.json", "statistics.json", "notes.txt"}
 
 
 def test_an_error_on_the_way_leaves_the_older_result_and_nothing_else(
