@@ -8,12 +8,13 @@ import numpy as np
 
 from diffseglung.errors import InputError
 from diffseglung.io.plausibility import check_hu, quality_notes
-from diffseglung.io.scan import Scan
+from diffseglung.io.scan import Frame, Scan
 from diffseglung.spool import converted, slabs
 from diffseglung.volume import Volume
 
 __all__ = [
     "SCAN_ENDINGS",
+    "Frame",
     "Scan",
     "check_scan",
     "quality_notes",
@@ -49,7 +50,7 @@ def check_scan(scan: Scan, path: Path) -> Scan:
     if scan.volume.array.dtype.kind not in "iuf":
         raise InputError(f"{path} does not hold numbers in HU", remedy="pass a CT, not a mask")
     volume = check_hu(scan.volume, path.name or str(path))
-    return Scan(volume, [*scan.notes, *quality_notes(scan.volume)], scan.source)
+    return Scan(volume, [*scan.notes, *quality_notes(scan.volume)], scan.source, scan.frames)
 
 
 def read_mask(path: Path | str) -> Volume:

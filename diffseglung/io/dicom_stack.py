@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from diffseglung.errors import GeometryError, InputError
 from diffseglung.io.dicom_slice import Slice, read_pixels
-from diffseglung.io.scan import Scan
+from diffseglung.io.scan import Frame, Scan
 from diffseglung.spool import zeros
 from diffseglung.volume import Volume
 
@@ -53,7 +53,7 @@ def read_series(slices: Sequence[Slice], name: str) -> Scan:
         "tube_kv": first.tube_kv,
         "scanner": first.scanner or None,
     }
-    return Scan(Volume(images, affine), notes, source)
+    return Scan(Volume(images, affine), notes, source, tuple(Frame(s.path) for s in ordered))
 
 
 def normal_of(item: Slice) -> NDArray[np.float64]:
