@@ -1,4 +1,4 @@
-"""The scans of a folder tree: NIfTI, NRRD and MetaImage files and DICOM series, each with a name of its own."""
+"""The scans of a folder tree: NIfTI, NRRD and MetaImage files, DICOM series and archives, each under its own name."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def find_studies(path: Path | str, *, mask_suffix: str | None = None) -> list[St
     """Every scan at or below `path`, in the order of their names.
 
     mask_suffix: pairs `X.nii.gz` with the lung mask `X<suffix>.nii.gz` (any mask format) beside it.
-    DICOM series that are reformatted across the body axis or have fewer than 8 slices are passed over.
+    DICOM series that are reformatted across the body axis, have fewer than 8 slices or are no CT in HU (iodine maps,
+    projections, lossy copies) are passed over. A ZIP archive of DICOM files is one scan: the best of its series.
     Raises InputError when `path` does not exist or nothing was found.
     """
     path = Path(path)
@@ -62,7 +63,7 @@ def find_studies(path: Path | str, *, mask_suffix: str | None = None) -> list[St
         return [Study(clean_name(_stem(path)), path, _partner(path, mask_suffix))]
     files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
     stems = {p.with_name(_stem(p)) for p in files}
-    scans = [p for p in files if scan_ending(p) not in ("", ".dcm") and not _is_mask(p, stems, mask_suffix)]
+    scans = [p for p in files if _may_be_scan(p) and not _is_mask(p, stems, mask_suffix)]
     found = [(_stem(p), _relative(p.with_name(_stem(p)), path), Study("", p, _partner(p, mask_suffix))) for p in scans]
     try:
         found += _series(path)
@@ -77,6 +78,16 @@ def find_studies(path: Path | str, *, mask_suffix: str | None = None) -> list[St
     return sorted(_named(found), key=lambda study: study.name)
 
 
+def _may_be_scan(path: Path) -> bool:
+    """A file that is a scan by its name; of archives those that hold DICOM files."""
+    ending = scan_ending(path)
+    if ending == ".zip":
+        from diffseglung.io import archives
+
+        return archives.holds_dicom(path)
+    return ending not in ("", ".dcm")
+
+
 def _is_mask(path: Path, stems: set[Path], suffix: str | None) -> bool:
     stem = _stem(path)
     paired = [s for s in (*LUNG_SUFFIXES, suffix or "") if s and stem.endswith(s)]
@@ -89,14 +100,13 @@ def _series(root: Path) -> list[tuple[str, str, Study]]:
     from diffseglung.io import dicom
 
     found = []
-    for series in dicom.group_series(dicom.find_slices(root, strict=False)).values():
-        whole = len(series) >= MIN_VOXELS or series[0].frames > 1
-        if not whole or not dicom.is_axial(series):
+    for series in dicom.ct_series(dicom.find_images(root, strict=False), str(root)):
+        if series.count < MIN_VOXELS or not series.is_axial or series.foreign:
             continue
-        folder = series[0].path.parent
-        number = series[0].series_number
+        folder = series.first.path.parent
+        number = series.first.series_number
         long = f"{_relative(folder, root)}-s{number}" if number else _relative(folder, root)
-        found.append((folder.name, long, Study("", folder, slices=tuple(series))))
+        found.append((folder.name, long, Study("", folder, slices=series.slices)))
     return found
 
 
