@@ -59,7 +59,7 @@ def _stored_values(item: Slice, dataset: Any) -> NDArray[Any]:
     """Pixels (Y, X) before rescaling; compressed ones through pydicom's decoders, else through GDCM's."""
     index = (item.frame or 1) - 1
     try:
-        return np.asarray(pixel_array(dataset, index=index))
+        return np.asarray(pixel_array(dataset, index=index, correct_unused_bits=False))
     except (RuntimeError, NotImplementedError) as cause:
         syntax = dataset.file_meta.TransferSyntaxUID
         if not syntax.is_encapsulated:
