@@ -42,7 +42,8 @@ def check_hu(volume: Volume, name: str) -> Volume:
 
 @dataclass(frozen=True)
 class _Range:
-    """low, high: of the numbers among the values; bad: how many are none; airy, dense: below and above -200; wild: no tissue or metal."""
+    """low, high: of the numbers among the values; bad: how many are none; airy, dense: below and above -200.
+    wild: how many are above WILD_HU."""
 
     low: float
     high: float
