@@ -74,17 +74,14 @@ def series_table(rows: list[dict[str, Any]]) -> list[str]:
     """One line for each series under a heading, the chosen one marked with >; empty for no rows."""
     if not rows:
         return []
-    heads = ("", "number", "description", "kernel", "thick", "apart", "slices", "cannot be used because")
-    table = [heads]
+    table = [["", "number", "description", "kernel", "thick", "apart", "slices", "cannot be used because"]]
     for row in rows:
         plain = ["-" if row[key] is None else str(row[key]) for key in ("number", "description", "kernel")]
         lengths = ["-" if row[key] is None else f"{row[key]:g} mm" for key in ("thickness_mm", "spacing_mm")]
         mark = ">" if row["chosen"] else ""
-        table.append((mark, *plain, *lengths, str(row["slices"]), row["problem"] or ""))
-    widths = [max(len(line[i]) for line in table) for i in range(len(heads) - 1)]
-    lines = [
-        "  ".join((*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[-1])).rstrip() for line in table
-    ]
+        table.append([mark, *plain, *lengths, str(row["slices"]), row["problem"] or ""])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
     chosen = next((row for row in rows if row["chosen"]), None)
     last = "no series would be taken: name one with --series NUMBER"
     if chosen is not None:

@@ -54,7 +54,7 @@ def test_series_are_told_apart_by_uid_and_kind(tmp_path: Path, upright: Volume, 
     ]  # fmt: skip
     nine = next(s for s in series if s.count == 9)
     assert (nine.spacing_mm, nine.coverage_mm) == (2.5, 22.5)
-    assert nine.is_axial and nine.is_original and nine.is_thin and not nine.is_sharp
+    assert (nine.is_axial, nine.is_original, nine.is_thin, nine.is_sharp) == (True, True, True, False)
     assert nine.defect is None
     two = next(s for s in series if s.count == 2)
     assert two.defect is not None
