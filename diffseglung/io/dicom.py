@@ -45,30 +45,41 @@ def find_images(path: Path, *, strict: bool = True, name: str = "") -> list[Slic
     strict: a damaged DICOM file is an InputError, else it is left out.
     Raises InputError where there is none.
     """
-    name = name or str(path)
+    images, damaged = look(path)
+    if damaged and strict:
+        raise damaged[0][1]
+    if not images:
+        name = name or str(path)
+        what = f"{name} is not a readable DICOM file" if path.is_file() else f"{name} holds no DICOM files"
+        raise InputError(what, remedy="pass the folder of a CT series, or a NIfTI, NRRD or MetaImage file")
+    return images
+
+
+def look(path: Path) -> tuple[list[Slice], list[tuple[Path, InputError]]]:
+    """Images of a folder and its subfolders, or of the folder of one file; and the damaged files, with what is wrong.
+
+    Where there is no image at all, files that are called .dcm and are none do not count as damaged.
+    """
     tree = path.is_dir() or path.name.upper() == "DICOMDIR"
     folder = path if path.is_dir() else path.parent
     images: list[Slice] = []
-    broken: list[Path] = []
+    damaged: list[tuple[Path, InputError]] = []
+    none: list[Path] = []
     for file in sorted(folder.rglob("*") if tree else folder.glob("*")):
         if not _may_be_dicom(file):
             continue
         try:
             found = read_headers(file)
-        except InputError:
-            if strict:
-                raise
+        except InputError as error:
+            damaged.append((file, error))
             continue
         images += found
         if not found and file.suffix.lower() == ".dcm":
-            broken.append(file)
-    if not images:
-        what = f"{name} is not a readable DICOM file" if path.is_file() else f"{name} holds no DICOM files"
-        raise InputError(what, remedy="pass the folder of a CT series, or a NIfTI, NRRD or MetaImage file")
-    if broken and strict:
-        what = "is empty (0 bytes)" if broken[0].stat().st_size == 0 else "is named .dcm but is no DICOM file"
-        raise InputError(f"{broken[0].name} {what}", remedy="copy the series again, completely")
-    return images
+            none.append(file)
+    for file in none if images else ():
+        what = "is empty (0 bytes)" if file.stat().st_size == 0 else "is named .dcm but is no DICOM file"
+        damaged.append((file, InputError(f"{file.name} {what}", remedy="copy the series again, completely")))
+    return images, damaged
 
 
 def ct_series(images: list[Slice], name: str) -> list[Series]:

@@ -108,14 +108,13 @@ def _fitted(stored: NDArray[Any], path: Path, dataset: Any) -> NDArray[Any]:
             f"{path.name} has impossible pixels: {bits} bits stored, high bit {high}, {allocated} bits allocated",
             remedy="export the series again from its source",
         )
-    if bits == allocated:
-        return stored
-    compressed = (
-        dataset.file_meta.TransferSyntaxUID.is_compressed and dataset.file_meta.TransferSyntaxUID.is_encapsulated
-    )
-    wide = stored.astype(np.int64) >> (0 if compressed else high + 1 - bits)
-    low = wide & ((1 << bits) - 1)
     signed = int(dataset.get("PixelRepresentation", 0)) == 1
+    shift = 0 if dataset.file_meta.TransferSyntaxUID.is_encapsulated else high + 1 - bits
+    lowest, highest = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    if bits == allocated or (not shift and lowest <= stored.min() and stored.max() <= highest):
+        return stored
+    wide = stored.astype(np.int64) >> shift
+    low = wide & ((1 << bits) - 1)
     values = np.where(low >> (bits - 1), low - (1 << bits), low) if signed else low
     if ((wide != low) & (wide != values)).any() and not _has_overlay_bits(dataset):
         raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ class Study:
     name: unique in its folder tree, fit for a file name.  path: the file, or the folder of the series.
     mask: the lung mask that goes with it, if any.  slices: the files of a DICOM series, else empty.
     series_uid: SeriesInstanceUID or number, where `path` is a folder of several series.
+    damage: problem and remedy of a damaged file in the folder of a DICOM series, which may be one of its slices.
     """
 
     name: str
@@ -38,9 +39,12 @@ class Study:
     mask: Path | None = None
     slices: tuple[Slice, ...] = ()
     series_uid: str | None = None
+    damage: tuple[str, str] | None = None
 
     def read(self) -> Scan:
         """The scan in HU, checked. Raises InputError as `read_scan`."""
+        if self.damage is not None:
+            raise InputError(self.damage[0], remedy=self.damage[1])
         if not self.slices:
             return read_scan(self.path, series_uid=self.series_uid)
         from diffseglung.io.dicom_stack import read_series
@@ -99,14 +103,19 @@ def _series(root: Path) -> list[tuple[str, str, Study]]:
     """The DICOM CT series below `root` that can be scans, as (short name, long name, study)."""
     from diffseglung.io import dicom
 
+    images, damaged = dicom.look(root)
+    if not images:
+        raise InputError("it holds no DICOM files", remedy="pass a folder of scans")
     found = []
-    for series in dicom.ct_series(dicom.find_images(root, strict=False), str(root)):
+    for series in dicom.ct_series(images, str(root)):
         if series.count < MIN_VOXELS or not series.is_axial or series.foreign:
             continue
         folder = series.first.path.parent
+        folders = {item.path.parent for item in series.slices}
+        damage = next(((e.problem, e.remedy) for file, e in damaged if file.parent in folders), None)
         number = series.first.series_number
         long = f"{_relative(folder, root)}-s{number}" if number else _relative(folder, root)
-        found.append((folder.name, long, Study("", folder, slices=series.slices)))
+        found.append((folder.name, long, Study("", folder, slices=series.slices, damage=damage)))
     return found
 
 
@@ -120,7 +129,7 @@ def _named(found: Iterable[tuple[str, str, Study]]) -> list[Study]:
         taken[name] += 1
         if taken[name] > 1:
             name = f"{name}-{taken[name]}"
-        names.append(Study(name, study.path, study.mask, study.slices))
+        names.append(replace(study, name=name))
     return names
 
 

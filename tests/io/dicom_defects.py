@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import shutil
 import struct
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +64,17 @@ def good_volume() -> Volume:
 
 def write_good(folder: Path) -> Files:
     """The good series; its files in order along Z."""
-    files = _write_series(folder, good_volume(), edit=_complete)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / name for name, _ in _good_files()]
+    for path, (_, content) in zip(files, _good_files(), strict=True):
+        path.write_bytes(content)
     return files
+
+
+@cache
+def _good_files() -> list[tuple[str, bytes]]:
+    with tempfile.TemporaryDirectory() as folder:
+        return [(p.name, p.read_bytes()) for p in _write_series(Path(folder), good_volume(), edit=_complete)]
 
 
 def _complete(dataset: Any, k: int) -> None:
