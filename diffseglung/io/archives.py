@@ -6,8 +6,10 @@ are refused, and every member is written under a number of its own, never at the
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -20,6 +22,8 @@ from diffseglung.errors import InputError
 MAX_BYTES, MAX_MEMBERS = 16 * 2**30, 100_000
 """No chest CT with all its reconstructions is larger."""
 _CHUNK = 1 << 20
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, IndexError, KeyError)
+"""What the unpacker raises for damaged archives."""
 _UNPACK = "unpack it yourself, and pass the folder"
 
 
@@ -33,11 +37,11 @@ def unpacked(path: Path) -> Iterator[Path]:
                 _require_room(members, path, Path(folder))
                 for number, member in enumerate(members):
                     _extract(archive, member, Path(folder) / f"{number:06d}")
-        except (zipfile.BadZipFile, zlib.error, EOFError) as cause:
+        except _DAMAGE as cause:
             raise InputError(
                 f"{path} is damaged: it cannot be unpacked ({_first_line(cause)})", remedy="copy or download it again"
             ) from cause
-        except (NotImplementedError, RuntimeError) as cause:
+        except RuntimeError as cause:  # a compression that is not known here
             raise InputError(f"{path} cannot be unpacked here ({_first_line(cause)})", remedy=_UNPACK) from cause
         except OSError as cause:
             raise InputError(
@@ -54,7 +58,7 @@ def holds_dicom(path: Path) -> bool:
                 with archive.open(member) as file:
                     if file.read(132)[128:] == b"DICM":
                         return True
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, InputError):
+    except (*_DAMAGE, OSError, RuntimeError, InputError):
         return True
     return False
 

@@ -42,7 +42,8 @@ class Series:
     @property
     def label(self) -> str:
         """Its number, else its UID."""
-        return self.first.series_number or self.first.series_uid or "without a number"
+        uid = self.first.series_uid
+        return self.first.series_number or (uid if re.fullmatch(r"[0-9.]{1,64}", uid) else "without a number")
 
     @property
     def title(self) -> str:

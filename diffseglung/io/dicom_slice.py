@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 """Enhanced CT and Legacy Converted Enhanced CT: one file, many frames."""
+MAX_TEXT = 200
+"""Longer than three values of 64 signs; more is a damaged header, which may hold anything."""
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 TAGS = [
@@ -113,9 +115,10 @@ class Fields:
         return next((value for value in found if value is not None and value != ""), None)
 
     def text(self, tag: str) -> str:
-        """Several values joined by a slash."""
+        """Several values joined by a slash; on one line, and cut where no value may be longer (PS3.5 6.2)."""
         value = self.value(tag)
-        return "/".join(map(str, value)) if isinstance(value, pydicom.multival.MultiValue) else str(value or "").strip()
+        text = "/".join(map(str, value)) if isinstance(value, pydicom.multival.MultiValue) else str(value or "")
+        return "".join(sign if sign.isprintable() else " " for sign in text).strip()[:MAX_TEXT]
 
     def number(self, tag: str) -> float | None:
         """None where it is none."""
@@ -148,7 +151,7 @@ def slice_of(path: Path, dataset: Any, groups: Fields, frame: int | None) -> Sli
         sop_uid=head.text("SOPInstanceUID") or str(meta.get("MediaStorageSOPInstanceUID", "")),
         study_uid=head.text("StudyInstanceUID"),
         series_uid=head.text("SeriesInstanceUID"),
-        series_number="" if number is None else str(number),
+        series_number="" if number is None else str(number)[:16],
         description=head.text("SeriesDescription"),
         modality=head.text("Modality").upper() or ("CT" if known else ""),
         image_type=tuple(types.upper().split("/")),

@@ -56,6 +56,14 @@ def test_localisers_are_no_slices(tmp_path: Path, upright: Volume, write_series:
     assert not header.is_ct_slice
 
 
+def test_text_stays_on_one_line(tmp_path: Path, upright: Volume, write_series: Any) -> None:
+    path = write_series(tmp_path, upright)[0]
+    content = path.read_bytes().replace(b"Thorax", b"Th\n\x1bax")
+    path.write_bytes(content)
+    (header,) = read_headers(path)
+    assert header.description == "Th  ax"
+
+
 def test_screenshots_are_no_slices(tmp_path: Path, upright: Volume, write_series: Any) -> None:
     uid = pydicom.uid.SecondaryCaptureImageStorage
     path = write_series(tmp_path, upright, edit=lambda d, k: setattr(d, "SOPClassUID", uid))[0]
