@@ -1,9 +1,9 @@
 """Which of several CT series is the scan: a pure rule, and a sentence that says what it took and why.
 
-In this order: slices across the body; most of the length that any of them covers; original rather than reformatted;
-thin; soft kernel; then the longer one, and the one with more slices. Two that are equal in all of it are left to the
-user. So are series of several patients, and of several studies unless one is of a better kind: which patient, or which
-time, is no question of quality.
+In this order: slices across the body; a whole chest, or most of the length that any of them covers; original rather
+than reformatted; thin; soft kernel; then the longer one, and the one with more slices in a chest's length. Two that are
+equal in all of it are left to the user. So are series of several patients, and of several studies unless one is of a
+better kind: which patient, or which time, is no question of quality.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from diffseglung.errors import InputError
 from diffseglung.io.dicom_series import THIN_MM, Series
 
-WHOLE_SHARE = 0.6
-"""A series that covers less than this share of the longest axial one is a part of the chest."""
+WHOLE_SHARE, WHOLE_MM = 0.6, 240.0
+"""A series that covers less than this share of the longest axial one, and less than lungs are high, is a part."""
+LONG_MM = 400.0
+"""What a series covers beyond the height of a chest (abdomen, legs) counts for nothing."""
 LENGTH_STEP_MM = 20.0
 """Differences in length below this do not matter."""
 
@@ -42,12 +44,12 @@ def rank(series: Series, longest_mm: float) -> Rank:
     """longest_mm: of the axial series."""
     return Rank(
         series.is_axial,
-        series.coverage_mm >= WHOLE_SHARE * longest_mm,
+        series.coverage_mm >= min(WHOLE_SHARE * longest_mm, WHOLE_MM),
         series.is_original,
         series.is_thin,
         not series.is_sharp,
-        round(series.coverage_mm / LENGTH_STEP_MM),
-        series.count,
+        round(min(series.coverage_mm, LONG_MM) / LENGTH_STEP_MM),
+        round(series.count * min(1.0, LONG_MM / max(series.coverage_mm, 1.0))),
     )
 
 

@@ -53,6 +53,8 @@ BETTER = {
     "thin and sharp over thick and soft": ({**THIN, "kernel": "B70f"}, {}),
     "thin at large distances is not thin": ({**THIN, "kernel": "B70f"}, {"step": 10.0, "count": 20}),
     "soft over sharp": ({**THIN}, {**THIN, "kernel": "LUNG", "count": 110}),
+    "thin chest over a thick whole body": ({"count": 140, "step": 2.0}, {"count": 200, "step": 5.0}),
+    "dense chest over a coarse whole body": ({"count": 420, "step": 1.0}, {"count": 450, "step": 2.0}),
     "longer": ({"count": 46}, {"count": 40}),
     "more slices": ({"count": 100, "step": 2.0}, {"count": 80, "step": 2.5}),
 }

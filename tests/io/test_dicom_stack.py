@@ -291,3 +291,9 @@ def test_real_series(shared_data: Path) -> None:
     assert scan.volume.shape == (30, 512, 512)
     assert np.allclose(scan.volume.spacing_mm, (8, 0.646484375, 0.646484375))
     assert scan.source["kernel"] == "B40f"
+    assert scan.source["grid"] == "original"
+    assert [frame.number for frame in scan.frames] == [None] * 30
+    heights = [float(pydicom.dcmread(f.path, stop_before_pixels=True).ImagePositionPatient[2]) for f in scan.frames]
+    assert np.allclose(heights, scan.volume.affine[2, 3] + 8 * np.arange(30))
+    first = pydicom.dcmread(scan.frames[0].path)
+    assert np.array_equal(scan.volume.array[0], first.pixel_array.astype(np.float32) - 1024)
