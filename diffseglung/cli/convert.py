@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,7 @@ def _studies(args: argparse.Namespace) -> list[Study]:
             remedy="convert one scan at a time, or pair masks by name with --mask-suffix",
         )
     (only,) = studies
-    return [Study(only.name, only.path, args.lung_mask, only.slices)]
+    return [replace(only, mask=args.lung_mask)]
 
 
 def _convert(study: Study, name: str, spacing_mm: float) -> Case:

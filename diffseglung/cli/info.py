@@ -1,4 +1,4 @@
-"""Describe a scan, a model file, or (without a path) this installation."""
+"""Describe a scan, the series of a DICOM folder or archive, a model file, or (without a path) this installation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "SimpleITK", "nibabel", 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `diffseglung info`."""
     parser.add_argument(
-        "path", type=Path, nargs="?", help="a scan (any format) or a model file; nothing: the installation"
+        "path",
+        type=Path,
+        nargs="?",
+        help="a scan (any format), a folder of DICOM series, or a model file; nothing: the installation",
     )
     parser.add_argument(
         "--series", metavar="S", help="SeriesInstanceUID or number, where a folder holds several series"
@@ -29,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(found, indent=2))
         return 0
-    for line in _lines(found):
+    series = found.pop("series", [])
+    for line in (*series_table(series), *_lines(found)):
         print(line)
     return 0
 
@@ -40,7 +44,49 @@ def describe(path: Path | None, *, series: str | None = None) -> dict[str, Any]:
         return describe_installation()
     if path.suffix in (".safetensors", ".pt"):
         return describe_model(path)
-    return describe_scan(path, series=series)
+    rows = [] if series is not None else several_series(path)
+    if not rows:
+        return describe_scan(path, series=series)
+    from diffseglung.errors import InputError
+
+    try:
+        return describe_scan(path) | {"series": rows}
+    except InputError as error:  # the list is what was asked for, and how to go on
+        return {"kind": "series", "path": str(path), "problem": error.problem, "remedy": error.remedy, "series": rows}
+
+
+def several_series(path: Path) -> list[dict[str, Any]]:
+    """The DICOM series of a folder or archive; empty where there are not several."""
+    from diffseglung.errors import InputError
+
+    if not (path.is_dir() or path.suffix.lower() == ".zip" or path.name.upper() == "DICOMDIR") or not path.exists():
+        return []
+    from diffseglung.io.dicom_listing import list_series
+
+    try:
+        rows = list_series(path)
+    except InputError:  # reading will say it
+        return []
+    return rows if len(rows) > 1 else []
+
+
+def series_table(rows: list[dict[str, Any]]) -> list[str]:
+    """One line for each series under a heading, the chosen one marked with >; empty for no rows."""
+    if not rows:
+        return []
+    table = [["", "number", "description", "kernel", "thick", "apart", "slices", "cannot be used because"]]
+    for row in rows:
+        plain = ["-" if row[key] is None else str(row[key]) for key in ("number", "description", "kernel")]
+        lengths = ["-" if row[key] is None else f"{row[key]:g} mm" for key in ("thickness_mm", "spacing_mm")]
+        mark = ">" if row["chosen"] else ""
+        table.append([mark, *plain, *lengths, str(row["slices"]), row["problem"] or ""])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
+    chosen = next((row for row in rows if row["chosen"]), None)
+    last = "no series would be taken: name one with --series NUMBER"
+    if chosen is not None:
+        last = f"> series {chosen['number'] or chosen['uid']} is taken if none is named with --series"
+    return [*lines, last, ""]
 
 
 def describe_scan(path: Path, *, series: str | None = None) -> dict[str, Any]:

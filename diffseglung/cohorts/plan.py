@@ -99,7 +99,7 @@ def alone(output: Path) -> Iterator[None]:
 
 def mark(study: Study, order: Order) -> dict[str, Any]:
     """What decides a result: the scan's files by size and time of change, the settings, the model, the version."""
-    files = [item.path for item in study.slices] or [study.path]
+    files = list(dict.fromkeys(item.path for item in study.slices)) or [study.path]
     states = [path.stat() for path in (*files, *((study.mask,) if study.mask else ())) if path.exists()]
     return {
         "input": {

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from diffseglung.errors import InputError
 from diffseglung.io.plausibility import check_hu, quality_notes
-from diffseglung.io.scan import Scan
+from diffseglung.io.scan import Frame, Scan
 from diffseglung.spool import converted, slabs
 from diffseglung.volume import Volume
 
 __all__ = [
     "SCAN_ENDINGS",
+    "Frame",
     "Scan",
     "check_scan",
     "quality_notes",
@@ -24,15 +26,15 @@ __all__ = [
     "scan_name",
 ]
 
-SCAN_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz", ".dcm")
-_FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha, .mhd), a folder of DICOM files, or an NPZ case"
+SCAN_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz", ".dcm", ".zip")
+_FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha, .mhd), a folder or ZIP archive of DICOM files, or an NPZ case"
 
 
 def read_volume(path: Path | str, *, series_uid: str | None = None) -> Volume:
     """A CT in HU, float32, on the grid and in the orientation of its file.
 
-    path:       a file, a folder that holds a DICOM series, or one file of a DICOM series.
-    series_uid: SeriesInstanceUID or series number, where a folder holds several series.
+    path:       a file; a folder or ZIP archive that holds DICOM series; or one file of a DICOM series.
+    series_uid: SeriesInstanceUID or series number, where there are several series; else the best is chosen.
     Raises InputError when the file cannot be read or does not hold a CT in HU.
     """
     return read_scan(path, series_uid=series_uid).volume
@@ -107,6 +109,8 @@ def _read(path: Path, series_uid: str | None) -> Scan:
         from diffseglung.io import dicom
 
         return dicom.read(path, series_uid=series_uid)
+    if ending == ".zip":
+        return _read_archive(path, series_uid)
     if series_uid is not None:
         raise InputError(f"{path} is no DICOM series, so it has no series to choose", remedy="leave the series out")
     if ending in (".nii", ".nii.gz"):
@@ -122,6 +126,23 @@ def _read(path: Path, series_uid: str | None) -> Scan:
 
         return itk.read(path)
     raise InputError(f"{path} is of no known format", remedy=f"pass {_FORMATS}")
+
+
+def _read_archive(path: Path, series_uid: str | None) -> Scan:
+    """The CT series of a ZIP archive; its files are gone afterwards, so it has no `frames`."""
+    from diffseglung.io import archives, dicom
+
+    with archives.unpacked(path) as folder:
+        try:
+            scan = dicom.read(folder, series_uid=series_uid, name=str(path))
+        except InputError as error:
+            others = archives.other_scans(path, SCAN_ENDINGS[:-2])
+            if "holds no DICOM files" not in error.problem or not others:
+                raise
+            raise InputError(
+                f"{path} holds no DICOM files but {others[0]}", remedy="unpack it, and pass that file"
+            ) from error
+    return replace(scan, frames=())
 
 
 def _has_dicom_preamble(path: Path) -> bool:

@@ -1,109 +1,111 @@
-"""DICOM CT series: found among other files, grouped, and one of them chosen."""
+"""DICOM CT series: found among other files, listed, and one of them chosen."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
 from diffseglung.errors import InputError
-from diffseglung.io.dicom_slice import Slice, read_header
-from diffseglung.io.dicom_stack import normal_of, read_series
+from diffseglung.io import dicom_choice
+from diffseglung.io.dicom_headers import read_headers
+from diffseglung.io.dicom_series import Series, group
+from diffseglung.io.dicom_slice import Slice
+from diffseglung.io.dicom_stack import read_series
 from diffseglung.io.scan import Scan
 
 
-def read(path: Path, *, series_uid: str | None = None) -> Scan:
+def read(path: Path, *, series_uid: str | None = None, name: str = "") -> Scan:
     """The CT series of a folder (searched with its subfolders), or the series to which one file belongs.
 
-    series_uid: SeriesInstanceUID or series number; needed where several series are about equally long.
-    Raises InputError for anything but one complete CT series on a regular grid.
+    A file called DICOMDIR stands for its folder.
+    series_uid: SeriesInstanceUID or series number; else the best is chosen (`dicom_choice`), and a note tells.
+    name:       what to call it in messages (default: the path).
+    Raises InputError for anything but one complete CT series in HU.
     """
-    slices = find_slices(path)
-    if path.is_file() and series_uid is None:
-        own = [s for s in slices if s.path == path]
+    name = name or str(path)
+    candidates = ct_series(find_images(path, name=name), name)
+    _require_uids(candidates)
+    if path.is_file() and series_uid is None and path.name.upper() != "DICOMDIR":
+        own = [s for s in candidates if any(item.path == path for item in s.slices)]
         if not own:
-            raise InputError(f"{path} is no CT slice", remedy="pass the folder of the axial CT series")
-        series_uid = own[0].series_uid
-    series = group_series(slices)
-    chosen = _choose(path, series, series_uid)
-    scan = read_series(chosen, str(path))
-    if series_uid is None and len(series) > 1:
-        scan.notes.append(f"the longest of {len(series)} CT series in the folder was taken ({_title(chosen)})")
+            raise InputError(f"{name} is no CT slice", remedy="pass the folder of the axial CT series")
+        return read_series(own[0].slices, name)
+    if series_uid is not None:
+        return read_series(dicom_choice.find(candidates, series_uid, name).slices, name)
+    if len(candidates) == 1:
+        return read_series(candidates[0].slices, name)
+    best = dicom_choice.choose(candidates, name)
+    scan = read_series(best.slices, name)
+    scan.notes.insert(0, dicom_choice.reason(best, candidates))
     return scan
 
 
-def find_slices(path: Path, *, strict: bool = True) -> list[Slice]:
-    """Every CT image of a folder; localisers, reports, screenshots and other objects are left out.
+def find_images(path: Path, *, strict: bool = True, name: str = "") -> list[Slice]:
+    """Every image and object of a folder and its subfolders, or of the folder of one file.
 
-    strict: a damaged DICOM file is an InputError, else it is left out too.
-    Raises InputError when there is no CT image.
+    strict: a damaged DICOM file is an InputError, else it is left out.
+    Raises InputError where there is none.
     """
-    files = path.rglob("*") if path.is_dir() else path.parent.glob("*")
-    headers = []
-    for file in sorted(files):
-        try:
-            header = read_header(file) if _may_be_dicom(file) else None
-        except InputError:
-            if strict:
-                raise
-            continue
-        if header is not None:
-            headers.append(header)
-    if not headers:
-        what = f"{path} is not a readable DICOM file" if path.is_file() else f"{path} holds no DICOM files"
+    images, damaged = look(path)
+    if damaged and strict:
+        raise damaged[0][1]
+    if not images:
+        name = name or str(path)
+        what = f"{name} is not a readable DICOM file" if path.is_file() else f"{name} holds no DICOM files"
         raise InputError(what, remedy="pass the folder of a CT series, or a NIfTI, NRRD or MetaImage file")
-    slices = [header for header in headers if header.is_ct_slice]
-    if not slices:
-        modalities = sorted({header.modality or "unknown" for header in headers})
-        if modalities == ["CT"]:
+    return images
+
+
+def look(path: Path) -> tuple[list[Slice], list[tuple[Path, InputError]]]:
+    """Images of a folder and its subfolders, or of the folder of one file; and the damaged files, with what is wrong.
+
+    Where there is no image at all, files that are called .dcm and are none do not count as damaged.
+    """
+    tree = path.is_dir() or path.name.upper() == "DICOMDIR"
+    folder = path if path.is_dir() else path.parent
+    images: list[Slice] = []
+    damaged: list[tuple[Path, InputError]] = []
+    none: list[Path] = []
+    for file in sorted(folder.rglob("*") if tree else folder.glob("*")):
+        if not _may_be_dicom(file):
+            continue
+        try:
+            found = read_headers(file)
+        except InputError as error:
+            damaged.append((file, error))
+            continue
+        images += found
+        if not found and file.suffix.lower() == ".dcm":
+            none.append(file)
+    for file in none if images else ():
+        what = "is empty (0 bytes)" if file.stat().st_size == 0 else "is named .dcm but is no DICOM file"
+        damaged.append((file, InputError(f"{file.name} {what}", remedy="copy the series again, completely")))
+    return images, damaged
+
+
+def ct_series(images: list[Slice], name: str) -> list[Series]:
+    """The CT series among images and other objects. Raises InputError where there is none."""
+    every = group(images)
+    found = [series for series in every if not series.first.foreign]
+    if not found:
+        kinds = sorted({series.first.foreign for series in every})
+        if all(series.first.modality == "CT" for series in every):
             raise InputError(
-                f"{path} holds only localisers or images without a position, no CT slices",
+                f"{name} holds only {', '.join(f'{kind}s' for kind in kinds)}, no CT slices",
                 remedy="pass the folder of the axial series",
             )
-        raise InputError(f"{path} holds no CT but {', '.join(modalities)}", remedy="pass a CT series of the chest")
-    return slices
+        raise InputError(f"{name} holds no CT but {', '.join(kinds)}", remedy="pass a CT series of the chest")
+    return found
 
 
-def group_series(slices: Sequence[Slice]) -> dict[str, list[Slice]]:
-    """Slices by SeriesInstanceUID."""
-    series: dict[str, list[Slice]] = defaultdict(list)
-    for item in slices:
-        series[item.series_uid].append(item)
-    return dict(series)
-
-
-def is_axial(series: Sequence[Slice]) -> bool:
-    """Whether the slices lie across the body, tilted by less than 37 degrees (multi-frame files are taken to)."""
-    return series[0].frames > 1 or bool(abs(normal_of(series[0])[2]) > 0.8)
+def _require_uids(found: list[Series]) -> None:
+    """Images that do not tell their series may stand alone, but not beside a series that they may belong to."""
+    lost = next((series for series in found if not series.first.series_uid), None)
+    if lost is not None and len(found) > 1:
+        raise InputError(
+            f"{lost.first.path.name} has no SeriesInstanceUID, so it is unknown to which series it belongs",
+            remedy="copy the series again, or pass the folder of one series",
+        )
 
 
 def _may_be_dicom(path: Path) -> bool:
     return path.is_file() and path.name.upper() != "DICOMDIR" and not path.name.startswith(".")
-
-
-def _choose(path: Path, series: dict[str, list[Slice]], wish: str | None) -> list[Slice]:
-    """The series asked for; else the only one; else the one at least twice as long as any other, axial ones first."""
-    if wish is not None:
-        found = [s for uid, s in series.items() if wish in (uid, s[0].series_number)]
-        if len(found) == 1:
-            return found[0]
-        problem = "has no series" if not found else "has several series"
-        raise InputError(f"{path} {problem} {wish}", remedy=f"choose one of: {_listing(series)}")
-    axial = [s for s in series.values() if is_axial(s)] or list(series.values())
-    ranked = sorted(axial, key=len, reverse=True)
-    if len(ranked) > 1 and len(ranked[0]) < 2 * len(ranked[1]):
-        raise InputError(
-            f"{path} holds {len(series)} CT series: {_listing(series)}",
-            remedy="choose one with --series NUMBER (or its UID), or pass the folder of one series",
-        )
-    return ranked[0]
-
-
-def _listing(series: dict[str, list[Slice]]) -> str:
-    rows = sorted(_title(slices) for slices in series.values())
-    return "; ".join(rows[:8]) + ("; ..." if len(rows) > 8 else "")
-
-
-def _title(slices: Sequence[Slice]) -> str:
-    first = slices[0]
-    return f"{first.series_number or first.series_uid} ({first.description or 'no description'}, {len(slices)} slices)"

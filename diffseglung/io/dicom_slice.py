@@ -1,11 +1,11 @@
-"""One DICOM file: its header as plain values, its pixels as HU.
+"""`Slice`: the header of one DICOM image (a file, or a frame of a multi-frame file) as plain values.
 
-Tags and their meaning: DICOM PS3.3, C.7.6.2 (image plane), C.8.2.1 (CT image), C.7.5.1 (pixel padding).
+Tags and their meaning: DICOM PS3.3, C.7.6.2 (image plane), C.8.2.1 (CT image), C.7.6.16 (functional groups of frames),
+C.11.1 (rescaling), C.7.6.1.1.5 (lossy compression).
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,31 +13,46 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.errors import InvalidDicomError
 
-from diffseglung.errors import InputError
-from diffseglung.io.itk import silent
-from diffseglung.io.plausibility import PADDING_HU
-
-_TAGS = [
-    "SOPClassUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "ImageType", "PatientID",
-    "FrameOfReferenceUID", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "PixelSpacing",
-    "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "ConvolutionKernel", "Manufacturer",
-    "ManufacturerModelName", "ContrastBolusAgent", "KVP",
-]  # fmt: skip
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+"""Enhanced CT and Legacy Converted Enhanced CT: one file, many frames."""
+MAX_TEXT = 200
+"""Longer than three values of 64 signs; more is a damaged header, which may hold anything."""
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+TAGS = [
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription",
+    "Modality", "ImageType", "PatientID", "FrameOfReferenceUID", "Rows", "Columns", "SamplesPerPixel",
+    "NumberOfFrames", "PhotometricInterpretation", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
+    "SliceThickness", "ConvolutionKernel", "Manufacturer", "ManufacturerModelName", "ContrastBolusAgent",
+    "ContrastBolusAgentSequence", "KVP", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence",
+    "LossyImageCompression", "VolumeBasedCalculationTechnique", "TemporalPositionIndex", "StackID",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+]  # fmt: skip
+
+_ALWAYS_LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.10")
+"""Starts of transfer syntaxes: JPEG baseline, JPEG extended, MPEG and HEVC."""
+_PERHAPS_LOSSY = ("1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203")
+"""JPEG-LS near-lossless, JPEG 2000, HTJ2K: lossless only where the header says so (LossyImageCompression 00)."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Slice:
-    """The header of one file. Lengths in mm, LPS; what a file lacks is None, or empty.
+    """The header of one image. Lengths in mm, LPS; what a file lacks is None, or empty.
 
+    frame: its number in a multi-frame file, from 1; None for a file of one image.
     position: (x, y, z), centre of the first pixel.  cosines: direction of a row (x, y, z), then of a column.
-    pixel_spacing: between rows, between columns.
+    pixel_spacing: between rows, between columns.  slope, intercept: to HU, of this image.
+    lookup: whether a table maps its values instead.  temporal, stack: which of several stacks a frame belongs to.
+    technique: how it was computed from a volume (NONE, MPR, MAX_IP, ...).
     """
 
     path: Path
+    frame: int | None
     sop_class: str
+    sop_uid: str
+    study_uid: str
     series_uid: str
     series_number: str
     description: str
@@ -49,137 +64,124 @@ class Slice:
     columns: int
     samples: int
     frames: int
+    photometric: str
     pixel_spacing: tuple[float, ...]
     position: NDArray[np.float64]
     cosines: NDArray[np.float64]
     thickness_mm: float | None
+    slope: float | None
+    intercept: float | None
+    rescale_type: str
+    lookup: bool
+    lossy: bool
+    temporal: str
+    stack: str
+    technique: str
     tube_kv: float | None
     kernel: str
     scanner: str
     contrast: bool
 
     @property
+    def foreign(self) -> str:
+        """What it is instead of a CT slice; empty for a CT slice."""
+        if self.modality != "CT":
+            return self.modality or "unknown"
+        if "LOCALIZER" in self.image_type:
+            return "localiser"
+        if self.sop_class.startswith(_SECONDARY_CAPTURE):
+            return "screenshot"
+        if self.samples != 1:
+            return "colour picture"
+        if not self.rows and self.sop_class not in (CT_IMAGE, *ENHANCED_CT):
+            return "object without an image"
+        return ""
+
+    @property
     def is_ct_slice(self) -> bool:
-        """A CT image with a place in the patient: no localiser, no screenshot, no report."""
-        return (
-            self.modality == "CT"
-            and not self.sop_class.startswith(_SECONDARY_CAPTURE)
-            and "LOCALIZER" not in self.image_type
-            and self.rows > 0
-            and self.samples == 1
-            and (self.frames > 1 or (self.position.size == 3 and self.cosines.size == 6))
-        )
+        """A CT image: no localiser, no screenshot, no report."""
+        return not self.foreign
 
 
-def read_header(path: Path) -> Slice | None:
-    """The header of a DICOM file; None for another file. Raises InputError for one that is damaged."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
-            return _slice(path, dataset)
-    except (InvalidDicomError, OSError, EOFError):
-        return None
-    except Exception as cause:  # a damaged file can fail anywhere in the reader
-        raise _damaged(path, "its header", cause) from cause
+class Fields:
+    """Values by keyword from the first of several data sets that has one."""
 
+    def __init__(self, *sources: Any) -> None:
+        self.sources = sources
 
-def _slice(path: Path, dataset: Any) -> Slice:
-    def text(tag: str) -> str:
-        value = dataset.get(tag)
-        return "/".join(map(str, value)) if isinstance(value, pydicom.multival.MultiValue) else str(value or "")
+    def value(self, tag: str) -> Any:
+        """As pydicom gives it; None where no data set has it, or only empty."""
+        found = (source.get(tag) for source in self.sources)
+        return next((value for value in found if value is not None and value != ""), None)
 
-    def number(tag: str) -> float | None:
+    def text(self, tag: str) -> str:
+        """Several values joined by a slash; on one line, and cut where no value may be longer (PS3.5 6.2)."""
+        value = self.value(tag)
+        text = "/".join(map(str, value)) if isinstance(value, pydicom.multival.MultiValue) else str(value or "")
+        return "".join(sign if sign.isprintable() else " " for sign in text).strip()[:MAX_TEXT]
+
+    def number(self, tag: str) -> float | None:
+        """None where it is none."""
         try:
-            return float(dataset.get(tag))
+            return float(self.value(tag))
         except (TypeError, ValueError):
             return None
 
-    def numbers(tag: str) -> NDArray[np.float64]:
-        value = dataset.get(tag)
+    def numbers(self, tag: str) -> NDArray[np.float64]:
+        """Empty where there are none."""
+        value = self.value(tag)
         return np.atleast_1d(np.asarray([] if value is None else value, np.float64))
 
+    def count(self, tag: str, default: int) -> int:
+        """A whole number."""
+        return int(self.value(tag) or default)
+
+
+def slice_of(path: Path, dataset: Any, groups: Fields, frame: int | None) -> Slice:
+    """One image.  groups: the data set, behind a frame's own functional groups where it has any."""
+    head, meta = Fields(dataset), dataset.file_meta
+    sop_class = head.text("SOPClassUID") or str(meta.get("MediaStorageSOPClassUID", ""))
+    number = head.value("SeriesNumber")
+    types = groups.text("FrameType") or head.text("ImageType")
+    known = sop_class in (CT_IMAGE, *ENHANCED_CT)
     return Slice(
         path=path,
-        sop_class=text("SOPClassUID"),
-        series_uid=text("SeriesInstanceUID"),
-        series_number="" if dataset.get("SeriesNumber") is None else str(dataset.SeriesNumber),
-        description=text("SeriesDescription"),
-        modality=text("Modality").strip().upper(),
-        image_type=tuple(text("ImageType").upper().split("/")),
-        patient_id=text("PatientID"),
-        frame_of_reference=text("FrameOfReferenceUID"),
-        rows=int(dataset.get("Rows") or 0),
-        columns=int(dataset.get("Columns") or 0),
-        samples=int(dataset.get("SamplesPerPixel") or 1),
-        frames=int(dataset.get("NumberOfFrames") or 1),
-        pixel_spacing=tuple(float(v) for v in numbers("PixelSpacing")),
-        position=numbers("ImagePositionPatient"),
-        cosines=numbers("ImageOrientationPatient"),
-        thickness_mm=number("SliceThickness"),
-        tube_kv=number("KVP"),
-        kernel=text("ConvolutionKernel"),
-        scanner=f"{text('Manufacturer')} {text('ManufacturerModelName')}".strip(),
-        contrast=bool(text("ContrastBolusAgent")),
+        frame=frame,
+        sop_class=sop_class,
+        sop_uid=head.text("SOPInstanceUID") or str(meta.get("MediaStorageSOPInstanceUID", "")),
+        study_uid=head.text("StudyInstanceUID"),
+        series_uid=head.text("SeriesInstanceUID"),
+        series_number="" if number is None else str(number)[:16],
+        description=head.text("SeriesDescription"),
+        modality=head.text("Modality").upper() or ("CT" if known else ""),
+        image_type=tuple(types.upper().split("/")),
+        patient_id=head.text("PatientID"),
+        frame_of_reference=head.text("FrameOfReferenceUID"),
+        rows=head.count("Rows", 0),
+        columns=head.count("Columns", 0),
+        samples=head.count("SamplesPerPixel", 1),
+        frames=head.count("NumberOfFrames", 1),
+        photometric=head.text("PhotometricInterpretation").upper(),
+        pixel_spacing=tuple(float(v) for v in groups.numbers("PixelSpacing")),
+        position=groups.numbers("ImagePositionPatient"),
+        cosines=groups.numbers("ImageOrientationPatient"),
+        thickness_mm=groups.number("SliceThickness"),
+        slope=groups.number("RescaleSlope"),
+        intercept=groups.number("RescaleIntercept"),
+        rescale_type=groups.text("RescaleType").upper(),
+        lookup=bool(head.value("ModalityLUTSequence")),
+        lossy=_is_lossy(str(meta.get("TransferSyntaxUID", "")), head.text("LossyImageCompression")),
+        temporal=groups.text("TemporalPositionIndex"),
+        stack=groups.text("StackID"),
+        technique=groups.text("VolumeBasedCalculationTechnique").upper(),
+        tube_kv=groups.number("KVP"),
+        kernel=groups.text("ConvolutionKernel"),
+        scanner=f"{groups.text('Manufacturer')} {groups.text('ManufacturerModelName')}".strip(),
+        contrast=bool(head.text("ContrastBolusAgent") or head.value("ContrastBolusAgentSequence")),
     )
 
 
-def read_pixels(path: Path) -> NDArray[np.float32]:
-    """HU (Y, X) of one file: its own slope and intercept, padding at -1024. Raises InputError."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            dataset: Any = pydicom.dcmread(path)
-            if "PixelData" not in dataset:
-                raise InputError(f"{path.name} has no pixels", remedy="copy the series again, completely")
-            slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
-            stored = _stored_values(path, dataset, slope, intercept)
-            hu = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-            padding = _padding(dataset)
-        except InputError:
-            raise
-        except Exception as cause:  # a damaged file can fail anywhere in the reader
-            raise _damaged(path, "its pixels", cause) from cause
-    if padding is not None:
-        low, high = padding
-        hu[(stored >= low) & (stored <= high)] = PADDING_HU
-    return hu
-
-
-def _stored_values(path: Path, dataset: Any, slope: float, intercept: float) -> NDArray[Any]:
-    """Pixels before rescaling; compressed ones through pydicom's decoders, else through those of SimpleITK."""
-    try:
-        return np.asarray(dataset.pixel_array)
-    except (RuntimeError, NotImplementedError) as cause:
-        syntax = dataset.file_meta.TransferSyntaxUID
-        try:
-            import SimpleITK
-
-            sitk: Any = SimpleITK
-            with silent():
-                hu = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-            return np.asarray(np.rint((hu.reshape(hu.shape[-2:]).astype(np.float64) - intercept) / slope))
-        except RuntimeError:
-            raise InputError(
-                f"{path.name} is compressed ({syntax.name}) and cannot be decoded here",
-                remedy="pip install pylibjpeg[all], or decompress the series with `gdcmconv --raw`",
-            ) from cause
-
-
-def _padding(dataset: Any) -> tuple[int, int] | None:
-    """Stored values that mean `no data`, as a closed range."""
-    value = dataset.get("PixelPaddingValue")
-    if value is None:
-        return None
-    limit = dataset.get("PixelPaddingRangeLimit", value)
-    ends = []
-    for number in (value, limit):
-        number = int.from_bytes(number[:2], "little") if isinstance(number, bytes) else int(number)
-        signed = int(dataset.get("PixelRepresentation", 0)) == 1 and number > 32767
-        ends.append(number - 65536 if signed else number)
-    return min(ends), max(ends)
-
-
-def _damaged(path: Path, what: str, cause: Exception) -> InputError:
-    reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
-    return InputError(f"{path.name} is damaged: {what} cannot be read ({reason})", remedy="copy the series again")
+def _is_lossy(syntax: str, stated: str) -> bool:
+    """Whether values were lost: in this file, or (01, which stays for ever) at any time before."""
+    perhaps = syntax in _PERHAPS_LOSSY and stated != "00"
+    return stated == "01" or perhaps or syntax.startswith(_ALWAYS_LOSSY)

@@ -1,49 +1,34 @@
-"""The files of one DICOM series as a regular stack; every defect is one error."""
+"""The images of one DICOM series as a regular stack in HU; every defect is one error."""
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.errors import GeometryError, InputError
-from diffseglung.io.dicom_slice import Slice, read_pixels
+from diffseglung.errors import InputError
+from diffseglung.io.dicom_checks import UNSPECIFIED, check, in_order, same_place
+from diffseglung.io.dicom_grid import normal_of, resample
+from diffseglung.io.dicom_pixels import read_images
+from diffseglung.io.dicom_series import is_sharp
+from diffseglung.io.dicom_slice import Slice
 from diffseglung.io.scan import Frame, Scan
 from diffseglung.spool import zeros
 from diffseglung.volume import Volume
 
-_SHARP = re.compile(
-    r"^(B[6-9]\d[a-z]?|[BQ][rlvf][6-9]\d[a-z]?|LUNG|BONE|EDGE|DETAIL|L|YC|YD|FC5\d|FC8\d)$", re.IGNORECASE
-)
-"""Convolution kernels that vendors recommend for lung or bone display: Siemens, GE, Philips, Canon."""
-
 
 def read_series(slices: Sequence[Slice], name: str) -> Scan:
-    """One series as HU (Z, Y, X), Z along the slice normal. `name` stands for it in messages."""
-    if any(s.frames > 1 for s in slices):
-        raise InputError(
-            f"{name} holds an enhanced (multi-frame) CT, which is not read directly",
-            remedy="convert it to NIfTI with `dcm2niix`, or export it as a classic CT series",
-        )
-    _require_one_stack(slices, name)
-    normal = normal_of(slices[0])
-    ordered = sorted(slices, key=lambda s: (float(s.position @ normal), str(s.path)))
-    ordered, images, doubles = _load(ordered, normal, name)
-    if len(ordered) < 2:
-        raise InputError(
-            f"{name} has only one slice position: a 2D image, not a scan", remedy="pass the folder with all slices"
-        )
-    affine = _affine(ordered, normal, name)
-    first, notes = ordered[0], []
-    if doubles:
-        notes.append(f"{doubles} files were exact copies of other slices and were left out")
-    if _SHARP.match(first.kernel):
-        notes.append(f"kernel {first.kernel} is sharp: its noise looks like texture; prefer a soft kernel")
-    if first.contrast:
-        notes.append("contrast agent was given: vessels and enhancing tissue are denser than in a plain scan")
+    """One series as HU (Z, Y, X), Z along the slice normal. `name` stands for it in messages.
+
+    Tilted or slightly uneven stacks are resampled (a note says so); such a scan has no `frames`.
+    """
+    grid = check(slices, name)
+    ordered, images, doubles = _load(in_order(slices), name)
+    volume = resample(images, grid) if grid.resampled else images
+    first = ordered[0]
     source = {
         "format": "DICOM",
         "series_hash": hashlib.sha256(first.series_uid.encode()).hexdigest()[:16],
@@ -52,113 +37,54 @@ def read_series(slices: Sequence[Slice], name: str) -> Scan:
         "slice_thickness_mm": first.thickness_mm,
         "tube_kv": first.tube_kv,
         "scanner": first.scanner or None,
+        "grid": "resampled" if grid.resampled else "original",
     }
-    return Scan(Volume(images, affine), notes, source, tuple(Frame(item.path) for item in ordered))
+    frames = () if grid.resampled else tuple(Frame(s.path, s.frame) for s in ordered)
+    return Scan(Volume(volume, grid.affine), [*grid.notes, *_notes(first, doubles)], source, frames)
 
 
-def normal_of(item: Slice) -> NDArray[np.float64]:
-    """Unit normal of the slice plane: row direction x column direction. Raises GeometryError."""
-    normal = np.cross(item.cosines[:3], item.cosines[3:])
-    length = float(np.linalg.norm(normal))
-    if not 0.99 < length < 1.01:
-        raise GeometryError(
-            f"{item.path.name} has no valid ImageOrientationPatient", remedy="export the series again from its source"
+def _notes(first: Slice, doubles: int) -> list[str]:
+    notes = []
+    if doubles:
+        notes.append(f"exact copies of other slices were left out ({doubles})")
+    if first.intercept is None:
+        notes.append("the header gives no RescaleIntercept: the stored values were taken as HU, which they look like")
+    if first.rescale_type == UNSPECIFIED:
+        notes.append(
+            "the header leaves the unit open (RescaleType US): the values were taken as HU, which they look like"
         )
-    return np.asarray(normal / length)
+    if is_sharp(first.kernel):
+        notes.append(f"kernel {first.kernel} is sharp: its noise looks like texture; prefer a soft kernel")
+    if first.contrast:
+        notes.append("contrast agent was given: vessels and enhancing tissue are denser than in a plain scan")
+    return notes
 
 
-def _require_one_stack(slices: Sequence[Slice], name: str) -> None:
-    """All files show one patient, one frame of reference, one matrix, one pixel spacing and one orientation."""
-    first = slices[0]
-    if len({s.patient_id for s in slices}) > 1 or len({s.frame_of_reference for s in slices}) > 1:
-        what = "patients" if len({s.patient_id for s in slices}) > 1 else "frames of reference"
-        raise InputError(
-            f"{name} mixes {what} in one series", remedy="separate the studies and pass the folder of one series"
-        )
-    for item in slices:
-        if len(item.pixel_spacing) != 2 or min(item.pixel_spacing) <= 0:
-            raise GeometryError(
-                f"{item.path.name} has no valid PixelSpacing", remedy="export the series again from its source"
-            )
-        same = {
-            "matrix size": (item.rows, item.columns) == (first.rows, first.columns),
-            "PixelSpacing": np.allclose(item.pixel_spacing, first.pixel_spacing, atol=1e-3, rtol=0),
-            "ImageOrientationPatient": np.allclose(item.cosines, first.cosines, atol=1e-3, rtol=0),
-        }
-        for what, agrees in same.items():
-            if not agrees:
-                raise GeometryError(
-                    f"{name} is a mixed series: {what} differs between {first.path.name} and {item.path.name}",
-                    remedy="separate the stacks into folders and pass one of them",
-                )
-
-
-def _load(
-    ordered: Sequence[Slice], normal: NDArray[np.float64], name: str
-) -> tuple[list[Slice], NDArray[np.float32], int]:
+def _load(ordered: Sequence[Slice], name: str) -> tuple[list[Slice], NDArray[np.float32], int]:
     """Slices without exact copies, their HU (Z, Y, X), and the number of copies. Raises for unequal doubles."""
     images = zeros((len(ordered), ordered[0].rows, ordered[0].columns), np.float32)
-    kept: list[Slice] = []
-    for item in ordered:
-        hu = read_pixels(item.path)
-        if hu.shape != images.shape[1:]:
-            raise InputError(f"{item.path.name} holds an image of shape {hu.shape}", remedy="export the series again")
-        if kept and np.linalg.norm(item.position - kept[-1].position) < 1e-3:
-            if not np.array_equal(hu, images[len(kept) - 1]):
-                raise InputError(
-                    f"{name} holds two different images at position {item.position @ normal:.2f} mm "
-                    f"({kept[-1].path.name} and {item.path.name})",
-                    remedy="separate the reconstructions or time points and pass the folder of one",
-                )
-            continue
-        images[len(kept)] = hu
-        kept.append(item)
-    return kept, images[: len(kept)], len(ordered) - len(kept)
+    for k, hu in _images(ordered):
+        images[k] = hu
+    kept: list[int] = []
+    for k, item in enumerate(ordered):
+        last = kept[-1] if kept else None
+        if last is None or not same_place(item, ordered[last]):
+            if len(kept) < k:
+                images[len(kept)] = images[k]
+            kept.append(k)
+        elif not np.array_equal(images[k], images[len(kept) - 1]):
+            normal = normal_of(item.cosines, item.path.name)
+            raise InputError(
+                f"{name} holds two different images at position {item.position @ normal:.2f} mm "
+                f"({ordered[last].path.name} and {item.path.name})",
+                remedy="separate the reconstructions or time points and pass the folder of one",
+            )
+    return [ordered[k] for k in kept], images[: len(kept)], len(ordered) - len(kept)
 
 
-def _affine(ordered: Sequence[Slice], normal: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-    """Grid of sorted slices, index (z, y, x). Raises GeometryError for gaps, uneven steps and gantry tilt."""
-    positions = np.array([s.position for s in ordered])
-    along = positions @ normal
-    steps = np.diff(along)
-    step = float(np.median(steps))
-    run = positions[-1] - positions[0]
-    line = positions[0] + np.outer((along - along[0]) / max(along[-1] - along[0], 1e-9), run)
-    if step < 0.01 or np.abs(positions - line).max() > 0.5:
-        raise GeometryError(
-            f"{name} is a mixed series: its slices do not lie one behind the other",
-            remedy="separate the stacks into folders and pass one of them",
-        )
-    drift = float(np.linalg.norm(run - (run @ normal) * normal))
-    if drift > 0.02 * abs(float(run @ normal)) + 0.1:
-        angle = np.degrees(np.arctan2(drift, abs(float(run @ normal))))
-        raise GeometryError(
-            f"{name} is sheared by {angle:.1f} degrees: the slices are shifted against each other (gantry tilt)",
-            remedy="resample it onto an upright grid first, for example with `dcm2niix` (which corrects the tilt)",
-        )
-    missing = [
-        f"{along[i] + step * k:.1f} mm"
-        for i in np.flatnonzero(steps > 1.5 * step)
-        for k in range(1, max(2, round(float(steps[i]) / step)))
-    ]
-    if missing:
-        listed = ", ".join(missing[:3]) + (" and others" if len(missing) > 3 else "")
-        raise GeometryError(
-            f"{name} lacks {len(missing)} of its slices: none at position {listed} along the slice normal",
-            remedy="export or copy the complete series again",
-        )
-    if np.abs(steps - step).max() > max(0.05, 0.1 * step):
-        worst = int(np.abs(steps - step).argmax())
-        raise GeometryError(
-            f"{name} has uneven slice distances: {steps[worst]:.2f} mm after {ordered[worst].path.name}, "
-            f"{step:.2f} elsewhere",
-            remedy="resample it onto even slices first, or export one reconstruction only",
-        )
-    cosines = ordered[0].cosines
-    down, across = ordered[0].pixel_spacing  # between rows, between columns
-    affine = np.eye(4)
-    affine[:3, 0] = normal * float(run @ normal) / (len(ordered) - 1)
-    affine[:3, 1] = cosines[3:] * down
-    affine[:3, 2] = cosines[:3] * across
-    affine[:3, 3] = positions[0]
-    return affine
+def _images(ordered: Sequence[Slice]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """HU of each image with its place in `ordered`; each file is opened once."""
+    by_file = sorted(range(len(ordered)), key=lambda k: (str(ordered[k].path), ordered[k].frame or 0))
+    for _, group in groupby(by_file, key=lambda k: ordered[k].path):
+        places = list(group)
+        yield from zip(places, read_images([ordered[k] for k in places]), strict=True)

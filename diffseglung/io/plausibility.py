@@ -21,6 +21,8 @@ SHORT_MM = 160.0
 AIR_TOLERANCE_HU = 15.0
 CLIPPED_ABOVE_HU = -960.0
 """A scan whose lowest value is higher holds no dark end of emphysema."""
+WILD_HU, WILD_SHARE = 10_000.0, 0.01
+"""Only metal reads more, and in few voxels; where many do, bytes were swapped or numbers taken for another type."""
 CUT_FRACTION = 0.2
 """Lungs whose area on a face of the scan exceeds this share of their largest cross-section are cut off there."""
 
@@ -40,13 +42,15 @@ def check_hu(volume: Volume, name: str) -> Volume:
 
 @dataclass(frozen=True)
 class _Range:
-    """low, high: of the numbers among the values; bad: how many are none; airy, dense: below and above -200."""
+    """low, high: of the numbers among the values; bad: how many are none; airy, dense: below and above -200.
+    wild: how many are above WILD_HU."""
 
     low: float
     high: float
     bad: int
     airy: int
     dense: int
+    wild: int
 
     @classmethod
     def of(cls, values: NDArray[np.float32]) -> _Range:
@@ -56,12 +60,14 @@ class _Range:
             good = values[np.isfinite(values)]
             bad = values.size - good.size
             low, high = (float(good.min()), float(good.max())) if good.size else (np.inf, -np.inf)
-        return cls(low, high, bad, int(np.count_nonzero(values < -200)), int(np.count_nonzero(values > -200)))
+        wild = int(np.count_nonzero(values > WILD_HU)) if high > WILD_HU else 0
+        return cls(low, high, bad, int(np.count_nonzero(values < -200)), int(np.count_nonzero(values > -200)), wild)
 
     @classmethod
     def over(cls, parts: list[_Range]) -> _Range:
         low, high = min(p.low for p in parts), max(p.high for p in parts)
-        return cls(low, high, sum(p.bad for p in parts), sum(p.airy for p in parts), sum(p.dense for p in parts))
+        counts = (sum(getattr(p, name) for p in parts) for name in ("bad", "airy", "dense", "wild"))
+        return cls(low, high, *counts)
 
 
 def _check_grid(volume: Volume, name: str) -> None:
@@ -118,7 +124,7 @@ def _check_range(found: _Range, hu: Array, name: str) -> None:
             f"{name} holds picture grey levels ({span}), not HU",
             remedy="export the original CT in HU; pictures (PNG, JPEG, 8 bit) have lost the scale",
         )
-    if max(-low, high) > 1e5:
+    if max(-low, high) > 1e5 or found.wild > WILD_SHARE * hu.size:
         raise InputError(
             f"{name} holds values {span}, which no CT has",
             remedy="export it again with the right number type and byte order",

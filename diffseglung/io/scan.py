@@ -1,4 +1,4 @@
-"""`Scan`: a volume with what its file said about it."""
+"""`Scan`: a volume with what its file said about it, and `Frame`: where one of its slices lies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffseglung.volume import Volume
 
 @dataclass(frozen=True)
 class Frame:
-    """Where one slice of a volume came from.  number: of the frame in a multi-frame file, from 1; else None."""
+    """Where one slice of a DICOM scan lies: its file, and its frame (from 1) where the file holds several."""
 
     path: Path
     number: int | None = None
@@ -25,7 +25,8 @@ class Scan:
     notes:  sentences for the user: what had to be assumed, what limits the result.
     source: plain JSON values: format, and what the header tells of the acquisition. Never names, dates or ids of a
             patient; a DICOM series is identified by a hash of its UID.
-    frames: one for each slice along Z, in order, where the volume lies on the grid of DICOM images; else empty.
+    frames: one entry for each slice of a DICOM scan, in order along the volume's Z axis. Empty for other formats, for
+            a grid that was resampled, and for files that are gone (unpacked from an archive).
     """
 
     volume: Volume

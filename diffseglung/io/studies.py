@@ -1,11 +1,11 @@
-"""The scans of a folder tree: NIfTI, NRRD and MetaImage files and DICOM series, each with a name of its own."""
+"""The scans of a folder tree: NIfTI, NRRD and MetaImage files, DICOM series and archives, each under its own name."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ class Study:
     name: unique in its folder tree, fit for a file name.  path: the file, or the folder of the series.
     mask: the lung mask that goes with it, if any.  slices: the files of a DICOM series, else empty.
     series_uid: SeriesInstanceUID or number, where `path` is a folder of several series.
+    damage: problem and remedy of a damaged file in the folder of a DICOM series, which may be one of its slices.
     """
 
     name: str
@@ -38,9 +39,12 @@ class Study:
     mask: Path | None = None
     slices: tuple[Slice, ...] = ()
     series_uid: str | None = None
+    damage: tuple[str, str] | None = None
 
     def read(self) -> Scan:
         """The scan in HU, checked. Raises InputError as `read_scan`."""
+        if self.damage is not None:
+            raise InputError(self.damage[0], remedy=self.damage[1])
         if not self.slices:
             return read_scan(self.path, series_uid=self.series_uid)
         from diffseglung.io.dicom_stack import read_series
@@ -52,7 +56,8 @@ def find_studies(path: Path | str, *, mask_suffix: str | None = None) -> list[St
     """Every scan at or below `path`, in the order of their names.
 
     mask_suffix: pairs `X.nii.gz` with the lung mask `X<suffix>.nii.gz` (any mask format) beside it.
-    DICOM series that are reformatted across the body axis or have fewer than 8 slices are passed over.
+    DICOM series that are reformatted across the body axis, have fewer than 8 slices or are no CT in HU (iodine maps,
+    projections, lossy copies) are passed over. A ZIP archive of DICOM files is one scan: the best of its series.
     Raises InputError when `path` does not exist or nothing was found.
     """
     path = Path(path)
@@ -62,7 +67,7 @@ def find_studies(path: Path | str, *, mask_suffix: str | None = None) -> list[St
         return [Study(clean_name(_stem(path)), path, _partner(path, mask_suffix))]
     files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
     stems = {p.with_name(_stem(p)) for p in files}
-    scans = [p for p in files if scan_ending(p) not in ("", ".dcm") and not _is_mask(p, stems, mask_suffix)]
+    scans = [p for p in files if _may_be_scan(p) and not _is_mask(p, stems, mask_suffix)]
     found = [(_stem(p), _relative(p.with_name(_stem(p)), path), Study("", p, _partner(p, mask_suffix))) for p in scans]
     try:
         found += _series(path)
@@ -77,6 +82,16 @@ def find_studies(path: Path | str, *, mask_suffix: str | None = None) -> list[St
     return sorted(_named(found), key=lambda study: study.name)
 
 
+def _may_be_scan(path: Path) -> bool:
+    """A file that is a scan by its name; of archives those that hold DICOM files."""
+    ending = scan_ending(path)
+    if ending == ".zip":
+        from diffseglung.io import archives
+
+        return archives.holds_dicom(path)
+    return ending not in ("", ".dcm")
+
+
 def _is_mask(path: Path, stems: set[Path], suffix: str | None) -> bool:
     stem = _stem(path)
     paired = [s for s in (*LUNG_SUFFIXES, suffix or "") if s and stem.endswith(s)]
@@ -88,15 +103,19 @@ def _series(root: Path) -> list[tuple[str, str, Study]]:
     """The DICOM CT series below `root` that can be scans, as (short name, long name, study)."""
     from diffseglung.io import dicom
 
+    images, damaged = dicom.look(root)
+    if not images:
+        raise InputError("it holds no DICOM files", remedy="pass a folder of scans")
     found = []
-    for series in dicom.group_series(dicom.find_slices(root, strict=False)).values():
-        whole = len(series) >= MIN_VOXELS or series[0].frames > 1
-        if not whole or not dicom.is_axial(series):
+    for series in dicom.ct_series(images, str(root)):
+        if series.count < MIN_VOXELS or not series.is_axial or series.foreign:
             continue
-        folder = series[0].path.parent
-        number = series[0].series_number
+        folder = series.first.path.parent
+        folders = {item.path.parent for item in series.slices}
+        damage = next(((e.problem, e.remedy) for file, e in damaged if file.parent in folders), None)
+        number = series.first.series_number
         long = f"{_relative(folder, root)}-s{number}" if number else _relative(folder, root)
-        found.append((folder.name, long, Study("", folder, slices=tuple(series))))
+        found.append((folder.name, long, Study("", folder, slices=series.slices, damage=damage)))
     return found
 
 
@@ -110,7 +129,7 @@ def _named(found: Iterable[tuple[str, str, Study]]) -> list[Study]:
         taken[name] += 1
         if taken[name] > 1:
             name = f"{name}-{taken[name]}"
-        names.append(Study(name, study.path, study.mask, study.slices))
+        names.append(replace(study, name=name))
     return names
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from diffseglung.io import read_mask, read_volume
 from diffseglung.io.cases import Case, write_case
 from diffseglung.io.nifti import write_nifti
 from diffseglung.volume import Volume
+from tests.io.test_dicom_headers import enhanced
 
-FORMATS = ("a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.npz", "series")
+FORMATS = ("a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.npz", "a.zip", "series", "enhanced.dcm")
 
 
 def _write(folder: Path, volume: Volume, write_series: Any) -> None:
@@ -27,6 +29,10 @@ def _write(folder: Path, volume: Volume, write_series: Any) -> None:
         sitk.WriteImage(sitk.GetImageFromArray(short.array), str(folder / name))
     write_case(folder / "a.npz", Case("a", volume, volume.with_array((volume.array < -700).astype(np.uint8))))
     write_series(folder / "series", volume)
+    enhanced(folder / "enhanced.dcm")
+    with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in (folder / "series").iterdir():
+            archive.write(path, path.name)
 
 
 def _corrupt(path: Path, rng: np.random.Generator) -> None:

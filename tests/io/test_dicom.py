@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from diffseglung.errors import InputError
-from diffseglung.io import read_volume
+from diffseglung.io import read_scan, read_volume
+from diffseglung.io.dicom_headers import read_headers
+from diffseglung.io.dicom_pixels import read_images
 from diffseglung.volume import Volume
+from tests.io.conftest import _write_series
 
 
 def _other_series(dataset: Any, k: int) -> None:
@@ -106,3 +114,49 @@ def test_axial_series_wins_over_longer_reformats(tmp_path: Path, upright: Volume
     write_series(tmp_path / "a", upright)
     write_series(tmp_path / "b", longer, edit=_other_series)
     assert read_volume(tmp_path).shape == upright.shape
+
+
+def test_dicomdir_stands_for_its_folder(tmp_path: Path, upright: Volume, write_series: Any) -> None:
+    write_series(tmp_path / "IMAGES" / "A", upright)
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.1.3.10", "1.2.3"
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    index = pydicom.dataset.FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    index.save_as(tmp_path / "DICOMDIR", enforce_file_format=True)
+    for path in (tmp_path, tmp_path / "DICOMDIR"):
+        assert np.array_equal(read_volume(path).array, upright.array)
+
+
+@st.composite
+def scans(draw: st.DrawFn) -> tuple[Volume, list[int], list[str]]:
+    """A volume anywhere in the patient, a reading order of its slices, and names for their files."""
+    shape = tuple(draw(st.integers(8, 11)) for _ in range(3))
+    spacing = [draw(st.integers(30, 500)) / 100 for _ in range(3)]
+    turn = Rotation.from_rotvec([draw(st.integers(-25, 25)) / 10 for _ in range(3)]).as_matrix()
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag(spacing)
+    affine[:3, 3] = [draw(st.integers(-4000, 4000)) / 10 for _ in range(3)]
+    hu = np.random.default_rng(draw(st.integers(0, 99))).integers(-1000, 400, shape).astype(np.float32)
+    order = draw(st.permutations(range(shape[0])))
+    endings = draw(st.sampled_from(["", ".dcm", ".IMA", ".DCM", ".1"]))
+    folders = [draw(st.sampled_from(["", "a/", "b/c/"])) for _ in order]
+    return Volume(hu, affine), list(order), [f"{folder}{k}{endings}" for k, folder in enumerate(folders)]
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(scans())
+def test_any_stack_in_any_order_is_the_same_volume_in_the_patient(found: tuple[Volume, list[int], list[str]]) -> None:
+    volume, order, names = found
+    with tempfile.TemporaryDirectory() as folder:
+        paths = _write_series(Path(folder) / "raw", volume)
+        for k, name in zip(order, names, strict=True):
+            (Path(folder) / "series" / name).parent.mkdir(parents=True, exist_ok=True)
+            paths[k].rename(Path(folder) / "series" / name)
+        scan = read_scan(Path(folder) / "series")
+        again = [next(read_images(read_headers(frame.path))) for frame in scan.frames]
+    assert np.array_equal(scan.volume.array, again)
+    index = np.indices(scan.volume.shape).reshape(3, -1)
+    points = scan.volume.affine @ np.vstack([index, np.ones(index.shape[1])])
+    source = np.linalg.solve(volume.affine, points)[:3]
+    assert np.abs(source - np.rint(source)).max() < 1e-3
+    assert np.array_equal(scan.volume.array.ravel(), volume.array[tuple(np.rint(source).astype(int))])

@@ -11,26 +11,26 @@ import pytest
 
 from diffseglung.errors import InputError
 from diffseglung.io import read_volume
-from diffseglung.io.dicom import find_slices
-from diffseglung.io.dicom_slice import read_header, read_pixels
+from diffseglung.io.dicom import find_images
+from diffseglung.io.dicom_headers import read_headers
+from diffseglung.io.dicom_pixels import read_images
 from diffseglung.volume import Volume
 
 
 def test_header_holds_plain_values(tmp_path: Path, upright: Volume, write_series: Any) -> None:
     path = write_series(tmp_path, upright)[2]
-    header = read_header(path)
-    assert header is not None
+    (header,) = read_headers(path)
     assert header.is_ct_slice
     assert (header.rows, header.columns, header.series_number) == (20, 24, "3")
     assert header.pixel_spacing == (0.8, 0.7)
     assert np.allclose(header.position, upright.affine[:3, 3] + 2 * upright.affine[:3, 0])
     assert header.tube_kv is None
-    assert np.array_equal(read_pixels(path), upright.array[2])
+    assert np.array_equal(next(read_images([header])), upright.array[2])
 
 
 def test_other_files_have_no_header(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("text")
-    assert read_header(tmp_path / "a.txt") is None
+    assert read_headers(tmp_path / "a.txt") == ()
 
 
 @pytest.mark.parametrize(
@@ -46,20 +46,26 @@ def test_damaged_header_is_named(tmp_path: Path, upright: Volume, write_series: 
     dataset.save_as(paths[11])
     with pytest.raises(InputError, match=f"{paths[11].name} is damaged: its header"):
         read_volume(tmp_path)
-    assert len(find_slices(tmp_path, strict=False)) == 11
+    assert len(find_images(tmp_path, strict=False)) == 11
 
 
 @pytest.mark.parametrize("kind", [["ORIGINAL", "PRIMARY", "LOCALIZER"], ["DERIVED", "SECONDARY", "LOCALIZER"]])
 def test_localisers_are_no_slices(tmp_path: Path, upright: Volume, write_series: Any, kind: list[str]) -> None:
     path = write_series(tmp_path, upright, edit=lambda d, k: setattr(d, "ImageType", kind))[0]
-    header = read_header(path)
-    assert header is not None
+    (header,) = read_headers(path)
     assert not header.is_ct_slice
+
+
+def test_text_stays_on_one_line(tmp_path: Path, upright: Volume, write_series: Any) -> None:
+    path = write_series(tmp_path, upright)[0]
+    content = path.read_bytes().replace(b"Thorax", b"Th\n\x1bax")
+    path.write_bytes(content)
+    (header,) = read_headers(path)
+    assert header.description == "Th  ax"
 
 
 def test_screenshots_are_no_slices(tmp_path: Path, upright: Volume, write_series: Any) -> None:
     uid = pydicom.uid.SecondaryCaptureImageStorage
     path = write_series(tmp_path, upright, edit=lambda d, k: setattr(d, "SOPClassUID", uid))[0]
-    header = read_header(path)
-    assert header is not None
+    (header,) = read_headers(path)
     assert not header.is_ct_slice

@@ -80,6 +80,39 @@ def test_two_series_of_one_folder_are_two_studies(tmp_path: Path, upright: Volum
     assert np.array_equal(found[1].read().volume.array, upright.array + 3)
 
 
+def test_damaged_file_beside_a_series_fails_that_series_only(
+    tmp_path: Path, upright: Volume, write_series: Any
+) -> None:
+    def second(dataset: Any, k: int) -> None:
+        dataset.SeriesInstanceUID = "1.2.3.99"
+
+    last = write_series(tmp_path / "p1", upright)[11]
+    last.write_bytes(b"")
+    write_series(tmp_path / "p2", upright, edit=second)
+    broken, whole = find_studies(tmp_path)
+    assert (broken.name, whole.name) == ("p1", "p2")
+    with pytest.raises(InputError, match=f"{last.name} is empty"):
+        broken.read()
+    assert whole.read().volume.shape == upright.shape
+
+
+def test_maps_and_copies_with_loss_are_no_scans(tmp_path: Path, upright: Volume, write_series: Any) -> None:
+    kinds = {
+        "a": {},
+        "b": {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "IODINE"]},
+        "c": {"LossyImageCompression": "01"},
+    }
+    for name, values in kinds.items():
+
+        def edit(dataset: Any, k: int, name: str = name, values: dict[str, Any] = values) -> None:
+            dataset.SeriesInstanceUID = f"1.2.{ord(name)}"
+            for tag, value in values.items():
+                setattr(dataset, tag, value)
+
+        write_series(tmp_path / name, upright, edit=edit)
+    assert [study.name for study in find_studies(tmp_path)] == ["a"]
+
+
 def test_folder_of_one_series_is_named_after_itself(tmp_path: Path, upright: Volume, write_series: Any) -> None:
     write_series(tmp_path / "p1", upright)
     assert [s.name for s in find_studies(tmp_path / "p1")] == ["p1"]

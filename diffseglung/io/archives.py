@@ -1,0 +1,123 @@
+"""ZIP archives of DICOM files: unpacked into a temporary folder, which ends with the reading.
+
+Nothing is trusted: names that lead elsewhere, links, devices, encrypted members and more bytes than stated or allowed
+are refused, and every member is written under a number of its own, never at the place its name asks for.
+"""
+
+from __future__ import annotations
+
+import lzma
+import shutil
+import stat
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from diffseglung.errors import InputError
+
+MAX_BYTES, MAX_MEMBERS = 16 * 2**30, 100_000
+"""No chest CT with all its reconstructions is larger."""
+_CHUNK = 1 << 20
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, IndexError, KeyError)
+"""What the unpacker raises for damaged archives."""
+_UNPACK = "unpack it yourself, and pass the folder"
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """A temporary folder with the archive's files. Raises InputError for an archive that is damaged or not safe."""
+    with tempfile.TemporaryDirectory(prefix="diffseglung-") as folder:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = _members(archive, path)
+                _require_room(members, path, Path(folder))
+                for number, member in enumerate(members):
+                    _extract(archive, member, Path(folder) / f"{number:06d}")
+        except _DAMAGE as cause:
+            raise InputError(
+                f"{path} is damaged: it cannot be unpacked ({_first_line(cause)})", remedy="copy or download it again"
+            ) from cause
+        except RuntimeError as cause:  # a compression that is not known here
+            raise InputError(f"{path} cannot be unpacked here ({_first_line(cause)})", remedy=_UNPACK) from cause
+        except OSError as cause:
+            raise InputError(
+                f"{path} cannot be unpacked ({_first_line(cause)})", remedy="check the disk, or set TMPDIR to another"
+            ) from cause
+        yield Path(folder)
+
+
+def holds_dicom(path: Path) -> bool:
+    """Whether an archive is worth reading as a scan: it holds a DICOM file, or its content cannot be looked into."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in _members(archive, path):
+                with archive.open(member) as file:
+                    if file.read(132)[128:] == b"DICM":
+                        return True
+    except (*_DAMAGE, OSError, RuntimeError, InputError):
+        return True
+    return False
+
+
+def other_scans(path: Path, endings: tuple[str, ...]) -> list[str]:
+    """Members of a readable archive whose names end so."""
+    with zipfile.ZipFile(path) as archive:
+        names = [PurePosixPath(member.filename).name for member in archive.infolist() if not member.is_dir()]
+    return [name for name in names if name.lower().endswith(endings)]
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
+    """The files worth unpacking. Raises InputError where any member is not safe."""
+    members = archive.infolist()
+    if len(members) > MAX_MEMBERS:
+        raise InputError(f"{path} holds {len(members)} files, more than {MAX_MEMBERS}", remedy=_UNPACK)
+    for member in members:
+        name = member.filename
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        if name.startswith(("/", "\\")) or PureWindowsPath(name).drive or ".." in parts:
+            raise InputError(
+                f"{path} is not safe: it holds a file whose name leads out of its folder",
+                remedy="make the archive again from the series' folder",
+            )
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise InputError(
+                f"{path} is not safe: it holds a link or a device, not only files",
+                remedy="make the archive again from the series' folder, without links",
+            )
+        if member.flag_bits & 0x41:  # encrypted, strongly encrypted (PKWARE APPNOTE 4.4.4)
+            raise InputError(f"{path} is encrypted", remedy="unpack it with its password, and pass the folder")
+    return [m for m in members if not m.is_dir() and not _is_hidden(PurePosixPath(m.filename))]
+
+
+def _is_hidden(name: PurePosixPath) -> bool:
+    return name.name.startswith(".") or "__MACOSX" in name.parts
+
+
+def _require_room(members: list[zipfile.ZipInfo], path: Path, folder: Path) -> None:
+    size = sum(member.file_size for member in members)
+    free = shutil.disk_usage(folder).free
+    if size > min(MAX_BYTES, free):
+        limit = "more than a chest CT takes" if size > MAX_BYTES else "more than the temporary folder has room for"
+        raise InputError(f"{path} unpacks to {size / 2**30:.1f} GiB, {limit}", remedy=_UNPACK)
+
+
+def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
+    """One member under its own last name in a folder of its own, no longer than the archive states."""
+    folder.mkdir()
+    name = PureWindowsPath(member.filename).name[-100:] or "file"
+    left = member.file_size
+    with archive.open(member) as source, (folder / name).open("wb") as target:
+        while chunk := source.read(_CHUNK):
+            left -= len(chunk)
+            if left < 0:
+                raise zipfile.BadZipFile("a file is longer than stated")
+            target.write(chunk)
+
+
+def _first_line(cause: BaseException) -> str:
+    return next(iter(str(cause).splitlines()), type(cause).__name__)[:120]

@@ -1,0 +1,82 @@
+"""DICOM files opened, and their headers: one `Slice` for each image, many for an enhanced multi-frame file.
+
+Files without the preamble of PS3.10, which old archives write, are read too. Of a multi-frame file the attributes come
+from the frame's functional groups, then from the shared ones, then from the file (PS3.3 C.7.6.16).
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from diffseglung.errors import InputError
+from diffseglung.io.dicom_slice import ENHANCED_CT, TAGS, Fields, Slice, slice_of
+
+
+def read_headers(path: Path) -> tuple[Slice, ...]:
+    """The images of a DICOM file; none for another file. Raises InputError for one that is damaged."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = open_dataset(path, TAGS)
+            if str(dataset.get("SOPClassUID", "")) in ENHANCED_CT:
+                return _frames(path, dataset)
+            return (slice_of(path, dataset, Fields(dataset), None),)
+    except InvalidDicomError:
+        return ()
+    except PermissionError as cause:
+        raise InputError(f"{path.name} may not be read", remedy="give yourself the right to read the files") from cause
+    except Exception as cause:  # a damaged file can fail anywhere in the reader
+        raise damaged(path, "its header", cause) from cause
+
+
+def open_dataset(path: Path, tags: list[str] | None = None) -> Any:
+    """The data set of a file, with its transfer syntax set; only `tags`, and no pixels, where they are given.
+
+    Raises InvalidDicomError for a file that is no DICOM by its first bytes, and anything at all for a damaged one.
+    """
+    with path.open("rb") as file:
+        head = file.read(132)
+    bare = head[128:] != b"DICM"
+    if bare and not (head[:2] in (b"\x02\0", b"\x08\0") and head[3:4] == b"\0" and len(head) == 132):
+        raise InvalidDicomError(path.name)
+    dataset: Any = pydicom.dcmread(path, force=bare, stop_before_pixels=tags is not None, specific_tags=tags)
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        dataset.file_meta.TransferSyntaxUID = (
+            pydicom.uid.ExplicitVRBigEndian
+            if not little
+            else pydicom.uid.ImplicitVRLittleEndian
+            if implicit
+            else pydicom.uid.ExplicitVRLittleEndian
+        )
+    return dataset
+
+
+def _frames(path: Path, dataset: Any) -> tuple[Slice, ...]:
+    """Each frame with what its functional groups say of it."""
+    shared = dataset.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
+    own = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+    count = int(dataset.get("NumberOfFrames") or len(own) or 1)
+    if len(own) != count:
+        raise ValueError(f"{count} frames, {len(own)} functional groups")
+    common = _items(shared[0])
+    return tuple(
+        slice_of(path, dataset, Fields(*_items(group), *common, dataset), number)
+        for number, group in enumerate(own, start=1)
+    )
+
+
+def _items(group: Any) -> list[Any]:
+    """The first item of each sequence in a functional group."""
+    return [element.value[0] for element in group if element.VR == "SQ" and element.value]
+
+
+def damaged(path: Path, what: str, cause: Exception) -> InputError:
+    """The error for a file whose header or pixels cannot be read."""
+    reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
+    return InputError(f"{path.name} is damaged: {what} cannot be read ({reason})", remedy="copy the series again")

@@ -1,0 +1,50 @@
+"""What a folder, file or archive holds in DICOM series, as rows of plain values: nothing of the patient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diffseglung.errors import InputError
+from diffseglung.io import archives, dicom, dicom_choice
+from diffseglung.io.dicom_series import Series, group
+
+
+def list_series(path: Path) -> list[dict[str, Any]]:
+    """A row for each series at or below a folder or in a ZIP archive, in the order of their numbers.
+
+    Keys: number, uid, modality, description, kernel, thickness_mm, spacing_mm, slices, axial, original, problem (why it
+    cannot be used, or None) and chosen (whether it would be read if none is named).
+    Raises InputError where there is no DICOM file.
+    """
+    if path.is_file() and path.suffix.lower() == ".zip":
+        with archives.unpacked(path) as folder:
+            return _rows(group(dicom.find_images(folder, strict=False, name=str(path))), str(path))
+    return _rows(group(dicom.find_images(path, strict=False)), str(path))
+
+
+def _rows(every: list[Series], name: str) -> list[dict[str, Any]]:
+    candidates = [series for series in every if not series.first.foreign]
+    try:
+        best = candidates[0] if len(candidates) == 1 else dicom_choice.choose(candidates, name) if candidates else None
+    except InputError:
+        best = None
+    return [_row(series, series is best and series.defect is None) for series in every]
+
+
+def _row(series: Series, chosen: bool) -> dict[str, Any]:
+    first = series.first
+    return {
+        "number": first.series_number or None,
+        "uid": first.series_uid or None,
+        "modality": first.modality or None,
+        "description": first.description or None,
+        "kernel": first.kernel or None,
+        "thickness_mm": first.thickness_mm,
+        "spacing_mm": series.spacing_mm,
+        "slices": series.count,
+        "axial": series.is_axial,
+        "original": series.is_original,
+        "problem": series.defect.problem.removeprefix("the series ") if series.defect else None,
+        "chosen": chosen,
+    }
