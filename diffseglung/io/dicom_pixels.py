@@ -67,15 +67,17 @@ def _stored_values(item: Slice, dataset: Any) -> NDArray[Any]:
         syntax = dataset.file_meta.TransferSyntaxUID
         if not syntax.is_encapsulated:
             raise
-        try:
-            if syntax not in _GDCM:
-                raise
-            return _through_gdcm(dataset, index)
-        except (RuntimeError, NotImplementedError):
+        if syntax not in _GDCM:
             raise InputError(
                 f"{item.path.name} is compressed ({syntax.name}) and cannot be decoded here",
-                remedy="copy it again if it is damaged; else decompress the series with `gdcmconv --raw`, or "
-                "pip install pylibjpeg[all]",
+                remedy="pip install pylibjpeg[all], or export the series again without compression",
+            ) from cause
+        try:
+            return _through_gdcm(dataset, index)
+        except RuntimeError:
+            raise InputError(
+                f"{item.path.name} is damaged: its compressed pixels ({syntax.name}) cannot be decoded",
+                remedy="copy the series again, or export it without compression",
             ) from cause
 
 
