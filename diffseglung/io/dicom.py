@@ -22,7 +22,8 @@ def read(path: Path, *, series_uid: str | None = None, name: str = "") -> Scan:
     Raises InputError for anything but one complete CT series in HU.
     """
     name = name or str(path)
-    candidates = ct_series(find_images(path, name=name), name)
+    images = find_images(path, name=name)
+    candidates = ct_series(images, name)
     _require_uids(candidates)
     if path.is_file() and series_uid is None and path.name.upper() != "DICOMDIR":
         own = [s for s in candidates if any(item.path == path for item in s.slices)]
@@ -30,7 +31,13 @@ def read(path: Path, *, series_uid: str | None = None, name: str = "") -> Scan:
             raise InputError(f"{name} is no CT slice", remedy="pass the folder of the axial CT series")
         return read_series(own[0].slices, name)
     if series_uid is not None:
-        return read_series(dicom_choice.find(candidates, series_uid, name).slices, name)
+        wanted = dicom_choice.find(group(images), series_uid, name)
+        if wanted.first.foreign:
+            raise InputError(
+                f"series {series_uid} of {name} is {wanted.foreign}",
+                remedy=f"choose one of: {dicom_choice.listing(candidates)}",
+            )
+        return read_series(wanted.slices, name)
     if len(candidates) == 1:
         return read_series(candidates[0].slices, name)
     best = dicom_choice.choose(candidates, name)

@@ -76,8 +76,9 @@ def same_place(one: Slice, other: Slice) -> bool:
 
 def require_ct(slices: Sequence[Slice], name: str) -> None:
     """The values are HU, without loss. Raises InputError for projections, maps, other units and lossy compression."""
+    one_file = len({item.path for item in slices}) == 1
     for item in slices:
-        where = name if len({s.path for s in slices}) == 1 else item.path.name
+        where = name if one_file else item.path.name
         words = {word for entry in (*item.image_type, item.technique) for word in (entry, *entry.split())}
         for what, signs in _NOT_HU.items():
             if any(sign in entry for entry in item.image_type for sign in signs):

@@ -6,6 +6,7 @@ from the frame's functional groups, then from the shared ones, then from the fil
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ from pydicom.errors import InvalidDicomError
 
 from diffseglung.errors import InputError
 from diffseglung.io.dicom_slice import ENHANCED_CT, TAGS, Fields, Slice, slice_of
+
+_BARE = re.compile(
+    rb"[\x02\x08]\0(\0\0(UL\x04\0|\x04\0\0\0)|[\x01\x05\x08\x12-\x18]\0([A-Z]{2}[\0-\x80]\0|[\0-\x80]\0\0\0))"
+)
+"""How a data set without a preamble begins: an element of group 2 or 8, short, with or without its type in letters."""
 
 
 def read_headers(path: Path) -> tuple[Slice, ...]:
@@ -42,7 +48,7 @@ def open_dataset(path: Path, tags: list[str] | None = None) -> Any:
     with path.open("rb") as file:
         head = file.read(132)
     bare = head[128:] != b"DICM"
-    if bare and not (head[:2] in (b"\x02\0", b"\x08\0") and head[3:4] == b"\0" and len(head) == 132):
+    if bare and not (_BARE.match(head) and len(head) == 132):
         raise InvalidDicomError(path.name)
     dataset: Any = pydicom.dcmread(path, force=bare, stop_before_pixels=tags is not None, specific_tags=tags)
     if "TransferSyntaxUID" not in dataset.file_meta:

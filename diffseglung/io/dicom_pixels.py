@@ -23,6 +23,9 @@ from diffseglung.io.dicom_slice import Slice
 from diffseglung.io.itk import silent
 from diffseglung.io.plausibility import PADDING_HU
 
+_GDCM = tuple(f"1.2.840.10008.1.2.{tail}" for tail in ("4.57", "4.70", "4.80", "4.81", "4.90", "4.91", "5"))
+"""Transfer syntaxes that GDCM knows, without those that always lose: JPEG lossless, JPEG-LS, JPEG 2000, RLE."""
+
 
 def read_images(slices: Sequence[Slice]) -> Iterator[NDArray[np.float32]]:
     """HU (Y, X) of each image of one file: its own slope and intercept, padding at -1024. Raises InputError."""
@@ -64,13 +67,17 @@ def _stored_values(item: Slice, dataset: Any) -> NDArray[Any]:
         syntax = dataset.file_meta.TransferSyntaxUID
         if not syntax.is_encapsulated:
             raise
+        if syntax not in _GDCM:
+            raise InputError(
+                f"{item.path.name} is compressed ({syntax.name}) and cannot be decoded here",
+                remedy="pip install pylibjpeg[all], or export the series again without compression",
+            ) from cause
         try:
             return _through_gdcm(dataset, index)
         except RuntimeError:
             raise InputError(
-                f"{item.path.name} is compressed ({syntax.name}) and cannot be decoded here",
-                remedy="copy it again if it is damaged; else decompress the series with `gdcmconv --raw`, or "
-                "pip install pylibjpeg[all]",
+                f"{item.path.name} is damaged: its compressed pixels ({syntax.name}) cannot be decoded",
+                remedy="copy the series again, or export it without compression",
             ) from cause
 
 

@@ -51,15 +51,18 @@ DEFECTS: dict[str, Defect] = {}
 
 
 def good_volume() -> Volume:
-    """12 x 16 x 16 voxels of 2 x 0.8 x 0.7 mm: lungs in a body in air; every voxel 3 HU denser than the one below."""
+    """12 x 16 x 16 voxels of 2 x 0.8 x 0.7 mm: lungs in a body in air, each slice 3 HU denser than the one below; one
+    corner lies outside what was reconstructed."""
     hu = np.full((16, 16), -1000.0)
     hu[2:14, 1:15] = 40
     hu[4:12, 3:7] = hu[4:12, 9:13] = -860
     hu = np.rint(hu + np.random.default_rng(3).normal(0, 8, hu.shape))
+    outside = np.add.outer(np.arange(16), np.arange(16)) < 3
     affine = np.zeros((4, 4))
     affine[[2, 1, 0, 3], [0, 1, 2, 3]] = [2.0, 0.8, 0.7, 1]
     affine[:3, 3] = (-10.0, 20.5, 30.25)
-    return Volume((np.maximum(hu, -1000) + SLOPE_Z * np.arange(12)[:, None, None]).astype(np.float32), affine)
+    volume = np.maximum(hu, -1000) + SLOPE_Z * np.arange(12)[:, None, None]
+    return Volume(np.where(outside, -1024, volume).astype(np.float32), affine)
 
 
 def write_good(folder: Path) -> Files:
@@ -537,7 +540,7 @@ def unknown_compression(files: Files) -> None:
     _fake_syntax(files, HTJ2KLossless)
 
 
-@refused("cannot be decoded here|damaged: its pixels")
+@refused(r"damaged: its compressed pixels \(JPEG-LS Lossless Image Compression\) cannot be decoded")
 def compressed_pixels_cut_short(files: Files) -> None:
     def change(dataset: Any, k: int) -> None:
         dataset.compress(JPEGLSLossless)
@@ -575,6 +578,8 @@ def foreign_files_beside(files: Files) -> None:
     (folder / "DICOMDIR").write_bytes(bytes(200))
     (folder / "Thumbs.db").write_bytes(bytes(700))
     (folder / "viewer.exe").write_bytes(b"MZ" + bytes(700))
+    (folder / "table.bin").write_bytes(struct.pack("<100i", *range(8, 108)))
+    (folder / "counts.bin").write_bytes(struct.pack("<100i", 8, *range(99)))
 
 
 @repaired()
@@ -696,8 +701,9 @@ def twelve_bits_signed_without_extension(files: Files) -> None:
 def padding_with_a_range(files: Files) -> None:
     def change(dataset: Any, k: int) -> None:
         dataset.RescaleIntercept = "0"
-        set_pixels(dataset, pixels(dataset) - 1024)
-        dataset.PixelData = pixels(dataset).tobytes()
+        hu = pixels(dataset) - 1024
+        hu[hu == -1024] = -1800
+        set_pixels(dataset, hu)
         dataset.add_new("PixelPaddingValue", "SS", -2000)
         dataset.add_new("PixelPaddingRangeLimit", "SS", -1500)
 
@@ -760,6 +766,7 @@ def steps_a_little_uneven(files: Files) -> None:
     def change(dataset: Any, k: int) -> None:
         shift = 0.25 * (k % 2) * (0 < k < 11)
         move(dataset, (0, 0, shift))
-        set_pixels(dataset, np.rint(pixels(dataset) + SLOPE_Z * shift / 2))
+        stored = pixels(dataset)
+        set_pixels(dataset, np.where(stored > 0, np.rint(stored + SLOPE_Z * shift / 2), 0))
 
     edit(files, change)

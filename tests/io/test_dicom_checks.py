@@ -74,7 +74,8 @@ def test_one_image_that_differs_is_enough(stack: list[Slice], name: str) -> None
     "values",
     [
         {"rescale_type": "HU"}, {"rescale_type": "US"}, {"photometric": ""}, {"study_uid": "9"},
-        {"image_type": ("DERIVED", "PRIMARY", "AXIAL", "VMI")}, {"image_type": ("DERIVED", "SECONDARY", "MONO")},
+        {"image_type": ("DERIVED", "PRIMARY", "AXIAL", "VMI")},
+        {"image_type": ("DERIVED", "SECONDARY", "MONOENERGETIC")},
         {"slope": 2.0, "intercept": 0.0}, {"technique": "MPR"}, {"sop_uid": ""}, {"lookup": True},
     ],
 )  # fmt: skip

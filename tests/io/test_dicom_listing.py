@@ -72,6 +72,14 @@ def test_info_as_json(study: Path, capsys: Any) -> None:
     assert found["kernel"] == "B70f"
 
 
+def test_series_that_is_no_ct_is_named_as_such(study: Path, capsys: Any) -> None:
+    assert main(["info", str(study), "--series", "20"]) == 2
+    said = capsys.readouterr().err
+    assert "series 20 of" in said
+    assert "is no CT but MR" in said
+    assert "choose one of: 3 (Thorax, 12 slices); 4 (" in said
+
+
 def test_info_lists_what_it_cannot_choose_between(study: Path, capsys: Any) -> None:
     put(list((study / "sharp").iterdir()), ConvolutionKernel="B30f")
     assert run_command("info", [str(study), "--json"]) == 0

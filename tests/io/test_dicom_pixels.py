@@ -102,6 +102,21 @@ def test_loss_is_told_from_the_header(
         assert np.array_equal(next(read_images([header])), upright.array[0])
 
 
+@pytest.mark.parametrize("syntax", SYNTAXES[4:], ids=lambda u: uid.UID(u).keyword)
+@pytest.mark.parametrize("share", [0.3, 0.95])
+def test_compressed_pixels_that_are_cut_short_are_never_filled_up(
+    tmp_path: Path, upright: Volume, write_series: Any, syntax: str, share: float
+) -> None:
+    path = write_series(tmp_path / "s", upright)[0]
+    store(path, syntax, "signed", upright.array[0], tmp_path)
+    dataset = pydicom.dcmread(path)
+    frame = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+    dataset.PixelData = pydicom.encaps.encapsulate([frame[: int(len(frame) * share) // 2 * 2]])
+    dataset.save_as(path)
+    with pytest.raises(InputError, match=r"000-0\.dcm is damaged: its compressed pixels"):
+        next(read_images(read_headers(path)))
+
+
 @pytest.mark.parametrize("slope", [0.1, 2.0])
 def test_fractional_slopes_are_exact_through_every_decoder(
     tmp_path: Path, upright: Volume, write_series: Any, slope: float
