@@ -55,7 +55,7 @@ def report(
         procedure_reported=own.CHEST_CT,
         imaging_measurements=[*groups, _lung_group(statistics["lung"], identity)],
         title=codes.DCM.ImagingMeasurementReport,
-        referenced_images=source.images,
+        referenced_images=None if "NumberOfFrames" in source.first else source.images,  # for slices only (TID 1600)
     )
     evidence = [*source.images, *([] if labels is None else [labels])]
     item = Comprehensive3DSR(
