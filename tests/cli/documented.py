@@ -30,7 +30,9 @@ SCRIPTS = [
 OWN = [
     "diffseglung segment -i ct.nii.gz -o out",
     "diffseglung info ct.nii.gz",
-    "diffseglung segment -i dicom_folder -o out --save-probabilities",
+    "diffseglung info dicom_folder",
+    "diffseglung segment -i dicom_folder -o out --dicom",
+    "diffseglung segment -i ct.nii.gz -o out --save-probabilities",
     "diffseglung segment -i ct.nii.gz -o out --lung-mask lungs.nii.gz",
     "diffseglung segment -i ct.nii.gz -o out --method combined",
     "diffseglung segment -i ct.nii.gz -o out --abstain 0.5",

@@ -21,6 +21,8 @@ from diffseglung.phantom.procedural import make_phantom
 from diffseglung.preprocess.resample import resample, resample_onto
 from tests.cli.documented import ALL, OWN, PUBLISHED, SCRIPTS
 from tests.cli.test_cli import SCRIPTS as COMMAND_OF
+from tests.io.conftest import write_series_of
+from tests.output.dicom.conftest import identify_patient
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -76,6 +78,7 @@ def place(tmp_path: Path) -> Path:
     write_nifti(folder / "ct.nii.gz", ct)
     write_nifti(folder / "lungs.nii.gz", lungs)
     write_nifti(folder / "studies" / "one.nii.gz", ct)
+    write_series_of(folder / "dicom_folder", ct, edit=identify_patient)
     return folder
 
 
@@ -87,11 +90,11 @@ def moved(words: list[str], place: Path) -> list[str]:
         "/path/to/patient.npz": place / "NPZ_DATA" / "toy__0.npz",
         "./checkpoints/ddpm_base.pt": place / "results" / "ddpm_base.pt",
         "./checkpoints/ddpm_distill.pt": place / "results_distill" / "ddpm_distill.pt",
-        "dicom_folder": place / "ct.nii.gz",
     }
     inside = (
         "./",
         "ct.nii",
+        "dicom_folder",
         "lungs.nii",
         "lung-",
         "out",

@@ -41,10 +41,10 @@ def upright(chest: Volume) -> Volume:
 @pytest.fixture
 def write_series() -> WriteSeries:
     """write(folder, volume, slope=, intercept=, edit=) -> files; edit(dataset, k) changes slice k before saving."""
-    return _write_series
+    return write_series_of
 
 
-def _write_series(
+def write_series_of(
     folder: Path,
     volume: Volume,
     *,

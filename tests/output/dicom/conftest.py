@@ -13,7 +13,7 @@ from diffseglung.io import read_scan
 from diffseglung.io.scan import Scan
 from diffseglung.segmentation import Segmentation
 from diffseglung.statistics import measure
-from tests.io.conftest import _write_series
+from tests.io.conftest import write_series_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ def identify_patient(dataset: Any, k: int) -> None:
 def labelled(tmp_path: Path, chest: Segmentation) -> Labelled:
     """The chest of tests/conftest.py as a DICOM series, read again, with its labels."""
     folder = tmp_path / "series"
-    _write_series(folder, chest.ct, edit=identify_patient)
+    write_series_of(folder, chest.ct, edit=identify_patient)
     scan = read_scan(folder)
     turned = _on_grid(chest, scan)
     parts = scan.volume, scan.volume.with_array(turned[0]), scan.volume.with_array(turned[1])
