@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from diffseglung.cli import main
 from diffseglung.volume import Volume
-from tests.io.conftest import _write_series
+from tests.io.conftest import write_series_of
 
 SPACING = np.diag([4.0, 4.0, 4.0, 1.0])
 Words = list[object]
@@ -44,7 +44,7 @@ def series(folder: Path, edit: Callable | None = None) -> Path:
     """A DICOM series of the chest, slices edited."""
     affine = np.zeros((4, 4))
     affine[[2, 1, 0, 3], [0, 1, 2, 3]] = (4, 4, 4, 1)
-    _write_series(folder / "series", Volume(np.rint(chest().T), affine), edit=edit)
+    write_series_of(folder / "series", Volume(np.rint(chest().T), affine), edit=edit)
     return folder / "series"
 
 

@@ -29,7 +29,7 @@ from pydicom.uid import (
 )
 
 from diffseglung.volume import Volume
-from tests.io.conftest import _write_series, set_pixels
+from tests.io.conftest import write_series_of, set_pixels
 
 Files = list[Path]
 SLOPE_Z = 3.0
@@ -77,7 +77,7 @@ def write_good(folder: Path) -> Files:
 @cache
 def _good_files() -> list[tuple[str, bytes]]:
     with tempfile.TemporaryDirectory() as folder:
-        return [(p.name, p.read_bytes()) for p in _write_series(Path(folder), good_volume(), edit=_complete)]
+        return [(p.name, p.read_bytes()) for p in write_series_of(Path(folder), good_volume(), edit=_complete)]
 
 
 def _complete(dataset: Any, k: int) -> None:

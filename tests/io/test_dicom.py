@@ -18,7 +18,7 @@ from diffseglung.io import read_scan, read_volume
 from diffseglung.io.dicom_headers import read_headers
 from diffseglung.io.dicom_pixels import read_images
 from diffseglung.volume import Volume
-from tests.io.conftest import _write_series
+from tests.io.conftest import write_series_of
 
 
 def _other_series(dataset: Any, k: int) -> None:
@@ -148,7 +148,7 @@ def scans(draw: st.DrawFn) -> tuple[Volume, list[int], list[str]]:
 def test_any_stack_in_any_order_is_the_same_volume_in_the_patient(found: tuple[Volume, list[int], list[str]]) -> None:
     volume, order, names = found
     with tempfile.TemporaryDirectory() as folder:
-        paths = _write_series(Path(folder) / "raw", volume)
+        paths = write_series_of(Path(folder) / "raw", volume)
         for k, name in zip(order, names, strict=True):
             (Path(folder) / "series" / name).parent.mkdir(parents=True, exist_ok=True)
             paths[k].rename(Path(folder) / "series" / name)

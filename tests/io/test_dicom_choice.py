@@ -17,7 +17,7 @@ from diffseglung.io.dicom_headers import read_headers
 from diffseglung.io.dicom_series import group
 from diffseglung.io.dicom_slice import Slice
 from diffseglung.volume import Volume
-from tests.io.conftest import _write_series
+from tests.io.conftest import write_series_of
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def template(tmp_path: Path) -> Slice:
     """The header of one thin axial slice."""
     affine = np.zeros((4, 4))
     affine[[2, 1, 0, 3], [0, 1, 2, 3]] = [1, 0.8, 0.7, 1]
-    (path,) = _write_series(tmp_path / "template", Volume(np.zeros((1, 8, 8), np.float32), affine))
+    (path,) = write_series_of(tmp_path / "template", Volume(np.zeros((1, 8, 8), np.float32), affine))
     return read_headers(path)[0]
 
 
