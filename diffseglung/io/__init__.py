@@ -26,7 +26,8 @@ __all__ = [
     "scan_name",
 ]
 
-SCAN_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz", ".dcm", ".zip")
+_VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz")
+SCAN_ENDINGS = (*_VOLUME_ENDINGS, ".dcm", ".zip")
 _FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha, .mhd), a folder or ZIP archive of DICOM files, or an NPZ case"
 
 
@@ -136,7 +137,7 @@ def _read_archive(path: Path, series_uid: str | None) -> Scan:
         try:
             scan = dicom.read(folder, series_uid=series_uid, name=str(path))
         except InputError as error:
-            others = archives.other_scans(path, SCAN_ENDINGS[:-2])
+            others = archives.other_scans(path, _VOLUME_ENDINGS)
             if "holds no DICOM files" not in error.problem or not others:
                 raise
             raise InputError(

@@ -151,5 +151,5 @@ def _partner(path: Path, suffix: str | None) -> Path | None:
     """The mask beside a scan: same name, then the suffix, then any ending of a scan file."""
     if not suffix:
         return None
-    names = [path.with_name(_stem(path) + suffix + ending) for ending in SCAN_ENDINGS]
+    names = [path.with_name(_stem(path) + suffix + ending) for ending in SCAN_ENDINGS if ending != ".zip"]
     return next((name for name in names if name.is_file()), None)

@@ -180,3 +180,14 @@ def test_file_of_another_kind_has_no_images(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"\x08\0\x05\0")
     assert read_headers(tmp_path / "a.txt") == ()
     assert read_headers(tmp_path / "b") == ()
+
+
+def test_agrees_with_highdicom(tmp_path: Path) -> None:
+    """Another reader finds the same HU at the same places."""
+    path = enhanced(tmp_path / "ct.dcm", edit=lambda d: d.update({"DimensionOrganizationType": "3D"}))
+    theirs = hd.imread(path).get_volume(dtype=np.float64).flip_spatial(0)  # its slices run from head to feet
+    ours = read_scan(path).volume
+    assert theirs.shape == ours.shape
+    corners = np.array([[0, 0, 0, 1], [11, 0, 0, 1], [0, 15, 0, 1], [0, 0, 15, 1]]).T
+    assert np.allclose(theirs.affine @ corners, ours.affine @ corners, atol=1e-4)
+    assert np.allclose(theirs.array, ours.array)
