@@ -29,7 +29,7 @@ from pydicom.uid import (
 )
 
 from diffseglung.volume import Volume
-from tests.io.conftest import write_series_of, set_pixels
+from tests.io.conftest import set_pixels, write_series_of
 
 Files = list[Path]
 SLOPE_Z = 3.0
