@@ -1,5 +1,5 @@
 // One plot for each measure: a dot for each scan, piled up where many are alike, over a box of the quartiles.
-const PLOT = { height: 158, left: 14, right: 14, top: 14, floor: 122, radius: 3.2 };
+const PLOT = { height: 158, left: 14, right: 14, top: 14, floor: 122 };
 const SVG = "http://www.w3.org/2000/svg";
 
 function shape(tag, attributes, text) {
@@ -24,8 +24,8 @@ function quantile(ordered, share) {
 }
 
 // Heights of dots at `places` (ascending), piled on both sides of the middle; piles too high are pressed together.
-function piled(places, middle, room) {
-  const size = 2 * PLOT.radius, piles = new Map();
+function piled(places, middle, room, radius) {
+  const size = 2 * radius, piles = new Map();
   places.forEach((x, i) => {
     const pile = Math.floor(x / size);
     piles.set(pile, [...(piles.get(pile) ?? []), i]);
@@ -56,21 +56,23 @@ function plot(column, width) {
   const svg = shape("svg", { viewBox: `0 0 ${width} ${PLOT.height}`, tabindex: 0, role: "application",
     "aria-label": `${column.title}, ${known.length} scans: ${summary}, outliers: ${odd}. Arrow keys go from scan to scan, Enter opens one.` });
   axis(svg, scale, low, high, width);
-  quartiles(svg, scale, ordered, found, low, high);
-  const middle = (PLOT.top + PLOT.floor) / 2, places = ordered.map(scale);
-  const heights = piled(places, middle, (PLOT.floor - PLOT.top) / 2 - PLOT.radius);
+  const middle = (PLOT.top + PLOT.floor) / 2, places = ordered.map(scale), radius = known.length > 400 ? 1.9 : 3.2;
+  const heights = piled(places, middle, (PLOT.floor - PLOT.top) / 2 - radius, radius);
   const dots = known.map((scan, n) => {
-    const x = places[n].toFixed(1), y = heights[n].toFixed(1), r = 5;
+    const x = places[n].toFixed(1), y = heights[n].toFixed(1), r = radius + 1.6;
     const dot = scan.outliers.has(column.name)
       ? shape("path", { d: `M${x} ${y - r}l${r} ${r}l${-r} ${r}l${-r} ${-r}z`, class: "dot odd" })
-      : shape("circle", { cx: x, cy: y, r: PLOT.radius, class: "dot" });
+      : shape("circle", { cx: x, cy: y, r: radius, class: "dot" });
     dot.scan = scan;
     return dot;
   });
   const cloud = shape("g", {});
   cloud.style.fill = `var(--${column.meter ?? "dot"})`;
   cloud.append(...dots);
+  cloud.style.strokeWidth = radius / 4;
+  cloud.style.opacity = known.length > 400 ? 0.6 : 1;
   svg.append(cloud);
+  quartiles(svg, scale, ordered, found, low, high);
   listen(svg, dots, dot => `${shownText(dot.scan.get("scan"))}: ${told(dot.scan.values[i])}`
     + (dot.scan.outliers.has(column.name) ? " (outlier)" : ""));
   const faint = () => {

@@ -1,6 +1,6 @@
 // The scans: sorted, filtered, as a table or as pictures. Text from outside is set by textContent alone.
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const CHUNK = { table: 100, gallery: 24 };
+const CHUNK = { table: 50, gallery: 24 };
 const at = Object.fromEntries(DATA.columns.map((column, i) => [column.name, i]));
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 const $ = id => document.getElementById(id);
@@ -138,7 +138,7 @@ function cell(scan, column) {
   if (column.name === "warnings") return make("td", { class: "text said" }, notes(scan));
   if (column.text) return make("td", { class: "text said" }, words(column, value));
   const found = make("td", { class: value === null ? "unknown" : null }, words(column, value));
-  if (scan.outliers.has(column.name)) found.append(mark(column));
+  if (scan.outliers.has(column.name)) found.prepend(mark(column));
   if (column.meter && value !== null) {
     found.classList.add("meter");
     found.style.setProperty("--share", `${Math.min(100, value)}%`);
@@ -160,7 +160,8 @@ function notes(scan) {
   const all = scan.get("error") ?? scan.get("warnings");
   if (all === null) return null;
   const short = scan.warned.length ? scan.warned.map(i => DATA.kinds[i].name).join("; ") : all;
-  return make("span", { title: shownText(all), class: scan.get("error") ? "bad" : "note" }, shownText(short));
+  const cut = short.length > 120 ? short.slice(0, 117) + "..." : short;
+  return make("span", { title: shownText(all), class: scan.get("error") ? "bad" : "note" }, shownText(cut));
 }
 
 // ---- the pictures
