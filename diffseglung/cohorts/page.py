@@ -39,7 +39,7 @@ FILES = {
     "cohort.csv": "one row a scan, with all columns",
     "cohort.parquet": "the same for pandas, R, DuckDB",
     "cohort_redcap.csv": "records for REDCap's Data Import Tool",
-    "redcap_data_dictionary.csv": "the fields they go into, for the Data Dictionary of a new project; to an existing one add its lines",
+    "redcap_data_dictionary.csv": "the fields they go into: a new project's Data Dictionary, or lines to add to one",
 }
 
 

@@ -136,13 +136,18 @@ function listen(svg, dots, told) {
   });
 }
 
-// Plots are drawn when they come near, and follow the filter when there is time.
+// Plots are drawn when they come near, and follow the filter one by one when nobody types any more.
 const faints = new Set();
-let waiting = 0;
+let behind = [], waiting = 0;
 document.addEventListener("filtered", () => {
   clearTimeout(waiting);
-  waiting = setTimeout(() => faints.forEach(faint => faint()), 250);
+  behind = [...faints];
+  waiting = setTimeout(follow, 250);
 });
+function follow() {
+  behind.shift()?.();
+  if (behind.length) waiting = setTimeout(follow);
+}
 const fill = place => place.replaceWith(plot(DATA.columns[at[place.dataset.name]], Math.max(220, place.clientWidth - 30)));
 const near = new IntersectionObserver(seen => {
   for (const { isIntersecting, target } of seen) {
