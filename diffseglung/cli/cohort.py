@@ -5,8 +5,9 @@
   diffseglung cohort -i scans -o results --scheduler tcp://node1:8786
 
 Each scan gets a folder with the files of `diffseglung segment`. cohort.csv and cohort.parquet hold one row a scan, with
-its error where it failed; index.html shows all of them. Start it again and it goes on where it was stopped: what is
-finished, of the same file and with the same settings, is not done again; what failed is tried again.
+its error where it failed; cohort_redcap.csv and redcap_data_dictionary.csv are for REDCap; index.html shows all scans.
+Start it again and it goes on where it was stopped: what is finished, of the same file and with the same settings, is
+not done again; what failed is tried again.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ REFRESH_S = 30.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("-i", "--input", type=Path, required=True, help="folder of scans: files and DICOM series")
+    parser.add_argument("-i", "--input", type=Path, help="folder of scans: files and DICOM series")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("-m", "--model", type=Path, help="weights file, for a method that needs one")
     parser.add_argument(
@@ -55,6 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     place.add_argument("--retries", type=int, default=1, help="further tries after a lost worker (default: 1)")
     place.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="of one scan (default: 1800 s)")
+    parser.add_argument(
+        "--page-only", "--page_only", action="store_true",
+        help="label nothing: make index.html and the files for REDCap anew from cohort.csv",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     add_products(parser)
     add_conduct(parser)
@@ -65,9 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 all scans are labelled, 1 some failed."""
     from diffseglung.cohorts.plan import alone, plan
+    from diffseglung.errors import ConfigError
     from diffseglung.extras import require
     from diffseglung.output import check_folder
 
+    if args.page_only:
+        return _page_only(args)
+    if args.input is None:
+        raise ConfigError("--input is missing", remedy="name the folder of scans")
     require("cohort", "labelling a cohort")
     place = _place(args)
     check_folder(args.output)
@@ -75,6 +85,20 @@ def run(args: argparse.Namespace) -> int:
     tasks = plan(args.input, order, mask_suffix=args.mask_suffix)
     with alone(args.output):
         return _label(args, tasks, order, place)
+
+
+def _page_only(args: argparse.Namespace) -> int:
+    """The page of a table; neither the table nor any scan's folder is touched."""
+    from diffseglung.cohorts import page, redcap, table
+    from diffseglung.cohorts.plan import alone
+
+    rows = table.read_table(args.output)
+    with alone(args.output):
+        redcap.write_redcap(rows, args.output)
+        path = page.write_page(rows, args.output)
+    if not args.quiet:
+        print(path)
+    return 0
 
 
 def _label(args: argparse.Namespace, tasks: list[Task], order: Order, place: Place) -> int:
@@ -138,10 +162,12 @@ class _Progress:
         """The table as things stand, made from what is on disk."""
         from diffseglung.cohorts import table
         from diffseglung.cohorts.page import write_page
+        from diffseglung.cohorts.redcap import write_redcap
 
         self.written = time.monotonic()
         rows = table.rows_of(self.tasks, self.args.output)
         table.write_tables(rows, self.args.output)
+        write_redcap(rows, self.args.output)
         write_page(rows, self.args.output)
         return rows
 

@@ -1,84 +1,199 @@
-"""index.html: a picture and the shares of each scan of a cohort, and why others failed; one file beside the results."""
+"""index.html: the cohort as a table, as pictures and as distributions; one file beside the results, without a network.
+
+The rows are in the page as JSON (about 0.6 kB a scan); a script of ours draws them. Pictures stay where they are. What
+came from outside is never markup: the script sets text, and the page's policy lets no other script run.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
+import math
+import re
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
+from importlib.resources import files
 from pathlib import Path
+from string import Template
+from typing import Any
 from urllib.parse import quote
 
-from diffseglung.cohorts.table import Row
-from diffseglung.labels import LESIONS
+from diffseglung import __version__
+from diffseglung.cohorts.columns import ALL, BY_NAME, Column
+from diffseglung.cohorts.outliers import FEWEST, LIMIT, MAD_TO_SD, Spread, spread
+from diffseglung.cohorts.table import BETWEEN_WARNINGS, Row, replace_file
+from diffseglung.labels import HEALTHY, LESIONS, TISSUES
 
-STYLE = """
-body { margin: 2rem auto; max-width: 110rem; padding: 0 1rem; background: #0b0d10; color: #f2f2f2;
-       font: 15px/1.45 system-ui, sans-serif; }
-a { color: inherit; } h1 { font-size: 1.5rem; } .dim { color: #9aa0a6; }
-ul.scans { display: grid; grid-template-columns: repeat(auto-fill, minmax(24rem, 1fr)); gap: 1rem; padding: 0; }
-ul.scans li { list-style: none; background: #15191e; border-radius: .5rem; overflow: hidden; }
-ul.scans img { width: 100%; aspect-ratio: 16 / 9; display: block; background: #000; }
-ul.scans div { padding: .6rem .8rem; } .name { overflow-wrap: anywhere; font-weight: 600; }
-.bar { display: flex; height: .6rem; margin: .4rem 0; background: #2f6b3c; } .note { color: #ffc24b; }
-table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .35rem .8rem .35rem 0;
-        border-bottom: 1px solid #2a2f36; vertical-align: top; overflow-wrap: anywhere; }
-@media print { body { background: #fff; color: #000; } ul.scans li { background: #fff; border: 1px solid #aaa; } }
-"""
+SHARES = ("lesions_percent", *(f"{label.name}_percent" for label in (*LESIONS, HEALTHY)))
+MEASURES = (*SHARES, "lung_ml", "mean_lung_density_hu")
+"""What has a distribution, and outliers."""
+SHOWN = ("scan", "status", *MEASURES, "noise_hu", "warnings")
+"""Columns that the table has at first."""
+STATUSES = {"done": "labelled", "failed": "failed", "waiting": "waiting"}
+LONGEST_TEXT = 1000
+"""Characters of a text that the page holds; cohort.csv has all of it."""
+PREVIEW, REPORT = 1, 2
+FILES = {
+    "cohort.csv": "one row a scan, with all columns",
+    "cohort.parquet": "the same for pandas, R, DuckDB",
+    "cohort_redcap.csv": "records for REDCap's Data Import Tool",
+    "redcap_data_dictionary.csv": "the fields they go into: a new project's Data Dictionary, or lines to add to one",
+}
 
 
 def write_page(rows: Sequence[Row], output: Path) -> Path:
     """index.html in the cohort's folder; complete before it takes its name."""
-    path = output / "index.html"
-    part = path.with_name(path.name + ".part")
-    part.write_text(page(rows, output), encoding="utf-8")
-    part.replace(path)
-    return path
+    return replace_file(output / "index.html", page(rows, output).encode("utf-8", "backslashreplace"))
 
 
 def page(rows: Sequence[Row], output: Path) -> str:
-    """The page's text. Everything that came from outside is escaped."""
-    done = [row for row in rows if row["status"] == "done"]
-    failed = [row for row in rows if row["status"] == "failed"]
-    counts = f"{len(done)} of {len(rows)} scans labelled" + (f", {len(failed)} failed" if failed else "")
-    cards = "\n".join(_card(row, output) for row in done)
+    """The page's text.  output: where previews, reports and tables are looked for."""
+    static = files("diffseglung.cohorts") / "static"
+    read = {path.name: path.read_text(encoding="utf-8") for path in static.iterdir() if path.is_file()}
+    script = "{\n" + read["scans.js"] + read["distributions.js"] + "}\n"
+    known = {name: spread([_number(row[name]) for row in rows]) for name in MEASURES}
+    counts = Counter(row["status"] for row in rows)
+    told = f"{counts['done']} of {len(rows)} scans labelled" + (
+        f", {counts['failed']} failed" if counts["failed"] else ""
+    )
+    return Template(read["page.html"]).substitute(
+        policy=escape(_policy(script)),
+        title=escape(f"Cohort {output.resolve().name}".strip()),
+        counts=f"{told}. Shares are of both lungs.",
+        style=_colours() + read["page.css"],
+        rule=_rule(len(rows)),
+        files="".join(_file(name, what) for name, what in FILES.items() if (output / name).exists()),
+        made=f"DiffSegLung {escape(__version__)}.",
+        data=_embedded(_data(rows, known, output)),
+        script=script,
+    )
+
+
+def _policy(script: str) -> str:
+    """Of the page: its own script and style, pictures beside it, and nothing else."""
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Cohort</title>'
-        f"<style>{STYLE}</style></head><body>\n<h1>Cohort</h1>\n"
-        f'<p>{counts}. <a href="cohort.csv">Table</a>. '
-        '<span class="dim">Shares are of both lungs. Research use only; not a medical device.</span></p>\n'
-        f'{_failures(failed)}<ul class="scans">\n{cards}\n</ul>\n</body></html>\n'
+        "default-src 'none'; img-src 'self' data: file:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     )
 
 
-def _card(row: Row, output: Path) -> str:
-    name = str(row["scan"])
-    folder = quote(name)
-    picture = ""
-    if (output / name / "preview.png").exists():
-        picture = (
-            f'<a href="{folder}/preview.png"><img loading="lazy" src="{folder}/preview.png" '
-            f'alt="{escape(name)}: six planes with labels"></a>'
-        )
-    shares = [(label, float(row[f"{label.name}_percent"] or 0)) for label in LESIONS]
-    bar = "".join(
-        f'<span style="width:{share:.2f}%;background:rgb{label.colour}" title="{escape(label.title)}"></span>'
-        for label, share in shares
-    )
-    text = ", ".join(f"{escape(label.title)} {share:.1f} %" for label, share in shares)
-    note = f'<div class="note">{escape(str(row["warnings"]))}</div>' if row["warnings"] else ""
-    return (
-        f'<li>{picture}<div><div class="name"><a href="{folder}/">{escape(name)}</a></div>'
-        f'<div class="bar">{bar}</div><div class="dim">{text}; lungs {float(row["lung_ml"] or 0) / 1000:.2f} L</div>'
-        f"{note}</div></li>"
-    )
+def _colours() -> str:
+    colours = "".join(f" --{label.name}: rgb{label.colour};" for label in TISSUES)
+    return f":root {{{colours} --lesions: var(--dot); }}\n"
 
 
-def _failures(rows: Sequence[Row]) -> str:
-    if not rows:
-        return ""
-    lines = "".join(
-        f"<tr><td>{escape(str(row['scan']))}</td><td>{escape(str(row['input']))}</td>"
-        f"<td>{escape(str(row['error']))}</td></tr>"
-        for row in rows
+def _rule(scans: int) -> str:
+    rule = (
+        f"Diamonds are outliers: further from the median than {LIMIT:g} &times; {MAD_TO_SD:g} &times; the median "
+        "distance from it (Iglewicz and Hoaglin 1993; dashed lines). An outlier in lung volume is often a lung mask "
+        "that failed: look at its picture."
     )
-    return f"<h2>Failed</h2>\n<table><tr><th>scan</th><th>input</th><th>reason</th></tr>{lines}</table>\n"
+    return rule if scans >= FEWEST else f"Outliers are marked from {FEWEST} scans on."
+
+
+def _file(name: str, what: str) -> str:
+    return f'<li><a href="{name}" download>{name}</a>: {escape(what)}</li>'
+
+
+def _embedded(data: dict[str, Any]) -> str:
+    """JSON that can stand in a script element: only ASCII, and no character that HTML gives a meaning."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
+
+
+def _data(rows: Sequence[Row], known: dict[str, Spread], output: Path) -> dict[str, Any]:
+    """What the script draws."""
+    warned = [_kinds(row["warnings"]) for row in rows]
+    counts = Counter(kind for kinds in warned for kind in kinds)
+    kinds = sorted(counts, key=lambda kind: (-counts[kind], kind))
+    place = {kind: i for i, kind in enumerate(kinds)}
+    return {
+        "columns": [_column(column) for column in ALL],
+        "classes": [{"name": label.name, "title": label.title} for label in TISSUES],
+        "display": [*SHOWN, *(column.name for column in ALL if column.name not in SHOWN)],
+        "shares": SHARES,
+        "statuses": STATUSES,
+        "rows": [[_value(row[column.name]) for column in ALL] for row in rows],
+        "folders": [quote(str(row["scan"]), safe="", errors="surrogateescape") for row in rows],
+        "files": [_files(row, output) for row in rows],
+        "warned": [[place[kind] for kind in kinds] for kinds in warned],
+        "kinds": [{"name": kind, "count": counts[kind]} for kind in kinds],
+        "done": sum(row["status"] == "done" for row in rows),
+        "spread": {name: {"low": s.low, "high": s.high, "outliers": s.outliers} for name, s in known.items()},
+        "totals": _totals(rows, known),
+    }
+
+
+def _column(column: Column) -> dict[str, Any]:
+    return {
+        "name": column.name,
+        "title": column.title,
+        "unit": column.unit,
+        "note": column.note,
+        "digits": column.digits,
+        "text": column.is_text,
+        "shown": column.name in SHOWN,
+        "meter": column.name.removesuffix("_percent") if column.name in SHARES else None,
+    }
+
+
+def _number(value: str | int | float | None) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _value(value: str | int | float | None) -> str | int | float | None:
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST_TEXT else value[: LONGEST_TEXT - 3] + "..."
+    number = _number(value)
+    return int(number) if number is not None and number.is_integer() else number
+
+
+def _files(row: Row, output: Path) -> int:
+    if row["status"] != "done":
+        return 0
+    folder = output / str(row["scan"])
+    return PREVIEW * (folder / "preview.png").exists() + REPORT * (folder / "report.html").exists()
+
+
+def _kinds(warnings: str | int | float | None) -> list[str]:
+    """What a scan's warnings are about: what each found, without its figures and asides, each kind once."""
+    if not warnings:
+        return []
+    found = (re.sub(r"\s*\([^)]*\)", "", text).split(": ", 1)[0] for text in str(warnings).split(BETWEEN_WARNINGS))
+    kinds = (re.sub(r"-?\d+(\.\d+)?", "\N{HORIZONTAL ELLIPSIS}", text)[:200].strip() for text in found)
+    return list(dict.fromkeys(kind for kind in kinds if kind))
+
+
+def _totals(rows: Sequence[Row], known: dict[str, Spread]) -> list[dict[str, str]]:
+    """The tiles at the top."""
+    counts = Counter(row["status"] for row in rows)
+    warned = sum(bool(row["warnings"]) for row in rows)
+    odd = {i for found in known.values() for i in found.outliers}
+    seconds = sum(_number(row["seconds"]) or 0.0 for row in rows)
+    volume = known["lung_ml"].median
+
+    def tile(title: str, value: str, href: str = "", kind: str = "", note: str = "") -> dict[str, str]:
+        return {"title": title, "value": value, "href": href, "kind": kind, "note": note}
+
+    tiles = [tile("scans", f"{len(rows):,}"), tile("labelled", f"{counts['done']:,}", "#scans", "good")]
+    tiles.append(tile("failed", f"{counts['failed']:,}", "#failed", "bad" if counts["failed"] else ""))
+    if counts["waiting"]:
+        tiles.append(tile("waiting", f"{counts['waiting']:,}"))
+    tiles.append(tile("with warnings", f"{warned:,}", "#warned", "warn" if warned else ""))
+    volumes = len(known["lung_ml"].outliers)
+    tiles.append(tile("outliers", f"{len(odd):,}", "#spread", "", f"{volumes} in lung volume" if volumes else ""))
+    if volume is not None:
+        tiles.append(tile("median lung volume", f"{volume / 1000:.2f} L"))
+    lesions = known["lesions_percent"].median
+    if lesions is not None:
+        tiles.append(tile(f"median {BY_NAME['lesions_percent'].title.lower()}", f"{lesions:.1f} %"))
+    return [*tiles, tile("computing time", _duration(seconds))]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

@@ -11,6 +11,7 @@ from typing import Any
 
 from diffseglung.cohorts.plan import Task, read_record
 from diffseglung.cohorts.work import Outcome
+from diffseglung.errors import InputError
 from diffseglung.labels import TISSUES
 
 Row = dict[str, str | int | float | None]
@@ -27,6 +28,8 @@ COLUMNS = (*TEXTS[:4], *NUMBERS, *TEXTS[4:])
 """Units are in the names; percent is of the lungs. Unknown is empty (null in Parquet)."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
+BETWEEN_WARNINGS = " | "
+"""A warning may hold commas and semicolons."""
 
 
 def row_of(task: Task, output: Path, failed: dict[str, Any]) -> Row:
@@ -58,7 +61,7 @@ def _measured(folder: Path, record: dict[str, Any]) -> Row:
         "perc15_hu": lung["percentiles_hu"]["15"],
         "lesions_ml": found["lesions"]["volume_ml"],
         "lesions_percent": _percent(found["lesions"]["fraction_of_lung"]),
-        "warnings": "; ".join(record.get("warnings", [])) or None,
+        "warnings": BETWEEN_WARNINGS.join(record.get("warnings", [])) or None,
         "method": record.get("settings", {}).get("method"),
         "model_sha256": (record.get("model") or {}).get("sha256"),
         "version": record.get("versions", {}).get("diffseglung"),
@@ -84,8 +87,8 @@ def write_tables(rows: Sequence[Row], output: Path) -> list[Path]:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([_cell(row[name]) for name in COLUMNS] for row in rows)
-    files = [_replace(output / "cohort.csv", text.getvalue().encode("utf-8"))]
+    writer.writerows([cell(row[name]) for name in COLUMNS] for row in rows)
+    files = [replace_file(output / "cohort.csv", text.getvalue().encode("utf-8", "backslashreplace"))]
     try:
         import pyarrow
         from pyarrow import parquet
@@ -93,15 +96,50 @@ def write_tables(rows: Sequence[Row], output: Path) -> list[Path]:
         return files
     kinds = [(name, pyarrow.string() if name in TEXTS else pyarrow.float64()) for name in COLUMNS]
     buffer = io.BytesIO()
-    parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows], schema=pyarrow.schema(kinds)), buffer)
-    return [*files, _replace(output / "cohort.parquet", buffer.getvalue())]
+    parquet.write_table(pyarrow.Table.from_pylist([_whole(row) for row in rows], schema=pyarrow.schema(kinds)), buffer)
+    return [*files, replace_file(output / "cohort.parquet", buffer.getvalue())]
 
 
-def _cell(value: str | int | float | None) -> str | int | float:
+def _whole(row: Row) -> Row:
+    """A row whose texts are Unicode; a path may hold bytes that are none."""
+    plain = (v.encode("utf-8", "backslashreplace").decode() if isinstance(v, str) else v for v in row.values())
+    return dict(zip(row, plain, strict=True))
+
+
+def cell(value: str | int | float | None) -> str | int | float:
     """A value as a spreadsheet may have it: text that begins like a formula is quoted by an apostrophe."""
     if value is None:
         return ""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def read_table(output: Path) -> list[Row]:
+    """The rows of cohort.csv; columns it does not have are unknown.  Raises InputError where it is no such table."""
+    path = output / "cohort.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            found = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as cause:
+        raise InputError(f"{path} cannot be read ({cause})", remedy="pass the output folder of a cohort") from cause
+    rows: list[Row] = []
+    for number, line in enumerate(found, 2):
+        try:
+            row: Row = dict.fromkeys(COLUMNS) | {name: _read(name, line[name]) for name in COLUMNS if name in line}
+        except ValueError as cause:
+            raise InputError(f"{path}, row {number}: {cause}", remedy="label the cohort again") from cause
+        if row["scan"] is None or row["status"] is None:
+            raise InputError(f"{path}, row {number} names no scan or status", remedy="label the cohort again")
+        rows.append(row)
+    return rows
+
+
+def _read(name: str, text: str | None) -> str | float | None:
+    """What `cell` wrote."""
+    if not text:
+        return None
+    if name not in TEXTS:
+        return float(text)
+    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
 
 
 def read_failed(output: Path) -> dict[str, Any]:
@@ -116,7 +154,7 @@ def read_failed(output: Path) -> dict[str, Any]:
 def write_failed(output: Path, failed: dict[str, Any]) -> None:
     """Keep the failures, or remove the file where there are none."""
     if failed:
-        _replace(output / FAILED, (json.dumps(failed, indent=1, sort_keys=True) + "\n").encode("utf-8"))
+        replace_file(output / FAILED, (json.dumps(failed, indent=1, sort_keys=True) + "\n").encode("utf-8"))
     else:
         (output / FAILED).unlink(missing_ok=True)
 
@@ -129,7 +167,8 @@ def told(failed: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
     return rest
 
 
-def _replace(path: Path, content: bytes) -> Path:
+def replace_file(path: Path, content: bytes) -> Path:
+    """Write a file that is complete before it takes its name."""
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
     part.replace(path)

@@ -57,7 +57,30 @@ def test_a_cohort_with_a_bad_scan_and_a_second_start(tmp_path: Path, capsys: pyt
     assert {name: after[name] for name in before} == before
     assert {row["status"] for row in table(output).values()} == {"done"}
     assert not (output / "failed.json").exists()
-    assert 'src="scan_001/preview.png"' in (output / "index.html").read_text()
+    page = (output / "index.html").read_text()
+    assert '"folders":["scan_000","scan_001","scan_002"],"files":[1,1,1]' in page
+    files = {"cohort.csv", "cohort_redcap.csv", "redcap_data_dictionary.csv"}
+    assert all(f'href="{name}"' in page for name in files)
+    shown = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()}
+    (output / "index.html").unlink()
+    assert main(["cohort", "-o", str(output), "--page-only", "-q"]) == 0
+    assert (output / "index.html").read_text() == page
+    remade = {"index.html", "cohort_redcap.csv", "redcap_data_dictionary.csv"}
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in shown.items() if path.name not in remade)
+    assert main(words) == 0
+    assert {name: times(output)[name] for name in before} == before
+
+
+def test_the_page_alone_needs_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cohort", "-o", str(tmp_path / "none"), "--page-only"]) == 2
+    assert "cohort.csv cannot be read" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_without_an_input_nothing_is_labelled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cohort", "-o", str(tmp_path / "out")]) == 2
+    assert "--input is missing" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

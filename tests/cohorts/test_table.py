@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from diffseglung.cohorts.plan import Task
-from diffseglung.cohorts.table import COLUMNS, read_failed, rows_of, told, write_failed, write_tables
+from diffseglung.cohorts.table import COLUMNS, read_failed, read_table, rows_of, told, write_failed, write_tables
 from diffseglung.cohorts.work import Outcome
+from diffseglung.errors import InputError
 from diffseglung.io.studies import Study
 from diffseglung.output import Products, write
 from diffseglung.segmentation import Segmentation
@@ -73,3 +74,31 @@ def test_a_failure_is_forgotten_when_the_scan_succeeds(tmp_path: Path) -> None:
     assert not (tmp_path / "failed.json").exists()
     (tmp_path / "failed.json").write_text(json.dumps([1]))
     assert read_failed(tmp_path) == {}
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path: Path, cohort: list[Task]) -> None:
+    rows = rows_of(cohort, tmp_path)
+    rows[0]["input"], rows[1]["input"] = "=1+1", 'it\'s, \n"so"'
+    write_tables(rows, tmp_path)
+    assert read_table(tmp_path) == rows
+
+
+def test_paths_that_are_no_unicode_can_be_written(tmp_path: Path) -> None:
+    (task,) = tasks(tmp_path, "x")
+    rows = rows_of([Task("x", Study("x", Path("\udcff.nii")), task.mark)], tmp_path)
+    assert "\\udcff.nii" in write_tables(rows, tmp_path)[0].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("scan,status,lung_ml\na,done,much\n", "row 2"),
+        ("scan,status\n,done\n", "no scan"),
+        ("name\na\n", "no scan"),
+        (b"\xff\xfe", "cannot be read"),
+    ],
+)
+def test_what_is_no_table_is_refused(content: str | bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "cohort.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=words):
+        read_table(tmp_path)
