@@ -89,7 +89,7 @@ def test_frames_of_one_file_share_a_uid(stack: list[Slice]) -> None:
         for k, s in enumerate(stack)
     ]
     assert check(frames, "x").shape[0] == 12
-    with pytest.raises(InputError, match="^x was compressed with loss"):
+    with pytest.raises(InputError, match=r"^x was compressed with loss"):
         require_ct([replace(item, lossy=True) for item in frames], "x")
 
 
