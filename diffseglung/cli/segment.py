@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """-i, -o and friends; the seed's --npz, --out are other spellings of the same."""
     parser.add_argument(
-        "-i", "--input", "--npz", type=Path, required=True, help="CT: file, DICOM series folder, or NPZ case"
+        "-i", "--input", "--npz", type=Path, required=True, help="CT: file, DICOM folder or ZIP, or NPZ case"
     )
     parser.add_argument("-o", "--output", "--out", type=Path, required=True, help="folder to write into")
     parser.add_argument(
@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lung-mask", "--lung_mask", type=Path, default=None,
         help="lungs on the CT's grid: binary, or a label map of lungmask or TotalSegmentator (default: found)",
     )  # fmt: skip
-    parser.add_argument("--series", default=None, help="SeriesInstanceUID, when a DICOM folder holds several")
+    parser.add_argument(
+        "--series", default=None, help="SeriesInstanceUID or number, where a folder holds several (default: the best)"
+    )
     parser.add_argument("--json", action="store_true", help="print statistics as JSON")
     add_products(parser)
     add_conduct(parser)

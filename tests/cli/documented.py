@@ -37,6 +37,7 @@ OWN = [
     "diffseglung segment -i ct.nii.gz -o out --method combined",
     "diffseglung segment -i ct.nii.gz -o out --abstain 0.5",
     "diffseglung cohort -i studies -o labelled",
+    "diffseglung cohort -o labelled --page-only",
     "diffseglung segment -i ct.nii.gz -o out --fast",
     "diffseglung bench -o bench",
     "diffseglung convert -i studies -o cases --dataset mycohort",
