@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct, add_config, bars, read_config
+from diffseglung.cli.answers import say
 from diffseglung.config import METHODS, SegmentConfig, default_method
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class _Progress:
             if outcome.error:
                 print(f"failed: {outcome.source}\n  {outcome.error}", file=sys.stderr)
             elif not self.args.quiet and not bars.wanted(self.args.quiet):
-                print(f"{outcome.name}: {outcome.seconds:.1f} s", flush=True)
+                say(self.args, f"{outcome.name}: {outcome.seconds:.1f} s")
         if time.monotonic() - self.written > REFRESH_S:
             self.write()
 
