@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct, add_config, bars, read_config
-from diffseglung.cli.answers import say
 from diffseglung.config import METHODS, SegmentConfig, default_method
 
 if TYPE_CHECKING:
@@ -121,6 +120,7 @@ class _Progress:
         self.show: Callable[[int, str], None] = lambda done, note: None
 
     def __call__(self, outcome: Outcome | None) -> None:
+        from diffseglung.cli.answers import say
         from diffseglung.cohorts import table
 
         if outcome is not None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from diffseglung.cli import COMMANDS, build_parser, run_command
+from diffseglung.cli import COMMANDS, build_parser, check, run_command
 from diffseglung.cli.answers import answer, say
+from diffseglung.cli.cohort import _Progress
+from diffseglung.cohorts.work import Outcome
 from tests.toys import toy_cases
 
 SILENT = {"completion", "view"}
@@ -71,6 +73,31 @@ def test_training_commands_print_one_document(tmp_path: Path, capsys: pytest.Cap
     assert Path(ended["weights"]).is_file()
     drawn = run(capsys, "sample", "-m", ended["weights"], "-o", tmp_path / "drawn", "-n", 1, "--steps", 2, "-d", "cpu")
     assert all(Path(file).is_file() for file in drawn["files"])
+
+
+def test_check_and_clusters_print_one_document(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(folder: Path, device: str) -> str:
+        raise ValueError("two is not three")
+
+    monkeypatch.setattr(check, "TESTS", {"one": lambda folder, device: "fine"})
+    found = run(capsys, "check", "-d", "cpu")
+    assert (found["passed"], found["tests"][0]["found"]) == (True, "fine")
+    monkeypatch.setattr(check, "TESTS", {"one": broken})
+    assert run_command("check", ["--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["passed"], found["tests"][0]["found"]) == (False, "ValueError: two is not three")
+    (case,) = toy_cases(tmp_path, 1)
+    clusters = run(capsys, "clusters", "-i", case, "-o", tmp_path / "out", "--k", 2)
+    assert clusters == json.loads((tmp_path / "out" / "clusters.json").read_text())
+
+
+def test_a_cohort_tells_of_its_scans_on_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = argparse.Namespace(json=True, quiet=False, output=tmp_path)
+    progress = _Progress(args, [], {}, before=0)
+    progress(Outcome("one", "one.nii.gz", seconds=2.5))
+    assert capsys.readouterr() == ("", "one: 2.5 s\n")
 
 
 def test_a_failed_scan_is_in_the_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,7 @@ def test_known_label_maps_give_the_sides(chest: Any, right: tuple[int, ...], lef
 
 LUNGMASK_R231 = {"right lung": 1, "left lung": 2}
 LUNGMASK_LOBES = {"left upper": 1, "left lower": 2, "right upper": 3, "right middle": 4, "right lower": 5}
-"""lungmask's README, "Models": the values of R231 and of LTRCLobes."""
+"""The values that lungmask writes with its models R231 and LTRCLobes."""
 TOTALSEGMENTATOR_LOBES = {
     "lung_upper_lobe_left": 10,
     "lung_lower_lobe_left": 11,
