@@ -6,20 +6,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Segmentation", "Segmenter", "Volume", "__version__", "read_volume", "segment"]
+__all__ = [
+    "LungPathology",
+    "LungPathologyd",
+    "Segmentation",
+    "Segmenter",
+    "Volume",
+    "__version__",
+    "read_volume",
+    "segment",
+    "segment_array",
+]
 
 _HOMES = {
+    "LungPathology": "diffseglung.transforms",
+    "LungPathologyd": "diffseglung.transforms",
     "Segmentation": "diffseglung.segmentation",
     "Segmenter": "diffseglung.pipeline",
     "Volume": "diffseglung.volume",
     "read_volume": "diffseglung.io",
     "segment": "diffseglung.pipeline",
+    "segment_array": "diffseglung.transforms",
 }
 
 if TYPE_CHECKING:
     from diffseglung.io import read_volume
     from diffseglung.pipeline import Segmenter, segment
     from diffseglung.segmentation import Segmentation
+    from diffseglung.transforms import LungPathology, LungPathologyd, segment_array
     from diffseglung.volume import Volume
 
 

@@ -22,7 +22,7 @@ STAGES = [
     *("features", "mixture", "labelling", "fusion", "statistics"),
 ]
 ENDS = {
-    **{"pipeline": 1, "output": 2, "evaluation": 2, "benchmarks": 3, "cohorts": 3, "viewer": 3},
+    **{"pipeline": 1, "transforms": 2, "output": 2, "evaluation": 2, "benchmarks": 3, "cohorts": 3, "viewer": 3},
     **{"cli": 4, "__main__": 5},
 }
 RANK = {name: rank for rank, name in enumerate(STAGES)} | {name: len(STAGES) + n for name, n in ENDS.items()}
@@ -53,7 +53,6 @@ TESTED_ELSEWHERE = {
     "cli/segment.py": "cli/test_bad_input.py",
     "cli/clusters.py": "cli/test_documented_commands.py",
     "cli/fit.py": "cli/test_documented_commands.py",
-    "cli/progress.py": "cli/test_cli.py",
 }
 """Modules whose test has another name than test_<module>.py."""
 

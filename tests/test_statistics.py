@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from diffseglung.errors import GeometryError
 from diffseglung.labels import LESIONS, TISSUES
-from diffseglung.output.run_record import plain
+from diffseglung.output.run_record import plain, write_json
 from diffseglung.segmentation import Segmentation
 from diffseglung.statistics import LAA_HU, density, measure
 
@@ -45,6 +46,24 @@ def test_expected_volumes_follow_the_posterior(chest: Segmentation) -> None:
     want = 0.8 * found["ggo"]["volume_ml"] + 0.2 * found["emphysema"]["volume_ml"]
     assert found["ggo"]["expected_volume_ml"] == pytest.approx(want, rel=2e-3)
     assert measure(chest.ct, chest.lungs, chest.label_map)["ggo"]["expected_volume_ml"] is None
+
+
+def rows_of_totalsegmentator(path: Path) -> dict[str, tuple[float, float | None]]:
+    """What programs do with TotalSegmentator's statistics.json, {name: {"volume": mm3, "intensity": HU}}."""
+    return {name: (entry["volume"], entry["intensity"]) for name, entry in json.loads(path.read_text()).items()}
+
+
+def test_a_parser_of_totalsegmentator_s_statistics_reads_ours(chest: Segmentation, tmp_path: Path) -> None:
+    write_json(tmp_path / "statistics.json", measured(chest))
+    rows = rows_of_totalsegmentator(tmp_path / "statistics.json")
+    assert {label.name for label in TISSUES} < set(rows)
+    voxel_mm3 = 2.5 * 0.8 * 0.7
+    for label in TISSUES:
+        inside = chest.label_map.array == label.id
+        volume, intensity = rows[label.name]
+        assert volume == pytest.approx(np.count_nonzero(inside) * voxel_mm3, abs=0.05)
+        assert intensity == pytest.approx(chest.ct.array[inside].mean(), abs=0.01)
+    assert sum(rows[label.name][0] for label in TISSUES) == pytest.approx(rows["lung"][0], abs=0.5)
 
 
 def test_what_is_absent_is_null_not_zero(chest: Segmentation) -> None:

@@ -29,8 +29,9 @@ def counting(description: str, *, start: int, total: int, quiet: bool) -> Iterat
     )
 
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
-    left = TimeRemainingColumn(elapsed_when_finished=False)
-    with Progress(*columns, left, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as progress:
+    columns += [TimeRemainingColumn(elapsed_when_finished=False), TextColumn("{task.fields[note]}")]
+    shown = Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())
+    with shown as progress:
         task = progress.add_task(description, total=total, completed=start, note="")
 
         def show(done: int, note: str) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffseglung.cli import add_conduct
+from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.errors import CheckpointError, ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patches", type=int, default=12, metavar="N", help="with --generation: patches a row (default: 12)"
     )
     parser.add_argument("--keep", action="store_true", help="keep results that other versions of the code made")
+    add_json(parser, "the files and the counts")
     add_conduct(parser)
 
 
@@ -92,13 +94,13 @@ def run(args: argparse.Namespace) -> int:
                 print(f"{name}: {count} results", file=sys.stderr, flush=True)
     about: dict[str, Any] = {"list": str(args.cases) if args.cases else _list(args), "command": _words(args)}
     about |= {"notes": "; ".join(notes)} if notes else {}
-    for path in publish.publish(args.output, jobs, plan, about):
-        if not args.quiet:
-            print(path)
+    with bar("tables and pictures", quiet=args.quiet):
+        files = list(publish.publish(args.output, jobs, plan, about))
     if args.robustness:
-        _robustness(args, jobs, plan)
-    if not args.quiet:
-        print(f"{computed} results computed, {len(jobs) * len(plan.entrants) - computed} kept")
+        files.append(_robustness(args, jobs, plan))
+    kept = len(jobs) * len(plan.entrants) - computed
+    say(args, "\n".join([*map(str, files), f"{computed} results computed, {kept} kept"]))
+    answer(args, {"files": files, "computed": computed, "kept": kept})
     return 0
 
 
@@ -124,12 +126,12 @@ def _generation(args: argparse.Namespace) -> int:
     config = GenerationConfig(n=args.patches, quick=args.quick)
     with bar("generation", quiet=args.quiet) as track:
         generation.run(args.output / "generation", inputs, config, device=args.device, track=track)
-    if not args.quiet:
-        print(args.output / "generation" / "generation.md")
+    say(args, str(args.output / "generation" / "generation.md"))
+    answer(args, {"files": [args.output / "generation" / "generation.md"]})
     return 0
 
 
-def _robustness(args: argparse.Namespace, jobs: list[Job], plan: Plan) -> None:
+def _robustness(args: argparse.Namespace, jobs: list[Job], plan: Plan) -> Path:
     """Measure the methods named, else the default one alone; goes on where it was stopped."""
     from diffseglung.cli.progress import bar
     from diffseglung.evaluation import robustness, runner
@@ -149,8 +151,7 @@ def _robustness(args: argparse.Namespace, jobs: list[Job], plan: Plan) -> None:
     ways = {e.key: labeller(e, plan.base_model if e.base else plan.model, plan.device) for e in who}
     with bar("robustness", quiet=args.quiet) as track:
         robustness.run(args.output, subjects, labellers=ways, track=track)
-    if not args.quiet:
-        print(args.output / "robustness.md")
+    return Path(args.output, "robustness.md")
 
 
 def _list(args: argparse.Namespace) -> str:

@@ -6,13 +6,16 @@ Ends with `ALL 5 TESTS PASSED` and exit code 0; otherwise names what failed, wit
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffseglung.cli import add_conduct
+from diffseglung.cli.answers import add_json, answer, say
+from diffseglung.cli.progress import bar
 from diffseglung.config import UNETS, DiffusionConfig, DistillConfig, IntensityConfig, PatchConfig, TrainConfig
 from diffseglung.errors import DiffSegLungError
 
@@ -29,30 +32,40 @@ class CheckFailed(DiffSegLungError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `check`."""
+    add_json(parser, "what each test found")
     add_conduct(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the tests one after the other; a failed one does not keep the next from running."""
-    failed: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for number, (title, test) in enumerate(TESTS.items(), 1):
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder, bar("checking", quiet=args.quiet) as track:
+        for number, (title, test) in enumerate(track(TESTS.items(), len(TESTS)), 1):
             began = time.perf_counter()
             try:
                 found = test(Path(folder), args.device)
             except Exception as error:  # whatever goes wrong here is the finding
                 if args.debug:
                     raise
-                failed.append(title)
-                print(f"TEST {number} FAILED: {title}: {type(error).__name__}: {error}", flush=True)
+                passed, found = False, f"{type(error).__name__}: {error}"
+                _verdict(args, f"TEST {number} FAILED: {title}: {found}")
             else:
-                if not args.quiet:
-                    print(f"test {number} passed: {title}: {found} ({time.perf_counter() - began:.1f} s)", flush=True)
+                passed = True
+                say(args, f"test {number} passed: {title}: {found} ({time.perf_counter() - began:.1f} s)")
+            seconds = round(time.perf_counter() - began, 3)
+            rows.append({"test": title, "passed": passed, "found": found, "seconds": seconds})
+    failed = [row["test"] for row in rows if not row["passed"]]
+    answer(args, {"passed": not failed, "tests": rows})
     if failed:
-        print(f"{len(failed)} OF {len(TESTS)} TESTS FAILED: {', '.join(failed)}")
+        _verdict(args, f"{len(failed)} OF {len(TESTS)} TESTS FAILED: {', '.join(failed)}")
         return 1
-    print(f"ALL {len(TESTS)} TESTS PASSED")
+    _verdict(args, f"ALL {len(TESTS)} TESTS PASSED")
     return 0
+
+
+def _verdict(args: argparse.Namespace, text: str) -> None:
+    """A line that --quiet does not silence."""
+    print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
 
 
 def require(holds: bool, problem: str) -> None:

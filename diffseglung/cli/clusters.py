@@ -11,6 +11,8 @@ import argparse
 from pathlib import Path
 
 from diffseglung.cli import add_conduct, add_config, read_config
+from diffseglung.cli.answers import add_json, answer, say
+from diffseglung.cli.progress import bar
 from diffseglung.config import ClusterConfig
 
 
@@ -25,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="lungs on the CT's grid (default: the mask of an NPZ case, else found in the CT)",
     )  # fmt: skip
     parser.add_argument("--series", default=None, help="SeriesInstanceUID, when a DICOM folder holds several")
+    add_json(parser, "clusters.json")
     add_config(parser, ClusterConfig)
     add_conduct(parser, device=False)
 
@@ -45,8 +48,9 @@ def run(args: argparse.Namespace) -> int:
     scan = read_scan(args.input, series_uid=args.series)
     ct = scan.volume
     mask_file = args.lung_mask or (args.input if scan_ending(args.input) == ".npz" else None)
-    lungs = adapt_mask(read_mask(mask_file), ct) if mask_file else find_lungs(ct)
-    ids, table = cluster_volume(ct, lungs, config.k, config.seed, config=config)
+    with bar("clustering", quiet=args.quiet):
+        lungs = adapt_mask(read_mask(mask_file), ct) if mask_file else find_lungs(ct)
+        ids, table = cluster_volume(ct, lungs, config.k, config.seed, config=config)
 
     args.output.mkdir(parents=True, exist_ok=True)
     document = {
@@ -63,11 +67,12 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         for note in scan.notes:
             print(f"note: {note}", file=sys.stderr)
-        for cluster in table:
-            share = 100 * cluster.fraction_of_lung
-            print(f"cluster {cluster.id}: {cluster.volume_ml:7.0f} mL  {share:5.1f} %  mean {cluster.mean_hu:5.0f} HU")
-        for name in ("clusters.png", "clusters.json", "clusters.nii.gz"):
-            print(args.output / name)
+    for cluster in table:
+        amount = f"{cluster.volume_ml:7.0f} mL  {100 * cluster.fraction_of_lung:5.1f} %"
+        say(args, f"cluster {cluster.id}: {amount}  mean {cluster.mean_hu:5.0f} HU")
+    for name in ("clusters.png", "clusters.json", "clusters.nii.gz"):
+        say(args, str(args.output / name))
+    answer(args, document)
     return 0
 
 

@@ -144,6 +144,7 @@ class _Progress:
         self.show: Callable[[int, str], None] = lambda done, note: None
 
     def __call__(self, outcome: Outcome | None) -> None:
+        from diffseglung.cli.answers import say
         from diffseglung.cohorts import table
 
         if outcome is not None:
@@ -154,7 +155,7 @@ class _Progress:
             if outcome.error:
                 print(f"failed: {outcome.source}\n  {outcome.error}", file=sys.stderr)
             elif not self.args.quiet and not bars.wanted(self.args.quiet):
-                print(f"{outcome.name}: {outcome.seconds:.1f} s", flush=True)
+                say(self.args, f"{outcome.name}: {outcome.seconds:.1f} s")
         if time.monotonic() - self.written > REFRESH_S:
             self.write()
 

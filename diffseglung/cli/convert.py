@@ -10,9 +10,13 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from diffseglung.cli import add_conduct
+from diffseglung.cli.answers import add_json, answer, say
 
 if TYPE_CHECKING:
+    from diffseglung.errors import DiffSegLungError
     from diffseglung.io.cases import Case
     from diffseglung.io.studies import Study
 
@@ -50,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="make cases again that exist (default: keep them)")
     parser.add_argument("--no-compress", "--no_compress", action="store_true", help="larger files, faster to read")
+    add_json(parser, "the cases and the failures")
+    add_conduct(parser, device=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,29 +67,33 @@ def run(args: argparse.Namespace) -> int:
 
     dataset = clean_name(args.dataset)
     studies = _studies(args)
-    done, failures = 0, []
+    rows: list[dict[str, Any]] = []
+    failures: list[DiffSegLungError] = []
     with bar("converting", quiet=args.quiet) as track:
         for study in track(studies, len(studies)):
             path = args.output / f"{dataset}__{study.name}.npz"
             if path.exists() and not args.overwrite:
-                done += 1
-                _say(args, f"{path.name}: kept (make it again with --overwrite)")
+                rows.append({"input": study.path, "case": path, "status": "kept"})
+                say(args, f"{path.name}: kept (make it again with --overwrite)")
                 continue
             try:
                 case = _convert(study, path.stem, args.spacing_mm)
                 write_case(path, case, compress=not args.no_compress)
             except DiffSegLungError as error:
                 failures.append(error)
+                row = {"input": study.path, "case": None, "status": "failed"}
+                rows.append({**row, "problem": error.problem, "remedy": error.remedy})
                 print(f"failed: {study.path}\n  {error.problem}\n  try: {error.remedy}", file=sys.stderr)
                 continue
-            done += 1
-            _say(args, _summary(path, case))
-    if not done:
+            rows.append({"input": study.path, "case": path, "status": "made", **_facts(case)})
+            say(args, _summary(path, case))
+    answer(args, {"scans": rows})
+    if len(failures) == len(studies):
         raise InputError(
             f"none of the {len(studies)} scans at {args.input} could be converted",
             remedy=failures[0].remedy,
         )
-    _say(args, f"{done} of {len(studies)} scans are cases in {args.output}")
+    say(args, f"{len(studies) - len(failures)} of {len(studies)} scans are cases in {args.output}")
     return 1 if failures else 0
 
 
@@ -124,14 +134,18 @@ def _convert(study: Study, name: str, spacing_mm: float) -> Case:
     return Case(name, ct, lungs, meta)
 
 
+def _facts(case: Case) -> dict[str, Any]:
+    return {
+        "shape_zyx": list(case.ct.shape),
+        "spacing_mm_zyx": list(case.ct.spacing_mm),
+        "lung_ml": float((case.lungs.array > 0).sum()) * case.ct.voxel_ml,
+        "notes": case.meta.get("notes", []),
+    }
+
+
 def _summary(path: Path, case: Case) -> str:
     shape = " x ".join(str(n) for n in case.ct.shape)
     spacing = " x ".join(f"{s:.3g}" for s in case.ct.spacing_mm)
     litres = float((case.lungs.array > 0).sum()) * case.ct.voxel_ml / 1000
     lines = [f"{path.name}: {shape} voxels of {spacing} mm, lungs {litres:.1f} L"]
     return "\n".join(lines + [f"  note: {note}" for note in case.meta.get("notes", [])])
-
-
-def _say(args: argparse.Namespace, text: str) -> None:
-    if not args.quiet:
-        print(text)

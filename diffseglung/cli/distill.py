@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
                 fit_standardiser(objective, patches)
             return Trainer(objective, draws, run)
 
-        return conduct(plan, make, args.quiet)
+        return conduct(plan, make, args)
 
 
 def stored_teacher(patches: Patches, distill: DistillConfig) -> str | None:

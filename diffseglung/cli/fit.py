@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct
+from diffseglung.cli.answers import add_json, answer, say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--half", action="store_true", help="store network weights in float16: half the size")
     parser.add_argument("--local-only", "--local_only", action="store_true", help="leave diffusion features out")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
+    add_json(parser)
     add_conduct(parser)
 
 
@@ -56,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
     with bar("reading cases", quiet=args.quiet) as progress:
         for path in progress(scans, len(scans)):
             cohort.add(*read_rows(path, bundle, runtime))
-    tissues = cohort.fit(TissueFitConfig(seed=args.seed))
+    with bar("fitting", quiet=args.quiet):
+        tissues = cohort.fit(TissueFitConfig(seed=args.seed))
     weights, card = checkpoint.load(args.model)
     own = {name: value for name, value in weights.items() if not name.startswith("tissue.")}
     if args.half:
@@ -64,8 +67,8 @@ def run(args: argparse.Namespace) -> int:
     fitted = {"tissue_cases": [path.stem for path in scans], "tissue_rows_per_scan": args.rows_per_scan}
     card = dataclasses.replace(card, training=card.training | fitted)
     checkpoint.save(args.output, own | tissue_tensors(tissues), card)
-    if not args.quiet:
-        print(f"fitted {', '.join(tissues)} on {len(scans)} cases -> {args.output}")
+    say(args, f"fitted {', '.join(tissues)} on {len(scans)} cases -> {args.output}")
+    answer(args, {"model": args.output, "methods": list(tissues), "cases": [path.stem for path in scans]})
     return 0
 
 

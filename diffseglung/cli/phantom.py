@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct
+from diffseglung.cli.answers import add_json, answer, say
 
 if TYPE_CHECKING:
     from diffseglung.phantom.record import Phantom
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--background", type=Path, metavar="CT", help="draw lesions into this scan")
     parser.add_argument("--lung-mask", "--lung_mask", type=Path, help="lungs of the background (default: found in it)")
     parser.add_argument("--npz", action="store_true", help="also write NPZ training cases")
+    add_json(parser, "the folders")
     add_conduct(parser, device=False)
 
 
@@ -66,16 +68,18 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("a given scan cannot be made to breathe out", remedy="leave out --background or --condition")
     if args.healthy and args.severity != "any":
         raise ConfigError("--severity needs lesions, but --healthy has none", remedy="leave out one of the two")
-    make = _maker(args)
+    folders: list[Path] = []
     with bar("making cases", quiet=args.quiet) as track:
+        make = _maker(args)
         for seed in track(range(args.seed, args.seed + args.number), args.number):
             folder = args.output / f"{_kind(args)}_{args.split}_{seed:04d}"
             case = make(seed)
             write_case_folder(case, folder)
             if args.npz:
                 _write_npz(case, folder)
-            if not args.quiet:
-                print(folder)
+            folders.append(folder)
+            say(args, str(folder))
+    answer(args, {"cases": folders})
     return 0
 
 

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from diffseglung.cli import add_conduct, add_config, read_config, spellings
+from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.progress import bar
 from diffseglung.config import DistillConfig, IntensityConfig, PatchConfig
 
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(*spellings(name), type=int, default=default, help=f"{help} (default: {default})")
     add_config(parser, PatchConfig)
     add_config(parser, IntensityConfig)
+    add_json(parser)
     add_conduct(parser, device=False)
 
 
@@ -55,9 +57,10 @@ def run(args: argparse.Namespace) -> None:
     cases = iter_cases(args.npz_dir, args.dataset)
     with bar("cutting patches", quiet=args.quiet) as track:
         precompute(cases, args.out_dir, job, workers=workers, progress=track)
-    if not args.quiet:
-        patches = open_patches(args.out_dir)
-        print(f"{len(patches)} patches of {patches.shape} voxels from {len(cases)} cases in {args.out_dir}")
+    patches = open_patches(args.out_dir)
+    say(args, f"{len(patches)} patches of {patches.shape} voxels from {len(cases)} cases in {args.out_dir}")
+    shape = [int(n) for n in patches.shape]
+    answer(args, {"output": args.out_dir, "patches": len(patches), "shape_zyx": shape, "cases": len(cases)})
 
 
 def bounded_workers(wish: int, *, quiet: bool) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffseglung import __version__
 from diffseglung.cli import add_conduct, add_config, read_config, spellings
+from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.config import SampleConfig
 from diffseglung.errors import ConfigError
 
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shape", type=int, nargs=3, default=None, metavar=("Z", "Y", "X"), help="patch size (default: as in training)"
     )
     add_config(parser, SampleConfig)
+    add_json(parser, "the files")
     add_conduct(parser)
 
 
@@ -76,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
         "settings": {**config.to_dict(), "mask": str(args.mask), "shape": list(lungs.shape[1:])},
     }
     files = write(args.output, denormalise(norm, card.intensity), card, record)
-    if not args.quiet:
-        print("\n".join(f"  {file}" for file in files))
+    say(args, "\n".join(f"  {file}" for file in files))
+    answer(args, {"files": files})
     return 0
 
 

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--lung-mask", "--lung_mask", type=Path, default=None,
-        help="lungs on the CT's grid: binary, or a label map of lungmask or TotalSegmentator (default: found)",
+        help="lungs on the CT's grid: binary, a label map of lungmask or TotalSegmentator, or the latter's folder",
     )  # fmt: skip
     parser.add_argument(
         "--series", default=None, help="SeriesInstanceUID or number, where a folder holds several (default: the best)"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffseglung import __version__
 from diffseglung.cli import add_conduct, add_config, bars, read_config, spellings
+from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.progress import bar
 from diffseglung.config import UNETS, DiffusionConfig, DistillConfig, PatchConfig, TrainConfig
 from diffseglung.errors import ConfigError
@@ -48,6 +49,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, results: str) -> None:
     add_config(parser, TrainConfig)
     parser.add_argument("--epochs", dest="iterations", type=int, default=argparse.SUPPRESS, help="same as --iterations")
     add_config(parser, PatchConfig)
+    add_json(parser, "how the run ended")
     add_conduct(parser)
 
 
@@ -101,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
             sample=sampler(args.results_dir, patches, config.seed),
         )
         draws = Draws.of(patches, config, steps=diffusion.steps, runtime=process)
-        return conduct(plan, lambda run: Trainer(DiffusionObjective(network, diffusion), draws, run), args.quiet)
+        return conduct(plan, lambda run: Trainer(DiffusionObjective(network, diffusion), draws, run), args)
 
 
 def find_patches(args: argparse.Namespace, *, teacher: DistillConfig | None) -> Patches:
@@ -174,15 +176,16 @@ def sampler(folder: Path, patches: Patches, seed: int) -> Any:
     return sample
 
 
-def conduct(plan: Run, make: Any, quiet: bool) -> int:
+def conduct(plan: Run, make: Any, args: argparse.Namespace) -> int:
     """Run a trainer under a progress bar; the exit code is 130 when it was asked to stop."""
     if not plan.runtime.is_first:
-        quiet = True
+        args = argparse.Namespace(**{**vars(args), "quiet": True, "json": False})
     trainer: Trainer = make(plan)
     if trainer.iteration >= plan.config.iterations:
-        if not quiet:
-            print(f"{plan.folder} already holds iteration {trainer.iteration}; give a larger --iterations to go on")
+        say(args, f"{plan.folder} already holds iteration {trainer.iteration}; give a larger --iterations to go on")
+        answer(args, _ended(plan, trainer.iteration, stopped=False))
         return 0
+    quiet = args.quiet
     said = time.monotonic()
     with bars.counting("training", start=trainer.iteration, total=plan.config.iterations, quiet=quiet) as show:
 
@@ -191,13 +194,17 @@ def conduct(plan: Run, make: Any, quiet: bool) -> int:
             show(iteration, note(line) if line else "")
             if line and not quiet and not bars.wanted(quiet) and time.monotonic() - said > 60:
                 said = time.monotonic()
-                print(f"iteration {iteration}/{plan.config.iterations}  {note(line)}", flush=True)
+                say(args, f"iteration {iteration}/{plan.config.iterations}  {note(line)}")
 
         trainer.run = dataclasses.replace(plan, watch=watch)
         ending: Ending = trainer.fit()
-    if not quiet:
-        print(f"{'stopped' if ending.stopped else 'done'} at iteration {ending.iteration}: {plan.folder / plan.name}")
+    say(args, f"{'stopped' if ending.stopped else 'done'} at iteration {ending.iteration}: {plan.folder / plan.name}")
+    answer(args, _ended(plan, ending.iteration, stopped=ending.stopped))
     return 130 if ending.stopped else 0
+
+
+def _ended(plan: Run, iteration: int, *, stopped: bool) -> dict[str, Any]:
+    return {"weights": plan.folder / plan.name, "iteration": iteration, "stopped": stopped}
 
 
 def note(line: dict[str, float | int]) -> str:

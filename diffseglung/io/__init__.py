@@ -56,8 +56,16 @@ def check_scan(scan: Scan, path: Path) -> Scan:
 
 
 def read_mask(path: Path | str) -> Volume:
-    """A mask or label map of any format: whole numbers from 0, as uint8 where they fit, else int32."""
+    """A mask or label map of any format: whole numbers from 0, as uint8 where they fit, else int32.
+
+    path: a file, an NPZ case, or a folder of masks of the lobes as TotalSegmentator writes it.
+    """
     path = Path(path)
+    if path.is_dir():
+        from diffseglung.io import mask_folder
+
+        if mask_folder.is_mask_folder(path):
+            return mask_folder.read_mask_folder(path)
     if scan_ending(path) == ".npz":
         from diffseglung.io import cases
 

@@ -112,8 +112,12 @@ def _affine(path: Path, image: Any) -> tuple[NDArray[np.float64], list[str]]:
             f"{path} has no usable grid: its affine is singular or not finite",
             remedy="write the scan again from its source with a valid sform or qform",
         )
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ ras
-    return lps[:, [2, 1, 0, 3]], notes
+    return lps_affine(ras), notes
+
+
+def lps_affine(ras: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From voxel (x, y, z) to a RAS point, as NIfTI and MONAI have it, to that of a `Volume`: (z, y, x) to LPS."""
+    return np.asarray((np.diag([-1.0, -1.0, 1.0, 1.0]) @ ras)[:, [2, 1, 0, 3]])
 
 
 def _usable(ras: NDArray[np.float64]) -> bool:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from diffseglung.errors import GeometryError, InputError
+from diffseglung.io import read_mask
+from diffseglung.io.mask_folder import LOBES
+from diffseglung.io.nifti import write_nifti
 from diffseglung.preprocess.masks import adapt_mask
 from diffseglung.preprocess.resample import resample
 from diffseglung.volume import Reorientation, Volume
@@ -30,6 +34,40 @@ def test_known_label_maps_give_the_sides(chest: Any, right: tuple[int, ...], lef
     adapted = adapt_mask(relabelled(chest, right, left), chest.ct)
     assert adapted.array.dtype == np.uint8
     np.testing.assert_array_equal(adapted.array, chest.lungs)
+
+
+LUNGMASK_R231 = {"right lung": 1, "left lung": 2}
+LUNGMASK_LOBES = {"left upper": 1, "left lower": 2, "right upper": 3, "right middle": 4, "right lower": 5}
+"""The values that lungmask writes with its models R231 and LTRCLobes."""
+TOTALSEGMENTATOR_LOBES = {
+    "lung_upper_lobe_left": 10,
+    "lung_lower_lobe_left": 11,
+    "lung_upper_lobe_right": 12,
+    "lung_middle_lobe_right": 13,
+    "lung_lower_lobe_right": 14,
+}
+"""TotalSegmentator 2, class map of the task `total`."""
+
+
+@pytest.mark.parametrize(
+    "names", [LUNGMASK_R231, LUNGMASK_LOBES, TOTALSEGMENTATOR_LOBES], ids=["R231", "LTRCLobes", "TotalSegmentator"]
+)
+def test_every_label_of_both_tools_lands_on_its_side(chest: Any, names: dict[str, int]) -> None:
+    right = tuple(label for name, label in names.items() if "right" in name)
+    left = tuple(label for name, label in names.items() if "left" in name)
+    mask = relabelled(chest, right, left)
+    assert set(np.unique(mask.array)) == {0, *names.values()}
+    adapted = adapt_mask(mask, chest.ct).array
+    for name, label in names.items():
+        assert set(np.unique(adapted[mask.array == label])) == {1 if "right" in name else 2}, name
+
+
+def test_a_folder_of_lobes_as_totalsegmentator_writes_it(chest: Any, tmp_path: Path) -> None:
+    assert TOTALSEGMENTATOR_LOBES == LOBES
+    whole = relabelled(chest, (14, 13, 12), (11, 10))
+    for name, label in TOTALSEGMENTATOR_LOBES.items():
+        write_nifti(tmp_path / f"{name}.nii.gz", whole.with_array((whole.array == label).astype(np.uint8)))
+    np.testing.assert_array_equal(adapt_mask(read_mask(tmp_path), chest.ct).array, chest.lungs)
 
 
 def test_other_structures_of_totalsegmentator_are_left_out(chest: Any) -> None:
