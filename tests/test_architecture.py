@@ -44,6 +44,7 @@ TESTED_ELSEWHERE = {
     "output/dicom/codes.py": "output/dicom/test_segments.py",
     "output/dicom/identity.py": "output/dicom/test_segments.py",
     "output/dicom/source.py": "output/dicom/test_segments.py",
+    "cli/colours.py": "cli/test_endings.py",
     "cli/products.py": "cli/test_dicom_output.py",
     "cohorts/cluster.py": "cohorts/test_conduct.py",
     "cohorts/work.py": "cohorts/test_conduct.py",

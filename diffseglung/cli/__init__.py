@@ -1,7 +1,8 @@
+# PYTHON_ARGCOMPLETE_OK
 """Command line: a table of commands, and a way to run one of them as a root-level script.
 
 Only this package parses arguments, prints, and turns errors into exit codes:
-0 done, 1 the run failed, 2 the command line or the input was wrong.
+0 done, 1 the run failed, 2 the command line or the input was wrong, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from collections.abc import Sequence
 from typing import Any, TypeVar, get_type_hints
 
 from diffseglung import __version__
+from diffseglung.cli import endings
+from diffseglung.cli.colours import paint
 from diffseglung.config import Config
-from diffseglung.errors import CheckpointError, ConfigError, DiffSegLungError, InputError
 
 C = TypeVar("C", bound=Config)
 
@@ -129,26 +131,7 @@ def build_parser(command: str, prog: str | None = None) -> argparse.ArgumentPars
 
 def run_command(command: str, argv: Sequence[str], prog: str | None = None) -> int:
     """Parse and run; errors become one sentence and an exit code."""
-    args = build_parser(command, prog).parse_args(argv)
-    try:
-        code = args.run(args)
-    except DiffSegLungError as error:
-        if args.debug:
-            raise
-        print(f"error: {error.problem}\n  try: {error.remedy}", file=sys.stderr)
-        return 2 if isinstance(error, InputError | ConfigError | CheckpointError) else 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # whoever read our output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        if args.debug:
-            raise
-        print(f"error: {error}\n  try: check the path, its permissions and the free space", file=sys.stderr)
-        return 1
-    return int(code or 0)
+    return endings.piped(lambda: endings.run(build_parser(command, prog).parse_args(argv)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -158,6 +141,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         completion.answer(os.environ.get("COMP_LINE", ""), COMMANDS)
     words = list(sys.argv[1:] if argv is None else argv)
+    return endings.piped(lambda: _main(words))
+
+
+def _main(words: Sequence[str]) -> int:
     listing = "\n".join(f"  {name:12} {help}" for name, help in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="diffseglung",
@@ -180,7 +167,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _unknown(word: str) -> int:
     near = difflib.get_close_matches(word, COMMANDS, n=1)
     remedy = f"diffseglung {near[0]}" if near else "diffseglung --help, which lists the commands"
-    print(f"error: there is no command {word!r}\n  try: {remedy}", file=sys.stderr)
+    problem = f"there is no command {word!r}"
+    print(f"{paint('error:', 'red', sys.stderr)} {problem}\n  try: {remedy}", file=sys.stderr)
     return 2
 
 

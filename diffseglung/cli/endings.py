@@ -1,0 +1,72 @@
+"""How a command ends: exit codes, errors as one sentence with a remedy, quiet pipes.
+
+0 done, 1 the run failed, 2 the command line or the input was wrong, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+
+from diffseglung import __version__
+from diffseglung.cli.colours import paint
+from diffseglung.errors import CheckpointError, ConfigError, DiffSegLungError, InputError
+
+FILES_REMEDY = "check the path, its permissions and the free space"
+MEMORY_REMEDY = "close other programs, take --fast where the command has it, or a machine with more memory"
+DEFECT_REMEDY = "run it again with --debug, and report the traceback with the output of diffseglung doctor"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a parsed command; with --debug errors keep their traceback, with --verbose stderr tells what ran how long."""
+    began = time.perf_counter()
+    _murmur(args, f"diffseglung {__version__}, Python {platform.python_version()}, {platform.system()}")
+    try:
+        code = int(args.run(args) or 0)
+    except BrokenPipeError:
+        raise
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if args.debug:
+            raise
+        problem, remedy, code = told(error)
+        print(f"{paint('error:', 'red', sys.stderr)} {problem}\n  try: {remedy}", file=sys.stderr)
+        return code
+    _murmur(args, f"{time.perf_counter() - began:.1f} s, exit code {code}")
+    return code
+
+
+def told(error: Exception) -> tuple[str, str, int]:
+    """What was found, what to do about it, and the exit code."""
+    if isinstance(error, DiffSegLungError):
+        wrong_input = isinstance(error, InputError | ConfigError | CheckpointError)
+        return error.problem, error.remedy, 2 if wrong_input else 1
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "the memory does not suffice", MEMORY_REMEDY, 1
+    if isinstance(error, OSError):
+        return str(error), FILES_REMEDY, 1
+    first = next(iter(str(error).splitlines()), "")
+    return f"a defect of this program ({type(error).__name__}: {first})", DEFECT_REMEDY, 1
+
+
+def piped(call: Callable[[], int]) -> int:
+    """`call()`; quietly 1 where the reader of standard output has gone, as after `| head`."""
+    try:
+        try:
+            return call()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed when Python ends
+        return 1
+
+
+def _murmur(args: argparse.Namespace, text: str) -> None:
+    if args.verbose and not args.quiet:
+        print(text, file=sys.stderr)
