@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from diffseglung.errors import GeometryError, InputError
 from diffseglung.io import read_mask, read_scan, scan_name
@@ -103,7 +104,7 @@ def thinned(volume: Volume) -> Volume:
 
 
 def find_places(label_map: Volume, path: Path) -> dict[int, list[int]]:
-    """Label id -> a voxel (z, y, x) of it to start from: near the middle of it, in the plane that shows most of it.
+    """Label id -> a voxel (z, y, x) of it to start from: in the plane that shows most of it, farthest from its border.
 
     Classes that do not occur are left out. Raises InputError where the file holds an id that no class has.
     """
@@ -121,9 +122,9 @@ def find_places(label_map: Volume, path: Path) -> dict[int, list[int]]:
     for label in (*TISSUES, UNASSIGNED):
         if counts[:, label.id].any():
             z = int(counts[:, label.id].argmax())
-            inside = np.argwhere(np.asarray(label_map.array[z]) == label.id)
-            nearest = np.linalg.norm(inside - inside.mean(0), axis=1).argmin()
-            places[label.id] = [z, *map(int, inside[nearest])]
+            inside = np.pad(np.asarray(label_map.array[z]) == label.id, 1)
+            depth = distance_transform_edt(inside, sampling=label_map.spacing_mm[1:])[1:-1, 1:-1]
+            places[label.id] = [z, *map(int, np.unravel_index(depth.argmax(), depth.shape))]
     return places
 
 

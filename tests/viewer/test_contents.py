@@ -40,6 +40,8 @@ def test_each_place_lies_in_its_class(result: Path, chest: Segmentation) -> None
     facts = gather(result).facts
     for entry in facts["classes"]:
         assert chest.label_map.array[tuple(entry["place"])] == entry["id"]
+        z, y, x = entry["place"]
+        assert (chest.label_map.array[z, y - 1 : y + 2, x - 1 : x + 2] == entry["id"]).all()  # not on its border
     assert chest.label_map.array[tuple(facts["start"])] > 1
 
 

@@ -25,7 +25,7 @@ from tests.browser import Browse, Complaints
 
 Show = Callable[..., Any]
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
-SIZE = {"width": 1000, "height": 640}
+SIZE = {"width": 880, "height": 520}
 
 
 @pytest.fixture
@@ -34,6 +34,16 @@ def varied(chest: Segmentation) -> Segmentation:
     order = np.random.default_rng(0).permutation(chest.ct.array.size).reshape(chest.ct.shape)
     ct = chest.ct.with_array((order % 1500 - 1000).astype(np.float32))
     return replace(chest, ct=ct)
+
+
+@pytest.fixture
+def nameless(chest: Segmentation) -> Segmentation:
+    """The chest without a single number, under a name and with a warning that look like markup."""
+    names = {
+        "input": "<img src=x onerror=alert(1)><b>bold</b>.nii.gz",
+        "warnings": ["<i>thick</i> & <script>1</script>"],
+    }
+    return replace(chest, statistics={name: None for name in chest.statistics}, run=chest.run | names)
 
 
 @dataclass
@@ -119,13 +129,13 @@ def test_the_crosshair_reads_the_voxel_s_own_density_and_class_on_an_oblique_fli
     show: Show, varied: Segmentation
 ) -> None:
     page, seen = show(varied, "varied"), set()
+    page.select_option("#layout", "axial")
     titles = {label.id: label.title for label in TISSUES} | {0: "No class"}
-    walk = [*["PageUp"] * 3, *["ArrowRight"] * 9, *["ArrowUp"] * 8, *["PageDown"] * 9, *["ArrowLeft"] * 4, "ArrowDown"]
+    walk = ("PageUp", "ArrowRight", "ArrowUp", "PageDown", "ArrowLeft", "ArrowDown") * 4
     for number in range(1, 6):
         page.click(f"#legend tbody tr:nth-child({number}) .go")
-        for key in ["", *walk[number - 1 :: 5]]:
-            if key:
-                page.keyboard.press(key)
+        for key in ("Shift", *walk[number - 1 :: 5]):  # the first moves nothing
+            page.keyboard.press(key)
             voxel, hu, title, places = readout(page)
             assert hu == varied.ct.array[voxel]
             assert title == titles[int(varied.label_map.array[voxel])]
@@ -138,8 +148,8 @@ def test_the_crosshair_reads_the_voxel_s_own_density_and_class_on_an_oblique_fli
             assert [letter for letter, _ in places] == [letter for letter, _ in expected]
             np.testing.assert_allclose([mm for _, mm in places], [mm for _, mm in expected], atol=0.06)
             seen.add(voxel)
-    assert len(seen) > 20
-    assert len({varied.label_map.array[voxel] for voxel in seen}) == 6
+    assert len(seen) >= 20
+    assert len({varied.label_map.array[voxel] for voxel in seen}) >= 5
 
 
 def test_keys_move_one_voxel_towards_the_side_they_name(show: Show, varied: Segmentation) -> None:
@@ -153,22 +163,23 @@ def test_keys_move_one_voxel_towards_the_side_they_name(show: Show, varied: Segm
         assert sign * (varied.ct.affine[:3, :3] @ step)[patient_axis] > 0
 
 
-def test_the_crosshair_stays_inside(show: Show, chest: Segmentation) -> None:
-    page = show(chest, "chest")
-    for key in ("PageUp", "ArrowRight", "ArrowUp"):
-        for _ in range(60):
-            page.keyboard.press(key)
+def test_the_crosshair_stays_inside(show: Show, varied: Segmentation) -> None:
+    page = show(varied, "varied")
+    page.evaluate(
+        "for (const key of ['PageUp', 'ArrowRight', 'ArrowUp']) for (let n = 0; n < 60; n++)"
+        " document.body.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }))"
+    )
     voxel, hu, _, _ = readout(page)
     assert voxel == (39, 0, 0)  # the grid's x runs to the patient's right
-    assert hu == chest.ct.array[voxel]
+    assert hu == varied.ct.array[voxel]
 
 
-def test_legend_and_density_repeat_statistics_json(show: Show, chest: Segmentation) -> None:
-    page = show(chest, "chest")
+def test_legend_and_density_repeat_statistics_json(show: Show, varied: Segmentation) -> None:
+    page = show(varied, "varied")
     rows = page.locator("#legend tbody tr")
     assert rows.count() == len(TISSUES)
     for row, label in zip(rows.all(), TISSUES, strict=True):
-        record = chest.statistics[label.name]
+        record = varied.statistics[label.name]
         cells = row.locator("td")
         assert cells.nth(0).inner_text().split("\n")[0].strip() == label.title
         for number, entry in enumerate((record, record["right"], record["left"]), 1):
@@ -177,7 +188,7 @@ def test_legend_and_density_repeat_statistics_json(show: Show, chest: Segmentati
         red, green, blue = label.colour
         colour = row.locator(".swatch").evaluate("e => getComputedStyle(e).backgroundColor")
         assert colour == f"rgb({red}, {green}, {blue})"
-    lung = chest.statistics["lung"]
+    lung = varied.statistics["lung"]
     litres = page.locator("#lung tr:nth-child(1) td").all_inner_texts()
     assert litres[1:] == [f"{part['volume_ml'] / 1000:.2f} L" for part in (lung, lung["right"], lung["left"])]
     assert page.locator("#warnings li").all_inner_texts() == ["thick slices"]
@@ -185,8 +196,8 @@ def test_legend_and_density_repeat_statistics_json(show: Show, chest: Segmentati
     assert "Not a medical device" in page.inner_text("header")
 
 
-def test_a_class_goes_and_comes_with_its_key_and_its_button(show: Show, chest: Segmentation) -> None:
-    page = show(chest, "labels", ct=False)
+def test_a_class_goes_and_comes_with_its_key_and_its_button(show: Show, nameless: Segmentation) -> None:
+    page = show(nameless, "labels", ct=False)
     page.select_option("#layout", "axial")
     colour = BY_NAME["emphysema"].colour
     page.click("#legend tbody tr:nth-child(2) .go")
@@ -199,29 +210,38 @@ def test_a_class_goes_and_comes_with_its_key_and_its_button(show: Show, chest: S
     assert eventually(page, lambda: bool((picture(page) == before).all()))
 
 
-def test_every_class_has_its_own_colour_in_the_planes(show: Show, chest: Segmentation) -> None:
-    page = show(chest, "labels", ct=False)
+def test_every_class_has_its_own_colour_and_a_click_on_it_names_it(show: Show, nameless: Segmentation) -> None:
+    page = show(nameless, "labels", ct=False)
     page.select_option("#layout", "axial")
     for number, label in enumerate(TISSUES, 1):
         page.click(f"#legend tbody tr:nth-child({number}) .go")
         assert eventually(page, lambda colour=label.colour: count(picture(page), colour) > 200), label.name
+        rows, columns = np.nonzero(np.abs(picture(page).astype(int) - label.colour).max(-1) <= 2)
+        box = page.locator("#flat").bounding_box()
+        page.mouse.click(box["x"] + int(columns[len(columns) // 3]), box["y"] + int(rows[len(rows) // 3]))
+        assert page.inner_text("#class") == label.title
+        voxel = tuple(int(part.split()[-1]) for part in page.inner_text("#voxel").split(","))[::-1]
+        assert nameless.label_map.array[voxel] == label.id
 
 
-def test_the_patient_s_right_is_on_the_left_and_the_front_on_top(show: Show, chest: Segmentation) -> None:
-    """The right lung's emphysema alone: right of the patient, in front of the middle."""
-    labels = np.where(chest.label_map.array == 2, 2, 0).astype(np.uint8)
-    labels[..., 24:] = 0  # the grid's x runs to the right: what stays lies on the patient's left
-    page = show(replace(chest, label_map=chest.label_map.with_array(labels)), "left", ct=False)
+def test_the_patient_s_right_is_on_the_left_and_the_front_on_top(show: Show, nameless: Segmentation) -> None:
+    """Emphysema lies in front of the middle; the patient's left lung, where the grid's x is low, holds twice as much.
+
+    The crosshair hides a part of it.
+    """
+    page = show(nameless, "labels", ct=False)
     page.select_option("#layout", "axial")
-    assert eventually(page, lambda: count(picture(page), BY_NAME["emphysema"].colour) > 200)
+    page.click("#legend tbody tr:nth-child(2) .go")
+    colour = BY_NAME["emphysema"].colour
+    assert eventually(page, lambda: count(picture(page), colour) > 200)
     pixels = picture(page)
-    rows, columns = np.nonzero(np.abs(pixels.astype(int) - BY_NAME["emphysema"].colour).max(-1) <= 2)
-    assert columns.mean() > pixels.shape[1] / 2
+    rows, columns = np.nonzero(np.abs(pixels.astype(int) - colour).max(-1) <= 2)
+    assert 0.55 < (columns > pixels.shape[1] / 2).mean() < 0.85
     assert rows.mean() < pixels.shape[0] / 2
 
 
-def test_window_layout_and_opacity_change_the_picture(show: Show, chest: Segmentation) -> None:
-    page = show(chest, "chest")
+def test_window_layout_and_opacity_change_the_picture(show: Show, varied: Segmentation) -> None:
+    page = show(varied, "varied")
 
     def changes(key: str) -> bool:
         before = picture(page, "#flat")
@@ -246,8 +266,8 @@ def test_window_layout_and_opacity_change_the_picture(show: Show, chest: Segment
     assert page.inner_text("#opacity-value") == "50 %"
 
 
-def test_help_opens_and_closes_and_holds_the_keys(show: Show, chest: Segmentation) -> None:
-    page = show(chest, "chest")
+def test_help_opens_and_closes_and_holds_the_keys(show: Show, varied: Segmentation) -> None:
+    page = show(varied, "varied")
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
     before = readout(page)
@@ -259,8 +279,8 @@ def test_help_opens_and_closes_and_holds_the_keys(show: Show, chest: Segmentatio
     assert readout(page) != before
 
 
-def test_the_disease_is_drawn_in_space(show: Show, chest: Segmentation) -> None:
-    page = show(chest, "chest")
+def test_the_disease_is_drawn_in_space(show: Show, varied: Segmentation) -> None:
+    page = show(varied, "varied")
 
     def bright() -> float:
         return float((picture(page, "#solid").max(-1) > 60).mean())
@@ -274,19 +294,16 @@ def test_the_disease_is_drawn_in_space(show: Show, chest: Segmentation) -> None:
         page.keyboard.press(key)
 
 
-def test_without_numbers_there_are_dashes_and_names_stay_text(show: Show, chest: Segmentation) -> None:
-    unknown = {name: None for name in chest.statistics}
-    name = "<img src=x onerror=alert(1)><b>bold</b>.nii.gz"
-    run = {**chest.run, "input": name, "warnings": ["<i>thick</i> & <script>alert(1)</script>"]}
-    page = show(replace(chest, statistics=unknown, run=run), "unknown", ct=False)
+def test_without_numbers_there_are_dashes_and_names_stay_text(show: Show, nameless: Segmentation) -> None:
+    page = show(nameless, "labels", ct=False)
     assert page.locator("#legend tbody tr td:nth-child(2)").all_inner_texts() == [f"{DASH}\n{DASH}"] * len(TISSUES)
-    assert page.inner_text("#title") == name
-    assert page.inner_text("#warnings") == "<i>thick</i> & <script>alert(1)</script>"
+    assert page.inner_text("#title") == nameless.run["input"]
+    assert page.locator("#warnings li").all_inner_texts() == nameless.run["warnings"]
     assert page.locator("#title *, #warnings li *").count() == 0
 
 
-def test_the_label_map_alone_tells_how_to_add_the_ct(show: Show, chest: Segmentation) -> None:
-    page = show(chest, "labels", ct=False)
+def test_the_label_map_alone_tells_how_to_add_the_ct(show: Show, nameless: Segmentation) -> None:
+    page = show(nameless, "labels", ct=False)
     assert "--ct CT" in page.inner_text("#hint")
     assert page.inner_text("#density") == ""
     assert page.inner_text("#class") in [label.title for label in TISSUES]

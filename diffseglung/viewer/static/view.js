@@ -9,7 +9,7 @@
   const VEIL = { planes: 0.3, space: 0.012 }; // how much of a lesion's strength healthy lung has
   const OPTIONS = {
     logLevel: "silent", dragAndDropEnabled: false, loadingText: "", backColor: [0, 0, 0, 1], crosshairColor: [1, 0.76, 0.3, 0.8],
-    fontColor: [1, 0.62, 0, 1], fontMinPx: 16, fontSizeScaling: 0.15, crosshairWidthUnit: "mm", crosshairWidth: 0.8,
+    fontColor: [1, 0.62, 0, 1], fontMinPx: 16, fontSizeScaling: 0.15, crosshairWidthUnit: "percent", crosshairWidth: 0.25,
     crosshairGap: 16, isRadiologicalConvention: true, sagittalNoseLeft: true, showAllOrientationMarkers: true,
   };
   const by = (id) => document.getElementById(id);
@@ -69,7 +69,7 @@
     if (!space) return;
     space.scene.crosshairPos = space.mm2frac(mm, 0, true);
     clearTimeout(pause);
-    pause = setTimeout(() => space.drawScene(), SPACE_PAUSE_MS);
+    if (document.body.dataset.layout !== "one") pause = setTimeout(() => space.drawScene(), SPACE_PAUSE_MS);
   }
 
   /* ---- what is shown ---- */
@@ -133,7 +133,7 @@
     document.body.dataset.layout = ["all", "space"].includes(name) ? name : "one";
     if (name === "all") {
       planes.setCustomLayout([
-        { sliceType: AXIAL, position: [0, 0, 0.5, 0.5] },
+        { sliceType: AXIAL, position: [0, 0, 0.5, facts.has_labels ? 0.5 : 1] }, // the 3D view lies below it
         { sliceType: CORONAL, position: [0.5, 0, 0.5, 0.5] },
         { sliceType: SAGITTAL, position: [0.5, 0.5, 0.5, 0.5] },
       ]);
@@ -250,7 +250,12 @@
     facts = await (await fetch("facts.json")).json();
     toVoxel = inverse(facts.affine_lps);
     drawPanel();
-    planes = new Niivue({ ...OPTIONS, multiplanarShowRender: SHOW_RENDER.NEVER, dragMode: DRAG_MODE.contrast });
+    planes = new Niivue({
+      ...OPTIONS, multiplanarShowRender: SHOW_RENDER.NEVER, dragMode: DRAG_MODE.contrast, isNearestInterpolation: true,
+      isAlphaClipDark: !facts.has_ct, // in a label map alone, what is hidden is black
+    });
+    const interpolate = planes.updateInterpolation.bind(planes); // NiiVue's choice is one for all: the CT is drawn smooth, labels never
+    planes.updateInterpolation = (layer, smooth = false) => interpolate(layer, smooth || (layer === 0 && facts.has_ct));
     planes.onLocationChange = located;
     planes.onIntensityChange = windowed;
     await planes.attachToCanvas(by("planes"));
@@ -259,7 +264,7 @@
     if (facts.has_labels) volumes.push({ url: "label_map.nii", name: "label_map.nii", opacity: 1, cal_min: 0, cal_max: 255 });
     await planes.loadVolumes(volumes);
     if (facts.has_labels) {
-      space = new Niivue({ ...OPTIONS, show3Dcrosshair: true, sliceType: SLICE_TYPE.RENDER, crosshairWidth: 1 });
+      space = new Niivue({ ...OPTIONS, show3Dcrosshair: true, sliceType: SLICE_TYPE.RENDER });
       await space.attachToCanvas(by("space"));
       await space.loadVolumes([{ url: "coarse.nii", name: "coarse.nii", cal_min: 0, cal_max: 255 }]);
       paint();
