@@ -151,7 +151,7 @@
       space.scene.volScaleMultiplier = 1;
       space.drawScene();
     }
-    if (facts.has_ct) setWindow(0);
+    if (facts.has_ct && by("window").selectedIndex !== 0) setWindow(0);
     goTo(facts.start);
   }
 
