@@ -26,6 +26,7 @@ C = TypeVar("C", bound=Config)
 COMMANDS = {
     "segment": "label every lung voxel of a CT",
     "cohort": "label every scan of a folder, on many cores or machines",
+    "view": "look at a result in three planes and 3D, in the browser",
     "phantom": "make chest CTs with known lesions, from nothing or in a real scan",
     "evaluate": "score label maps against truth",
     "benchmark": "compare every method and baseline on cases with known truth",

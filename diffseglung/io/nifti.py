@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
@@ -134,17 +134,23 @@ def write_nifti(path: Path | str, volume: Volume, *, names: Mapping[int, str] | 
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"{path} is not a NIfTI file by its name", remedy="use a name that ends in .nii.gz or .nii")
-    header, dtype = _header(volume, names)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file, _compressed(file) if path.name.endswith(".gz") else nullcontext(file) as out:
-            out.write(header)
-            for planes in slabs(volume.array):
-                out.write(np.ascontiguousarray(volume.array[planes], dtype).data)
+            for piece in encode(volume, names=names):
+                out.write(piece)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def encode(volume: Volume, *, names: Mapping[int, str] | None = None) -> Iterator[bytes | memoryview]:
+    """What an uncompressed file of this volume holds, in parts: the header, then the voxels slab by slab."""
+    header, dtype = _header(volume, names)
+    yield header
+    for planes in slabs(volume.array):
+        yield np.ascontiguousarray(volume.array[planes], dtype).data.cast("B")
 
 
 def _compressed(file: IO[bytes]) -> gzip.GzipFile:
