@@ -179,3 +179,12 @@ def test_the_site_opens_searches_and_fits_a_phone(address: str, browse: Browse) 
     for name in ("index", "reference/cli", "howto/dicom"):
         phone = browse(f"{address}/{name}.html", width=390, height=844)
         assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_figures_name_modules_that_exist_and_are_small() -> None:
+    source = (ROOT / "scripts" / "figures.py").read_text(encoding="utf-8")
+    modules = re.findall(r'"([a-z]+(?:/[a-z]*\.?[a-z]*|\.py))"', source.partition("BOXES")[2].partition("ARROWS")[0])
+    assert len(modules) == 12
+    assert [name for name in modules if not (ROOT / "diffseglung" / name).exists()] == []
+    for name in ("pipeline.svg", "segmentation.png", "generation.png"):
+        assert (DOCS / "images" / name).stat().st_size < 300_000

@@ -76,8 +76,15 @@ PARSED_ONLY = {
     "torchrun --nproc_per_node=2 train.py --patches_dir patches --results_dir results --size reference --batch_size 2"
     " --accumulate 4 --recompute",
     "diffseglung view out --ct ct.nii.gz",
+    "diffseglung cohort -i studies -o labelled --retries 2 --timeout 3600",
+    "diffseglung segment -i ct.nii.gz -o out --method combined --device auto",
+    "diffseglung segment -i ct.nii.gz -o out_cautious --abstain 0.5",
+    "diffseglung cohort -i studies -o labelled --model lung-mycohort.safetensors",
+    "diffseglung benchmark -o bench --cases phantoms --model lung-mycohort.safetensors"
+    " --methods physics combined hu_bands_median",
 }
-"""On pages of docs/; they need a cluster, a GPU or somebody who looks, so here they are parsed only."""
+"""On pages of docs/; they need a cluster, a GPU or somebody who looks, or a line of the README does nearly the same, so
+here they are parsed only."""
 
 PENDING = {
     "diffseglung doctor",
