@@ -76,6 +76,8 @@ PARSED_ONLY = {
     "torchrun --nproc_per_node=2 train.py --patches_dir patches --results_dir results --size reference --batch_size 2"
     " --accumulate 4 --recompute",
     "diffseglung view out --ct ct.nii.gz",
+    "diffseglung check",
+    "diffseglung cohort -i studies_masks -o labelled_masks --mask-suffix _lung",
     "diffseglung cohort -i studies -o labelled --retries 2 --timeout 3600",
     "diffseglung segment -i ct.nii.gz -o out --method combined --device auto",
     "diffseglung segment -i ct.nii.gz -o out_cautious --abstain 0.5",

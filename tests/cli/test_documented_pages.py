@@ -32,10 +32,9 @@ LINES = sorted({line for lines in PAGES.values() for line in lines if shlex.spli
 AGAIN = ("phantom",)
 """Commands whose lines run here although the README's test runs the same: others need what they make."""
 SMALL_HERE = SMALL | {
-    "benchmark": "--methods physics hu_bands_median --workers 1 --no-surfaces",
+    "benchmark": "--methods hu_bands_median --workers 1 --no-surfaces",
     "phantom": "-n 1 --size small",
     "segment": "--spacing-mm 3",
-    "cohort": "--workers 1 --spacing-mm 3",
 }
 NEEDS_PLACES = ("demo/", "ct_", "studies", "study.zip", "one", "fibrosis", "healthy", "soft_chest", "sharp_chest")
 """How paths begin that pages show beside those of the README."""
