@@ -80,7 +80,7 @@ def rich_place(place: Path, write_series: WriteSeries) -> Path:  # noqa: F811
 def run_here(line: str, folder: Path) -> int:
     """One documented command inside the toy folder, made small."""
     command, words = split(line)
-    small = shlex.split(SMALL_HERE[command])
+    small = shlex.split(SMALL_HERE.get(command, ""))
     if command == "phantom" and "--background" in words:
         small = ["-n", "1"]
     options = {name for action in build_parser(command)._actions for name in action.option_strings}
