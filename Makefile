@@ -4,6 +4,7 @@
 #   make demo      segment a real CT and a phantom with known lesions; pictures and numbers in out/demo
 #   make test      the tests that need no GPU and no data from elsewhere
 #   make check     lint, format and types
+#   make docs      the documentation as a site, in site/
 #   make clean     remove what the above made
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 TEST_PROCESSES ?= 2
 
-.PHONY: help install demo test check clean
+.PHONY: help install demo test check docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -38,6 +39,10 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build --strict --quiet --site-dir site
+	@echo "open site/index.html; with search: $(BIN)/python -m http.server --directory site --bind 127.0.0.1"
+
 clean:
-	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv out site .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,25 +10,18 @@ import pytest
 
 from diffseglung.labels import TISSUES
 from diffseglung.output import FILES
-from tests.cli.documented import ALL
+from tests.cli.documented import ALL, shell_lines
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
-    (ROOT / "docs").glob("*.md")
+    (ROOT / "docs").rglob("*.md")
 )
 
 
-def shell_lines(text: str) -> list[str]:
-    """Commands of the bash blocks, comments and continuation lines resolved."""
-    blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.S)
-    joined = "\n".join(blocks).replace("\\\n", " ")
-    return [" ".join(shlex.split(line, comments=True)) for line in joined.splitlines() if line.strip()]
-
-
 def test_every_command_of_the_readme_is_one_that_is_tested() -> None:
-    known = {" ".join(shlex.split(line)) for line in ALL}
-    shown = [line.removeprefix(".venv/bin/") for line in shell_lines(README) if not line.startswith("make ")]
+    known = {shlex.join(shlex.split(line)) for line in ALL}
+    shown = [line for line in shell_lines(README) if not line.startswith("make ")]
     assert [line for line in shown if line not in known] == []
     assert [line for line in known if line not in shown] == []
 
@@ -45,7 +38,7 @@ def test_the_tree_shows_every_output_and_every_id() -> None:
     assert all(text in README for text in ids)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_and_pictures_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
         if not target.startswith("http"):

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from pathlib import Path
+
+DOCS = Path(__file__).parents[2] / "docs"
+
 PUBLISHED = [
     "python precompute_patches.py --npz_dir /path/to/your/NPZ_DATA --out_dir ./patches_precomputed"
     " --patches_per_patient 150 --num_workers 24",
@@ -56,9 +62,49 @@ OWN = [
 """In the README, in its order."""
 
 ELSEWHERE = [
+    "diffseglung view out --ct ct.nii.gz",
     "diffseglung cohort -i studies -o labelled --scheduler tcp://node1:8786",
     "diffseglung cohort -i studies -o labelled --slurm-config queue.yaml",
 ]
-"""In the README; they need a cluster, so here they are parsed only."""
+"""In the README; they need a cluster or somebody who looks, so here they are parsed only."""
 
 ALL = [*PUBLISHED, *SCRIPTS, *OWN, *ELSEWHERE]
+
+PARSED_ONLY = {
+    *ELSEWHERE,
+    "diffseglung cohort -i studies -o labelled --slurm-config queue.yaml --workers 50",
+    "diffseglung segment -i ct.nii.gz -o out --method combined --device cuda:0",
+    "torchrun --nproc_per_node=2 train.py --patches_dir patches --results_dir results --size reference",
+    "torchrun --nproc_per_node=2 train_distill.py --patches_dir patches --results_dir results_distill"
+    " --resume results/ddpm_base.pt",
+    "torchrun --nproc_per_node=2 train.py --patches_dir patches --results_dir results --size reference --batch_size 2"
+    " --accumulate 4 --recompute",
+    "diffseglung check",
+    "diffseglung cohort -i studies_masks -o labelled_masks --mask-suffix _lung",
+    "diffseglung cohort -i studies -o labelled --retries 2 --timeout 3600",
+    "diffseglung segment -i ct.nii.gz -o out --method combined --device auto",
+    "diffseglung segment -i ct.nii.gz -o out_cautious --abstain 0.5",
+    "diffseglung cohort -i studies -o labelled --model lung-mycohort.safetensors",
+    "diffseglung benchmark -o bench --cases phantoms --model lung-mycohort.safetensors"
+    " --methods physics combined hu_bands_median",
+}
+"""On pages of docs/; they need a cluster, a GPU or somebody who looks, or a line of the README does nearly the same, so
+here they are parsed only."""
+
+OTHERS = ("make", "source", "dask", "storescu")
+"""Commands of other programs that pages show."""
+
+
+def shell_lines(text: str) -> list[str]:
+    """Commands of the bash blocks of a page, comments and continuation lines resolved; of `eval "$(X)"`, X."""
+    blocks = re.findall(r"^ *```bash\n(.*?)```", text, flags=re.S | re.M)
+    joined = "\n".join(blocks).replace("\\\n", " ")
+    lines = [re.sub(r'^eval "\$\((.*)\)"', r"\1", line.strip()) for line in joined.splitlines() if line.strip()]
+    lines = [shlex.join(shlex.split(line, comments=True)).removeprefix(".venv/bin/") for line in lines]
+    return [line for line in lines if line]
+
+
+def pages() -> dict[str, list[str]]:
+    """Page below docs/ -> its command lines, where it has any."""
+    found = {path.relative_to(DOCS).as_posix(): shell_lines(path.read_text("utf-8")) for path in DOCS.rglob("*.md")}
+    return {name: lines for name, lines in sorted(found.items()) if lines}

@@ -18,7 +18,7 @@ from diffseglung.segmentation import Segmentation
 
 @pytest.fixture
 def result(chest: Segmentation, tmp_path: Path) -> Path:
-    output.write(chest, tmp_path / "out", preview=False)
+    output.write(chest, tmp_path / "out", output.Products(preview=False, report=False))
     return tmp_path / "out"
 
 

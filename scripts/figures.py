@@ -1,0 +1,300 @@
+"""The figures of the documentation, made anew: the pipeline, segmentations, drawn patches.
+
+    python scripts/figures.py --out docs/images [--only pipeline segmentation generation]
+
+They need what comes with the repository and nothing else: the scans in demo/, the phantoms' generator, the shipped
+weights. The same commit gives the same pictures. Cases and slices follow rules (the first seeds, the slice with most
+disease), so that nothing is chosen for looking good. About two minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
+from numpy.typing import NDArray
+from PIL import Image
+
+from diffseglung.config import PhantomConfig, SegmentConfig
+from diffseglung.evaluation.generation import Inputs
+from diffseglung.evaluation.sample_sets import GenerationConfig, Sampler, Studio, cut_scans
+from diffseglung.io import read_volume
+from diffseglung.labels import LESIONS, TISSUES
+from diffseglung.model import checkpoint
+from diffseglung.phantom.procedural import make_phantom
+from diffseglung.phantom.semisynthetic import add_lesions
+from diffseglung.pipeline import Segmenter
+from diffseglung.preprocess.intensity import denormalise
+from diffseglung.preprocess.lungs import find_lungs
+from diffseglung.runtime import Runtime
+from diffseglung.volume import Reorientation, Volume
+
+ROOT = Path(__file__).parents[1]
+MODELS = ("emphysema_centrilobular", "ggo_nodular", "fibrosis_honeycomb", "consolidation_organising")
+SEED = 4
+"""That of `make demo`."""
+WINDOW_HU = (-1350.0, 150.0)
+INK, DIM, LINE, PLAIN, DEFAULT, LEARNED = "#1c2126", "#5c6770", "#8a949c", "#f3f5f6", "#dcebf5", "#fbe9d7"
+
+
+@dataclass(frozen=True)
+class Box:
+    """A stage: where it stands, what it is called, what it does, where its code is."""
+
+    x: float
+    y: float
+    title: str
+    does: str
+    module: str
+    colour: str = DEFAULT
+
+
+SCAN_Y, MODEL_Y, TRAIN_Y = 4.3, 2.45, 0.6
+BOXES = {
+    "io": Box(0.0, SCAN_Y, "Read", "CT in HU,\nchecked", "io/"),
+    "preprocess": Box(2.1, SCAN_Y, "Prepare", "lungs, healthy\nlevel, 1.5 mm grid", "preprocess/"),
+    "local": Box(4.2, SCAN_Y, "Local statistics", "of density and shape,\n5 and 10 mm", "features/local.py"),
+    "labelling": Box(6.3, SCAN_Y, "Label", "physics rule in context:\na posterior per class", "labelling/"),
+    "fusion": Box(8.4, SCAN_Y, "Fuse", "borders of CT\nand posterior", "fusion.py"),
+    "output": Box(10.5, SCAN_Y, "Measure, write", "mL, LAA, labels,\nreport", "output/"),
+    "diffusion": Box(
+        4.2, MODEL_Y, "Diffusion features", "3 noise levels,\n384 values", "features/diffusion.py", LEARNED
+    ),
+    "tissue": Box(
+        6.3, MODEL_Y, "Tissue models", "mixture, classifier,\ntaught by the rule", "labelling/tissue.py", LEARNED
+    ),
+    "patches": Box(0.0, TRAIN_Y, "Cases, patches", "unlabelled CT", "patches.py", LEARNED),
+    "training": Box(2.1, TRAIN_Y, "Stage 1: diffusion", "3D U-Net learns\nhow lung looks", "training/", LEARNED),
+    "distillation": Box(4.2, TRAIN_Y, "Stage 2: distillation", "InfoNCE with\nthe teacher", "distillation/", LEARNED),
+    "radiomics": Box(6.3, TRAIN_Y, "Radiomic teacher", "34 descriptors: HU,\nGLCM, LBP, Gabor", "radiomics/", LEARNED),
+}
+ARROWS = (
+    ("io", "preprocess"), ("preprocess", "local"), ("local", "labelling"), ("labelling", "fusion"),
+    ("fusion", "output"), ("patches", "training"), ("training", "distillation"), ("radiomics", "distillation"),
+    ("distillation", "diffusion"), ("preprocess", "diffusion"), ("diffusion", "tissue"), ("tissue", "labelling"),
+)  # fmt: skip
+WIDTH, HEIGHT = 1.75, 1.3
+HEADINGS = (
+    (SCAN_Y, "A scan, by the default method: a rule tells tissue; only the lung mask has a small network"),
+    (TRAIN_Y, "Training"),
+)
+
+
+def pipeline(out: Path) -> Path:
+    """pipeline.svg: the stages, what each does, and where its code is."""
+    figure = Figure(figsize=(12.6, 5.75), facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(-0.25, 12.5), ylim=(0.35, 6.1))
+    axes.set_axis_off()
+    for box in BOXES.values():
+        _box(axes, box)
+    for start, end in ARROWS:
+        _arrow(axes, BOXES[start], BOXES[end])
+    for y, text in (
+        (SCAN_Y, "A scan, by the default method: a rule tells tissue; only the lung mask has a small network"),
+        (TRAIN_Y, "Training"),
+    ):
+        axes.text(0.0, y + HEIGHT + 0.14, text, color=DIM, fontsize=11, style="italic", va="bottom")
+    axes.text(
+        8.4, MODEL_Y + HEIGHT / 2, "methods combined, diffusion, published:\nthe network's features decide, "
+        "alone or beside\nlocal statistics. On simulated disease they\ndo not beat the default (see Results).",
+        color=DIM, fontsize=10, style="italic", va="center",
+    )  # fmt: skip
+    keys = [Patch(facecolor=DEFAULT, edgecolor=LINE), Patch(facecolor=LEARNED, edgecolor=LINE)]
+    axes.legend(
+        keys, ["default", "learned, on request"], loc="lower right", frameon=False, fontsize=10, labelcolor=INK,
+        bbox_to_anchor=(0.985, 0.08),
+    )  # fmt: skip
+    path = out / "pipeline.svg"
+    with matplotlib.rc_context({"svg.hashsalt": "diffseglung", "svg.fonttype": "path"}):
+        figure.savefig(path, format="svg", metadata={"Date": None})
+    return path
+
+
+def _box(axes: Axes, box: Box) -> None:
+    shape = FancyBboxPatch(
+        (box.x, box.y), WIDTH, HEIGHT, boxstyle="round,pad=0,rounding_size=0.12", facecolor=box.colour, edgecolor=LINE
+    )
+    axes.add_patch(shape)
+    middle = box.x + WIDTH / 2
+    axes.text(middle, box.y + 1.08, box.title, color=INK, fontsize=10.5, weight="bold", ha="center", va="center")
+    axes.text(middle, box.y + 0.66, box.does, color=INK, fontsize=9, ha="center", va="center")
+    axes.text(middle, box.y + 0.2, box.module, color=DIM, fontsize=8, family="monospace", ha="center", va="center")
+
+
+def _arrow(axes: Axes, start: Box, end: Box) -> None:
+    if start.y == end.y:
+        sign = 1 if end.x > start.x else -1
+        tail = (start.x + (WIDTH if sign > 0 else 0), start.y + HEIGHT / 2)
+        head = (end.x + (0 if sign > 0 else WIDTH), end.y + HEIGHT / 2)
+    elif start.x == end.x:
+        up = end.y > start.y
+        tail = (start.x + WIDTH / 2, start.y + (HEIGHT if up else 0))
+        head = (end.x + WIDTH / 2, end.y + (0 if up else HEIGHT))
+    else:
+        tail, head = (start.x + WIDTH / 2, start.y), (end.x, end.y + HEIGHT / 2)
+    bend = "arc3" if start.y == end.y or start.x == end.x else "angle,angleA=-90,angleB=180,rad=12"
+    arrow = FancyArrowPatch(tail, head, arrowstyle="-|>", mutation_scale=12, color=LINE, connectionstyle=bend)
+    axes.add_patch(arrow)
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A scan, its labels, and its truth where that is known; all canonical, (Z, Y, X)."""
+
+    title: str
+    ct: Volume
+    labels: Volume
+    truth: Volume | None
+
+
+def segmentation(out: Path) -> Path:
+    """segmentation.png: two real scans, drawn lesions and a phantom, with the default method's labels and the truth."""
+    segmenter = Segmenter.load(config=SegmentConfig(), device="cpu")
+    real = read_volume(ROOT / "demo" / "lidc_1011.nii.gz")
+    drawn = add_lesions(real, find_lungs(real), SEED, split="test", models=MODELS)
+    phantom = make_phantom(PhantomConfig(split="test", seed=SEED, models=MODELS))
+    scans = [
+        ("LIDC-IDRI-1011, near normal", real, None, None),
+        ("Lung-PET-CT-Dx A0002, tumour", read_volume(ROOT / "demo" / "lungdx_A0002_s3.nii.gz"), None, None),
+        ("lesions drawn into LIDC-IDRI-1011", drawn.ct, drawn.lungs, drawn.truth),
+        ("phantom", phantom.ct, phantom.lungs, phantom.truth),
+    ]
+    examples = []
+    for title, ct, lungs, truth in scans:
+        turn = Reorientation.of(ct)
+        labels = segmenter(ct, lungs).label_map
+        examples.append(Example(title, turn.apply(ct), turn.apply(labels), turn.apply(truth) if truth else None))
+    return _save(_example_figure(examples), out / "segmentation.png")
+
+
+def _example_figure(examples: Sequence[Example]) -> Figure:
+    figure = Figure(figsize=(9.6, 6.1), dpi=100, facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        3, len(examples), left=0.045, right=0.995, top=0.95, bottom=0.055, wspace=0.03, hspace=0.03
+    )
+    for column, example in enumerate(examples):
+        index = _slice_index(example)
+        for row, labels in enumerate((None, example.labels, example.truth)):
+            axes = figure.add_subplot(grid[row, column])
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            if row == 2 and labels is None:
+                axes.text(0.5, 0.5, "truth not known", color=DIM, ha="center", va="center", transform=axes.transAxes)
+            else:
+                _draw_slice(axes, example.ct, labels, index)
+            if row == 0:
+                axes.set_title(example.title, fontsize=9, color=INK, pad=5)
+            if column == 0:
+                axes.set_ylabel(("scan", "labels (default method)", "truth")[row], fontsize=9.5, color=INK)
+    keys = [Patch(facecolor=_rgb(label.colour), label=label.title) for label in TISSUES]
+    figure.legend(handles=keys, ncols=len(keys), loc="lower center", frameon=False, fontsize=9, labelcolor=INK)
+    return figure
+
+
+def _slice_index(example: Example) -> int:
+    """The axial slice that holds most kinds of disease, of these the one with most; with none, the most lung."""
+    ids = (example.truth or example.labels).array
+    counts = np.stack([(ids == label.id).sum((1, 2)) for label in LESIONS])
+    pixel_ml = example.ct.voxel_ml
+    score = np.minimum(counts * pixel_ml, 1.0).sum(0) + 1e-3 * counts.sum(0) * pixel_ml
+    if example.truth is None and counts.sum() < 0.05 * (ids > 0).sum():
+        score = (ids > 0).sum((1, 2)).astype(float)
+    return int(np.argmax(score))
+
+
+def _draw_slice(axes: Axes, ct: Volume, labels: Volume | None, index: int) -> None:
+    _, y_mm, x_mm = ct.spacing_mm
+    box = _chest(ct.array[index])
+    extent = (0.0, (box[1].stop - box[1].start) * x_mm, (box[0].stop - box[0].start) * y_mm, 0.0)
+    axes.imshow(
+        ct.array[index][box], cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], extent=extent, interpolation="bilinear"
+    )
+    if labels is not None:
+        colours = np.zeros((*labels.array[index][box].shape, 4))
+        for label in TISSUES:
+            colours[labels.array[index][box] == label.id] = (*_rgb(label.colour), 0.55 if label in LESIONS else 0.16)
+        axes.imshow(colours, extent=extent, interpolation="nearest")
+    axes.set_aspect("equal")
+
+
+def _chest(hu: NDArray[np.float32]) -> tuple[slice, slice]:
+    """The box around what is not air."""
+    body = hu > -300
+    rows, columns = (np.flatnonzero(body.mean(1 - axis) > 0.03) for axis in (0, 1))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _rgb(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    return colour[0] / 255, colour[1] / 255, colour[2] / 255
+
+
+def generation(out: Path, count: int = 6) -> Path:
+    """generation.png: held-out real patches, and patches that both stages draw in the same lungs."""
+    inputs = Inputs.of_checkout(ROOT)
+    loaded = {name: checkpoint.load(path) for name, path in inputs.models.items()}
+    card = next(iter(loaded.values()))[1]
+    real = cut_scans(inputs.held_out, count, card.patch, card.intensity, seed=0)
+    rows: dict[str, Any] = {"real, held out": real.ct}
+    sampler = Sampler("DPM-Solver++ 20", "dpm", 20)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (weights, own_card) in loaded.items():
+            studio = Studio(checkpoint.build(weights, own_card), Runtime(device=torch.device("cpu")), Path(folder))
+            rows[f"drawn, {name}"] = studio.draw(real.lungs, sampler, GenerationConfig(n=count)).ct
+    figure = Figure(figsize=(9.0, 4.75), dpi=100, facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        len(rows), count, left=0.04, right=0.995, top=0.99, bottom=0.01, wspace=0.04, hspace=0.04
+    )
+    for row, (name, patches) in enumerate(rows.items()):
+        for column in range(count):
+            axes = figure.add_subplot(grid[row, column])
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            hu = denormalise(patches[column][patches.shape[1] // 2], card.intensity)
+            axes.imshow(hu, cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], interpolation="bicubic")
+            if column == 0:
+                axes.set_ylabel(name, fontsize=10, color=INK)
+    return _save(figure, out / "generation.png")
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    """A PNG of few colours, those of the labels among them, without a date."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor="white")
+    with Image.open(buffer) as picture:
+        small = picture.convert("RGB").quantize(160, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
+    return path
+
+
+FIGURES = {"pipeline": pipeline, "segmentation": segmentation, "generation": generation}
+
+
+def main() -> None:
+    """Make the figures that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder to write into")
+    parser.add_argument("--only", nargs="+", choices=FIGURES, default=list(FIGURES))
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name in args.only:
+        path = FIGURES[name](args.out)
+        print(f"{path}  {path.stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
