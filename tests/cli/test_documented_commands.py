@@ -25,7 +25,9 @@ from tests.io.conftest import write_series_of
 from tests.output.dicom.conftest import identify_patient
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:\\s*Port 8787")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:\\s*Port 8787"
+)
 TRAINED = "--batch_size 2 --precision fp32 --sample_every 0 --log_every 1"
 SMALL = {
     "precompute": "--patches_per_patient 2 --shape 8 16 16 --num_workers 1",

@@ -17,7 +17,6 @@ import pytest
 
 import diffseglung
 from diffseglung.cli import build_parser, run_command
-from diffseglung.io import read_volume
 from tests.cli.documented import ALL, DOCS, OTHERS, PARSED_ONLY, pages
 from tests.cli.test_documented_commands import SMALL, moved, place, split  # noqa: F401  (place is a fixture)
 
@@ -64,7 +63,6 @@ def test_what_is_not_run_is_still_shown() -> None:
 @pytest.fixture
 def rich_place(place: Path) -> Path:  # noqa: F811
     """The toy folder, and in it all else that pages speak of: a DICOM series, a ZIP archive, two kernels, masks."""
-    ct = read_volume(place / "ct.nii.gz")
     shutil.make_archive(str(place / "study"), "zip", place / "dicom_folder")
     (place / "demo").mkdir()
     (place / "studies_masks").mkdir()

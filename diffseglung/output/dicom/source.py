@@ -17,6 +17,14 @@ from diffseglung.volume import Volume
 
 Dataset = Any  # pydicom's datasets carry no types for their attributes
 
+NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+"""Type 1 in every CT image (PS3.3 A.3): without them nothing can refer to it."""
+CARRIED = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator"),
+)
+"""Type 2 (PS3.3 C.7.1.1, C.7.2.1, C.7.4.1): they may be empty, and results must have them."""
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -68,7 +76,7 @@ def _header(path: Any, label_map: Volume) -> Dataset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path, stop_before_pixels=True)
+            dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
             size = (int(dataset.Rows), int(dataset.Columns))
     except Exception as cause:  # gone, or damaged since it was read
         raise InputError(
@@ -76,4 +84,18 @@ def _header(path: Any, label_map: Volume) -> Dataset:
         ) from cause
     if size != label_map.shape[1:]:
         raise InputError(f"{path.name} has changed while its series was labelled", remedy="label the series again")
+    return _complete(dataset, path.name)
+
+
+def _complete(dataset: Dataset, name: str) -> Dataset:
+    """What results carry over, empty where the image does not tell it; InputError where they could belong nowhere."""
+    for tag in NEEDED:
+        if not dataset.get(tag):
+            raise InputError(
+                f"{name} has no {tag}: DICOM results would belong to nothing",
+                remedy="export the series again from its source, or leave --dicom out",
+            )
+    for tag in CARRIED:
+        if tag not in dataset:
+            setattr(dataset, tag, None)
     return dataset

@@ -19,11 +19,13 @@ from diffseglung.io.scan import Frame
 from diffseglung.labels import TISSUES
 from diffseglung.output import Products
 from diffseglung.output.dicom import NAMES, codes
+from diffseglung.output.dicom.source import CARRIED
 from diffseglung.segmentation import Segmentation
 from tests.output.dicom.conftest import Labelled
 
-ALL = Products(preview=False, dicom=("seg", "sr", "sc"))
-SEG_ONLY = Products(preview=False, dicom=("seg",))
+ALL = Products(preview=False, report=False, dicom=("seg", "sr", "sc"))
+SEG_ONLY = Products(preview=False, report=False, dicom=("seg",))
+SEG_AND_REPORT = Products(preview=False, report=False, dicom=("seg", "sr"))
 
 
 @pytest.fixture
@@ -162,6 +164,27 @@ def test_a_series_that_changed_meanwhile_is_refused(labelled: Labelled, tmp_path
         output.write(labelled.result, tmp_path / "out", SEG_ONLY, frames=frames)
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("tag", CARRIED)
+def test_what_the_ct_does_not_tell_stays_empty(labelled: Labelled, tmp_path: Path, tag: str) -> None:
+    for frame in labelled.scan.frames:
+        item = pydicom.dcmread(frame.path)
+        if tag in item:
+            delattr(item, tag)
+        item.save_as(frame.path)
+    output.write(labelled.result, tmp_path / "out", SEG_AND_REPORT, frames=labelled.scan.frames)
+    for name in (NAMES["seg"], NAMES["sr"]):
+        assert not pydicom.dcmread(tmp_path / "out" / name).get(tag)
+
+
+@pytest.mark.parametrize("tag", ["StudyInstanceUID", "FrameOfReferenceUID"])
+def test_images_that_belong_to_nothing_are_refused(labelled: Labelled, tmp_path: Path, tag: str) -> None:
+    item = pydicom.dcmread(labelled.scan.frames[2].path)
+    delattr(item, tag)
+    item.save_as(labelled.scan.frames[2].path)
+    with pytest.raises(InputError, match=tag):
+        output.write(labelled.result, tmp_path / "out", SEG_ONLY, frames=labelled.scan.frames)
 
 
 def test_a_class_without_voxels_stays_a_segment(labelled: Labelled, tmp_path: Path) -> None:
