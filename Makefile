@@ -32,7 +32,7 @@ demo: $(STAMP)
 	@$(BIN)/python scripts/demo.py --out out/demo
 
 test: $(STAMP)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -18,6 +18,8 @@ from diffseglung.cli.products import add_products, read_products
 from diffseglung.config import METHODS, SegmentConfig, default_method
 
 if TYPE_CHECKING:
+    from diffseglung.features.diffusion import Progress
+    from diffseglung.segmentation import Segmentation
     from diffseglung.volume import Volume
 
 
@@ -56,9 +58,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Segment one scan."""
     from diffseglung.cli.progress import bar
-    from diffseglung.io import read_mask, read_scan, scan_name
 
     named, args.method = args.method is not None, args.method or default_method(args.model is not None)
+    with bar(quiet=args.quiet) as progress:
+        result, files = _segment(args, named, progress)
+    if args.json:
+        import json
+
+        print(json.dumps(result.statistics, indent=2))
+    elif not args.quiet:
+        report(result.statistics, result.run, files)
+    return 0
+
+
+def _segment(args: argparse.Namespace, named: bool, progress: Progress) -> tuple[Segmentation, list[Path]]:
+    """From file to files.  named: whether the method was asked for by name."""
+    from diffseglung.io import read_mask, read_scan, scan_name
+
     with ThreadPoolExecutor(1) as pool:  # the file is unpacked while libraries are loaded
         begin = time.perf_counter()
         reading = pool.submit(read_scan, args.input, series_uid=args.series)
@@ -73,24 +89,16 @@ def run(args: argparse.Namespace) -> int:
     seconds = {"loading and reading": round(time.perf_counter() - begin, 3)}
     config = read_config(args, SegmentConfig)
     segmenter = Segmenter.load(args.model, config=config, device=args.device, named=named)
-    with bar(quiet=args.quiet) as progress:
-        result = segmenter(
-            scan.volume,
-            mask,
-            name=scan_name(args.input),
-            notes=scan.notes,
-            probabilities=products.probabilities,
-            progress=progress,
-        )
+    result = segmenter(
+        scan.volume,
+        mask,
+        name=scan_name(args.input),
+        notes=scan.notes,
+        probabilities=products.probabilities,
+        progress=progress,
+    )
     result.run["seconds"] = seconds | result.run["seconds"]
-    files = write(result, args.output, products, frames=scan.frames)
-    if args.json:
-        import json
-
-        print(json.dumps(result.statistics, indent=2))
-    elif not args.quiet:
-        report(result.statistics, result.run, files)
-    return 0
+    return result, write(result, args.output, products, frames=scan.frames)
 
 
 def case_lungs(path: Path) -> Volume | None:

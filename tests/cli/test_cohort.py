@@ -17,6 +17,8 @@ pytest.importorskip("distributed")
 
 from diffseglung.cli import main
 
+MAP = ("label_map.nii.gz", "label_map.ctbl", "label_map.label.txt")
+
 SPEC = importlib.util.spec_from_file_location("cohort_toys", Path(__file__).parents[1] / "cohorts" / "cohort_toys.py")
 assert SPEC is not None
 assert SPEC.loader is not None
@@ -48,7 +50,7 @@ def test_a_cohort_with_a_bad_scan_and_a_second_start(tmp_path: Path, capsys: pyt
         "scan_000": "done", "scan_001": "failed", "scan_002": "done"
     }  # fmt: skip
     assert "cannot be read" in rows["scan_001"]["error"]
-    assert {"label_map.nii.gz", "preview.png", "run.json", "statistics.json"} == {
+    assert {*MAP, "preview.png", "report.html", "run.json", "statistics.json"} == {
         path.name for path in (output / "scan_000").iterdir()
     }
     paths[1].write_bytes(whole)
@@ -58,7 +60,7 @@ def test_a_cohort_with_a_bad_scan_and_a_second_start(tmp_path: Path, capsys: pyt
     assert {row["status"] for row in table(output).values()} == {"done"}
     assert not (output / "failed.json").exists()
     page = (output / "index.html").read_text()
-    assert '"folders":["scan_000","scan_001","scan_002"],"files":[1,1,1]' in page
+    assert '"folders":["scan_000","scan_001","scan_002"],"files":[3,3,3]' in page
     files = {"cohort.csv", "cohort_redcap.csv", "redcap_data_dictionary.csv"}
     assert all(f'href="{name}"' in page for name in files)
     shown = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()}

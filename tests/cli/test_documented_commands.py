@@ -33,7 +33,7 @@ SMALL = {
     "precompute": "--patches_per_patient 2 --shape 8 16 16 --num_workers 1",
     "train": f"--size tiny --iterations 2 --patches_per_patient 2 --shape 8 16 16 {TRAINED}",
     "distill": f"{TRAINED} --window 8 --grid_stride 4 --positions 16",
-    "segment": "",
+    "segment": "--spacing_mm 3",
     "clusters": "",
     "sample": "-n 1 --shape 8 16 16 --steps 2",
     "phantom": "-n 1 --size small",

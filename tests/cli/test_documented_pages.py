@@ -32,7 +32,6 @@ AGAIN = ("phantom",)
 SMALL_HERE = SMALL | {
     "benchmark": "--methods hu_bands_median --workers 1 --no-surfaces",
     "phantom": "-n 1 --size small",
-    "segment": "--spacing-mm 3",
 }
 NEEDS_PLACES = ("demo/", "ct_", "studies", "study.zip", "one", "fibrosis", "healthy", "soft_chest", "sharp_chest")
 """How paths begin that pages show beside those of the README."""
