@@ -46,7 +46,7 @@ def main() -> None:
     truth, label_map = phantom / "truth.nii.gz", out / "phantom" / "label_map.nii.gz"
     run("evaluate", "--prediction", label_map, "--truth", truth, "--no-surfaces", "-o", out / "phantom_scores.json")
     summary(out)
-    print(f"\ndone in {time.perf_counter() - begin:.0f} s; look at {shown(out / 'lidc_1011' / 'preview.png')}")
+    print(f"\ndone in {time.perf_counter() - begin:.0f} s; look at {shown(out / 'lidc_1011' / 'report.html')}")
 
 
 def summary(out: Path) -> None:

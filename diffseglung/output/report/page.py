@@ -18,7 +18,7 @@ from diffseglung.segmentation import Segmentation
 from diffseglung.statistics import LAA_HU, SIDES
 
 LIMIT_BYTES = 8_000_000
-QUALITIES = (70, 55, 40, 30)
+QUALITIES = (60, 45, 30)
 """Of JPEG; the first that keeps the file below LIMIT_BYTES is taken."""
 WINDOWS = {"lung": (-1350, 150), "mediastinum": (-160, 240), "emphysema": (-1050, -750)}
 """Name -> lowest and highest HU shown. Lung: level -600, width 1500; mediastinum: level 40, width 400."""

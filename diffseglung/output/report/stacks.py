@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffseglung.io.plausibility import cross_sections
-from diffseglung.labels import LESIONS
+from diffseglung.labels import ALL, LESIONS
 from diffseglung.preprocess.scene import lung_box
 from diffseglung.runtime import spread
 from diffseglung.segmentation import Segmentation
-from diffseglung.volume import Reorientation, Volume
+from diffseglung.volume import Reorientation
 
 HU_LOW, HU_STEP = -1060.0, 6.0
 """HU of a grey level: HU_LOW + HU_STEP * level; 255 levels reach +470, beyond every window that is offered."""
@@ -81,7 +82,7 @@ def reduce(segmentation: Segmentation) -> Reduced:
         step_mm=z_mm * (chosen[-1] - chosen[0]) / max(1, len(chosen) - 1) or z_mm,
         slices=chosen,
         total=ct.shape[0],
-        amounts_ml=_amounts(labels, ct.voxel_ml)[low[0] : high[0]],
+        amounts_ml=_amounts([labels.array[z][box] for z in range(low[0], high[0])], ct.voxel_ml),
     )
 
 
@@ -93,10 +94,11 @@ def _resized(picture: NDArray[Any], size: tuple[int, int], how: Image.Resampling
     return np.asarray(image.resize(size, how, reducing_gap=2.0 if how != _NEAREST else None))
 
 
-def _amounts(labels: Volume, voxel_ml: float) -> NDArray[np.float64]:
-    """mL of each lesion in each canonical slice (Z, classes)."""
-    per_class = [cross_sections(labels.array, label.id)[0] for label in LESIONS]
-    return np.asarray(np.stack(per_class, 1) * voxel_ml, np.float64)
+def _amounts(slices: Sequence[NDArray[Any]], voxel_ml: float) -> NDArray[np.float64]:
+    """mL of each lesion in each slice (Z, classes)."""
+    ids = [label.id for label in LESIONS]
+    counts = spread(lambda picture: np.bincount(picture.ravel(), minlength=len(ALL))[ids], slices)
+    return np.asarray(list(counts)) * voxel_ml
 
 
 def axial(reduced: Reduced, quality: int) -> dict[str, Any]:
