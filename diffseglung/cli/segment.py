@@ -1,7 +1,7 @@
 """Label every lung voxel of a CT: healthy, emphysema, GGO, fibrosis, consolidation.
 
-Reads NIfTI, NRRD, MetaImage, a DICOM series folder, or an NPZ case. Writes label_map.nii.gz on exactly the input's
-grid, statistics.json, preview.png and run.json into the output folder; DICOM objects on request.
+Reads NIfTI, NRRD, MetaImage, DICOM (a folder or a ZIP archive), or an NPZ case. Writes label_map.nii.gz on exactly the
+input's grid, statistics.json, preview.png, report.html and run.json into the output folder; DICOM objects on request.
 Research use only; not a medical device.
 """
 
