@@ -192,15 +192,3 @@ def test_an_unknown_command_names_the_nearest(word: str, remedy: str, capsys: py
     error = capsys.readouterr().err
     assert word in error
     assert f"try: {remedy}" in error
-
-
-@pytest.mark.skipif(os.name != "posix", reason="reads the processor time of child processes")
-def test_every_help_answers_in_a_moment() -> None:
-    """All of them in one process: each adds little to the start of Python."""
-    code = (
-        "import time; from diffseglung.cli import COMMANDS, build_parser\n"
-        "for name in COMMANDS:\n"
-        "    begin = time.process_time(); build_parser(name).format_help()\n"
-        "    assert time.process_time() - begin < 0.15, name"
-    )
-    assert python("-c", code).returncode == 0

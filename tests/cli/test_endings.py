@@ -17,6 +17,7 @@ import pytest
 
 from diffseglung.cli import COMMANDS, endings
 from diffseglung.errors import InputError
+from tests.cli.test_progress import BAR
 
 ROOT = Path(__file__).parents[2]
 SLACK_S = 0.3
@@ -117,15 +118,6 @@ def on_terminal(words: list[str], **more: str) -> str:
     return seen.decode()
 
 
-BAR = """
-import time
-from diffseglung.cli.progress import bar
-with bar("working") as track:
-    time.sleep(0.2)
-    for _ in track(range(3), 3):
-        time.sleep(0.1)
-    print("a line")
-"""
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-8][0-9;]*m")
 
 
@@ -136,16 +128,6 @@ def test_bars_are_coloured_on_a_terminal_unless_no_color_is_set() -> None:
     assert "3/3" in plain
     assert not COLOUR.search(plain)
     assert COLOUR.search(coloured)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
-def test_what_is_printed_beside_a_bar_reaches_a_file(tmp_path: Path) -> None:
-    master, slave = pty.openpty()
-    with (tmp_path / "out").open("w") as out:
-        subprocess.run([sys.executable, "-c", BAR], stdout=out, stderr=slave, env=environment(), check=True)
-    os.close(slave)
-    os.close(master)
-    assert (tmp_path / "out").read_text() == "a line\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="reads the processor time of child processes")
