@@ -44,8 +44,12 @@ def test_labels_and_geometry_equal_the_label_map(labelled: Path, real_series: Pa
         ours = ours[::-1]
     np.testing.assert_array_equal(theirs, ours)
     volume = item.get_volume(combine_segments=True)
-    expected = np.diag([-1.0, -1, 1, 1]) @ nifti.affine
-    np.testing.assert_allclose(np.sort(np.abs(volume.affine[:3, :3]).sum(0)), np.sort(np.abs(expected[:3, :3]).sum(0)))
+    points = np.argwhere(volume.array > 0)
+    lps = np.column_stack([points @ volume.affine[:3, :3].T + volume.affine[:3, 3], np.ones(len(points))])
+    index = np.linalg.inv(nifti.affine)[:3] @ np.diag([-1.0, -1, 1, 1]) @ lps.T  # where the label map has these places
+    np.testing.assert_allclose(index, np.rint(index), atol=2e-3)
+    found = np.asarray(nifti.dataobj)[tuple(np.rint(index).astype(int))]
+    np.testing.assert_array_equal(found, volume.array[tuple(points.T)])
     assert item.FrameOfReferenceUID == slices[0].FrameOfReferenceUID
 
 
