@@ -110,10 +110,10 @@ class HuLikelihood:
         """From each class's confident voxels, shrunk towards `PRIOR_HU`, `PRIOR_SD` by 2000 voxels."""
         mean, spread, weight = PRIOR_HU.clone(), PRIOR_SD.square(), 2000.0
         for c in range(len(posterior)):
-            sure = hu[lungs & (posterior[c] > 0.8)]
+            sure = hu[lungs & (posterior[c] > 0.8)].numpy().astype(np.float64)  # sums that no thread count changes
             n = len(sure)
             mean[c] = (sure.sum() + weight * PRIOR_HU[c]) / (n + weight)
-            spread[c] = ((sure - mean[c]).square().sum() + weight * PRIOR_SD[c] ** 2) / (n + weight)
+            spread[c] = (np.square(sure - float(mean[c])).sum() + weight * PRIOR_SD[c] ** 2) / (n + weight)
         return cls(mean, spread.sqrt())
 
     def log(self, hu: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from diffseglung.config import FeatureConfig, LungMaskConfig, SegmentConfig, default_method
 from diffseglung.features.diffusion import Progress
 from diffseglung.fusion import fuse, most_probable, to_voxels
-from diffseglung.io import read_mask, read_scan, scan_name
+from diffseglung.io import Scan, read_mask, read_scan
 from diffseglung.labelling.bundle import Bundle, load_bundle
 from diffseglung.labelling.methods import WITHOUT_MODEL, Rows, class_posterior
 from diffseglung.labels import TISSUES, UNASSIGNED
@@ -24,6 +24,7 @@ from diffseglung.preprocess.lungs import find_lungs
 from diffseglung.preprocess.masks import adapt_mask
 from diffseglung.preprocess.quality import merged, quality
 from diffseglung.preprocess.scene import Scene, make_scene, onto_window
+from diffseglung.provenance import Origin, fingerprint, source_record, told_name
 from diffseglung.runtime import Runtime, choose_device, choose_precision, spread, started
 from diffseglung.segmentation import Segmentation
 from diffseglung.spool import release, slabs, zeros
@@ -97,14 +98,14 @@ class Segmenter:
         name: what the record and the picture call the scan.  notes: warnings that its reader raised.
         probabilities: keep the posterior on the CT's grid.
         """
-        watch = Stopwatch()
+        watch, ct_hash = Stopwatch(), started(lambda: fingerprint(ct))
         with watch.stage("lungs"):
-            lungs = adapt_mask(lung_mask, ct) if lung_mask is not None else find_lungs(ct, self.lung_config)
+            lungs = self.lungs(ct, lung_mask)
         with watch.stage("scene"):
             scene = make_scene(ct, lungs, self.config.spacing_mm)
         guard = started(lambda: quality(ct, lungs, scene.level))
         with watch.stage("tissue"):
-            rows = Rows(scene, self.bundle, self.runtime, self._features(), progress, self.config.stride)
+            rows = Rows(scene, self.bundle, self.runtime, self.features(), progress, self.config.stride)
             posterior = class_posterior(rows, self.config)
             coarse = rows.where.scatter(posterior.numpy().astype(np.float32))
             stride = rows.where.stride
@@ -123,6 +124,7 @@ class Segmenter:
         run = {
             "input": name,
             "settings": self.config.to_dict(),
+            "lungs": self.lung_config.to_dict(),
             "model": self._model(),
             "device": str(self.runtime.device),
             "precision": self.runtime.precision,
@@ -130,10 +132,30 @@ class Segmenter:
             "warnings": [*self.notes, *merged(notes or [], found)],
             "quality": dataclasses.asdict(found),
             "scan": self._details(scene, lung_mask is not None),
+            "fingerprints": {
+                "ct": ct_hash(),
+                "lung_mask": None if lung_mask is None else fingerprint(lung_mask),
+                "label_map": fingerprint(back.label_map),
+            },
         }
         return Segmentation(ct, lungs, back.label_map, statistics, back.posterior, run, back.certainty)
 
-    def _features(self) -> FeatureConfig:
+    def of_file(
+        self, scan: Scan, origin: Origin, lung_mask: Volume | None = None, *, probabilities: bool = False,
+        progress: Progress | None = None,
+    ) -> Segmentation:  # fmt: skip
+        """Segment a scan that was read from files; its record then tells where they lie."""
+        result = self(scan.volume, lung_mask, notes=scan.notes, probabilities=probabilities, progress=progress)
+        result.run["input"] = told_name(scan, origin, result.run["fingerprints"]["ct"])
+        result.run["source"] = source_record(scan, origin)
+        return result
+
+    def lungs(self, ct: Volume, lung_mask: Volume | None = None) -> Volume:
+        """The lungs of a CT (0 outside, 1 right, 2 left): from a mask, or found."""
+        return adapt_mask(lung_mask, ct) if lung_mask is not None else find_lungs(ct, self.lung_config)
+
+    def features(self) -> FeatureConfig:
+        """How the network reads a scan."""
         config = FeatureConfig(seed=self.config.seed)
         return dataclasses.replace(config, overlap=0.0) if self.config.fast else config
 
@@ -142,7 +164,7 @@ class Segmenter:
             return None
         card = self.bundle.card
         own = {"name": card.name, "stage": card.stage, "iteration": card.iteration}
-        return own | {"file": self.bundle.path.name, "sha256": self.bundle.sha256}
+        return own | {"file": str(self.bundle.path.absolute()), "sha256": self.bundle.sha256}
 
     def _details(self, scene: Scene, mask_given: bool) -> dict[str, Any]:
         return {
@@ -209,9 +231,8 @@ def segment(
 ) -> Segmentation:  # fmt: skip
     """One call from a path or a Volume to a Segmentation; for many scans make a `Segmenter` once."""
     segmenter = Segmenter.load(model, config=config, device=device)
-    name, notes = None, None
-    if not isinstance(scan, Volume):
-        read = read_scan(Path(scan))
-        name, scan, notes = scan_name(Path(scan)), read.volume, read.notes
     mask = lung_mask if lung_mask is None or isinstance(lung_mask, Volume) else read_mask(Path(lung_mask))
-    return segmenter(scan, mask, name=name, notes=notes)
+    if isinstance(scan, Volume):
+        return segmenter(scan, mask)
+    origin = Origin(Path(scan), None if lung_mask is None or isinstance(lung_mask, Volume) else Path(lung_mask))
+    return segmenter.of_file(read_scan(origin.path), origin, mask)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -67,30 +65,14 @@ def choose_device(wish: str) -> torch.device:
 
 
 def choose_precision(wish: str, device: torch.device) -> str:
-    """`fp32` or `bf16`; `auto` takes bf16 where the hardware multiplies it natively."""
+    """`fp32` or `bf16`; `auto` takes bf16 where the hardware multiplies it natively, which is the same in every run."""
     if wish != "auto":
         return wish
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    if device.type == "cpu" and "bf16" in _cpu_flags() and _faster_in_bf16():
+    if device.type == "cpu" and "bf16" in _cpu_flags():
         return "bf16"
     return "fp32"
-
-
-@cache
-def _faster_in_bf16() -> bool:
-    """Whether a convolution of the network's kind takes at most 0.8 of its float32 time here; measured once."""
-    kernel, grid = torch.ones(32, 32, 3, 3, 3), torch.ones(1, 32, 16, 32, 32)
-    seconds = {}
-    with torch.inference_mode():
-        for dtype in (torch.float32, torch.bfloat16):
-            x, weight, times = grid.to(dtype), kernel.to(dtype), []
-            for _ in range(5):
-                begin = time.perf_counter()
-                torch.nn.functional.conv3d(x, weight, padding=1)
-                times.append(time.perf_counter() - begin)
-            seconds[dtype] = min(times)
-    return seconds[torch.bfloat16] <= 0.8 * seconds[torch.float32]
 
 
 def _cpu_flags() -> str:
@@ -100,11 +82,6 @@ def _cpu_flags() -> str:
             return next((line for line in file if line.startswith(("flags", "Features"))), "")
     except OSError:
         return ""
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor_name() -> str:
@@ -173,22 +150,25 @@ def patch_noise(shape: tuple[int, ...], *words: int) -> Tensor:
     return torch.randn(shape, generator=generator(*words))
 
 
-def spread(work: Callable[[Part], Result], parts: Iterable[Part]) -> Iterator[Result]:
+def spread(work: Callable[[Part], Result], parts: Iterable[Part], *, most: int | None = None) -> Iterator[Result]:
     """`work(part)` of each part, in order, on as many threads as PyTorch may use, each computing on one core.
 
-    Cores that work on different parts never wait for each other, as they do within one tensor operation. Parts are
-    drawn as they are needed, a few at a time. On an accelerator, `work` only queues what is to be done.
+    Cores that work on different parts never wait for each other, as they do within one tensor operation, and a part's
+    result does not depend on how many threads there are. Parts are drawn as they are needed, a few at a time.
+    most: parts at work at once (their memory), where that is fewer.  On an accelerator, `work` only queues.
     """
     threads = torch.get_num_threads()
-    if threads == 1:
-        yield from map(work, parts)
-        return
+    at_once = threads if most is None else max(1, min(threads, most))
     waiting: deque[Future[Result]] = deque()
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        if at_once == 1:
+            torch.set_num_threads(1)
+            yield from map(work, parts)
+            return
+        with ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for part in parts:
                 waiting.append(pool.submit(work, part))
-                if len(waiting) > 2 * threads:
+                if len(waiting) > 2 * at_once:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

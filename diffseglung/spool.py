@@ -22,7 +22,7 @@ LARGE_MIB, SLAB_MIB = 128, 16
 def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """An array of zeros; a large one in a temporary file of the folder that TMPDIR names, which ends with the array."""
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    if size < LARGE_MIB * 2**20 or not (hasattr(mmap, "MADV_DONTNEED") and hasattr(os, "posix_fallocate")):
+    if not is_large(size):
         return np.zeros(shape, dtype)
     try:
         with tempfile.TemporaryFile(prefix="diffseglung-") as file:
@@ -30,6 +30,12 @@ def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
             return np.memmap(file, dtype, "r+", shape=shape)
     except OSError:
         return np.zeros(shape, dtype)
+
+
+def is_large(size: int) -> bool:
+    """Whether an array of so many bytes lives in a file, on this system."""
+    able = hasattr(mmap, "MADV_DONTNEED") and hasattr(os, "posix_fallocate")
+    return able and size >= LARGE_MIB * 2**20
 
 
 def converted(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:

@@ -55,6 +55,11 @@ class Volume:
         return float(z), float(y), float(x)
 
     @property
+    def first_mm(self) -> NDArray[np.float64]:
+        """Where the first voxel's centre lies along the grid's own axes (Z, Y, X), from the scanner's origin, in mm."""
+        return np.linalg.solve(self.affine[:3, :3] / np.asarray(self.spacing_mm), self.affine[:3, 3])
+
+    @property
     def voxel_ml(self) -> float:
         """Volume of one voxel in millilitres."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0

@@ -18,6 +18,7 @@ def test_every_extra_stands_in_pyproject() -> None:
 
 @pytest.mark.parametrize("extra", extras.EXTRAS)
 def test_what_is_installed_is_not_asked_for(extra: str) -> None:
+    assert extras.missing(extra) == []
     extras.require(extra, "this")
 
 

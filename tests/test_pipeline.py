@@ -87,7 +87,7 @@ def test_batch_size_and_repetition_change_nothing(
 
     config = SegmentConfig(method="combined")
     first = Segmenter.load(model, config=config, device="cpu")(phantom.ct, phantom.lungs)
-    monkeypatch.setattr(Segmenter, "_features", lambda self: FeatureConfig(batch_size=1))
+    monkeypatch.setattr(Segmenter, "features", lambda self: FeatureConfig(batch_size=1))
     second = Segmenter.load(model, config=config, device="cpu")(phantom.ct, phantom.lungs)
     assert (first.label_map.array == second.label_map.array).mean() > 0.9999
 

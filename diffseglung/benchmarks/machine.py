@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from diffseglung.benchmarks.clock import clock
-from diffseglung.runtime import cores, processor_name
+from diffseglung.resources import cores
+from diffseglung.runtime import processor_name
 
 EDGE, COPY_MIB = 2048, 512
 

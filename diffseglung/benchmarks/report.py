@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from diffseglung import __version__
+from diffseglung import __version__, durable
 from diffseglung.benchmarks.clock import Row
 from diffseglung.benchmarks.machine import Machine
 
@@ -71,7 +71,5 @@ def write(folder: Path, rows: Sequence[Row], machine: Machine) -> list[Path]:
     content = {"machine": machine.to_dict(), "version": __version__, "rows": [row.to_dict() for row in rows]}
     texts = {"bench.md": table(rows, machine), "bench.json": json.dumps(content, indent=1) + "\n"}
     for name, text in texts.items():
-        part = folder / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(folder / name)
+        durable.write_text(folder / name, text)
     return [folder / name for name in texts]

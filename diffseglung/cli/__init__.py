@@ -25,6 +25,7 @@ C = TypeVar("C", bound=Config)
 
 COMMANDS = {
     "segment": "label every lung voxel of a CT",
+    "rerun": "make a result again from its run.json, and compare",
     "cohort": "label every scan of a folder, on many cores or machines",
     "view": "look at a result in three planes and 3D, in the browser",
     "phantom": "make chest CTs with known lesions, from nothing or in a real scan",
@@ -110,10 +111,15 @@ def read_config(args: argparse.Namespace, config: type[C]) -> C:
 
 
 def add_conduct(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
-    """Options every command has: device, quiet, verbose, debug."""
+    """Options every command has: device, threads, memory, quiet, verbose, debug."""
     group = parser.add_argument_group("conduct")
     if device:
         group.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N, gpu, mps (default: auto)")
+    group.add_argument("--threads", type=int, metavar="N", help="processor threads (default: one a core)")
+    group.add_argument(
+        "--max-memory", "--max_memory", type=float, metavar="GIB",
+        help="memory that a process may take, libraries included (default: no limit of its own)",
+    )  # fmt: skip
     group.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
     group.add_argument("-v", "--verbose", action="store_true", help="say more")
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")

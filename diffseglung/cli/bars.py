@@ -1,10 +1,14 @@
-"""A bar that counts training iterations: only where a person looks, and not with --quiet."""
+"""Progress bars: on a terminal and unless quiet; nothing else ever draws one."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Track = Callable[[Iterable[T], int], Iterable[T]]
 
 
 def wanted(quiet: bool) -> bool:
@@ -13,11 +17,44 @@ def wanted(quiet: bool) -> bool:
 
 
 @contextmanager
+def bar(description: str = "working", *, quiet: bool = False) -> Iterator[Track]:  # type: ignore[type-arg]
+    """A function (iterable, total) -> iterable that shows a bar with time left while it is consumed.
+
+    Before and after, and where nothing is counted, the bar moves to and fro beside the time gone by.
+    """
+    if not wanted(quiet):
+        yield lambda items, total: items
+        return
+    with _drawn(transient=True) as progress:
+        task = progress.add_task(description, total=None, note="")
+
+        def track(items: Iterable[T], total: int) -> Iterable[T]:
+            progress.reset(task, total=total)
+            yield from progress.track(items, total=total, task_id=task)
+            progress.update(task, total=None)
+
+        yield track
+
+
+@contextmanager
 def counting(description: str, *, start: int, total: int, quiet: bool) -> Iterator[Callable[[int, str], None]]:
-    """Yields show(done, note) that moves a bar with the time left."""
+    """Yields show(done, note) that moves a bar with the time left, and leaves it standing at the end."""
     if not wanted(quiet):
         yield lambda done, note: None
         return
+    with _drawn(transient=False) as progress:
+        task = progress.add_task(description, total=total, completed=start, note="")
+
+        def show(done: int, note: str) -> None:
+            progress.update(task, completed=done)
+            if note:
+                progress.update(task, note=note)
+
+        yield show
+
+
+def _drawn(*, transient: bool) -> Any:
+    """On standard error, beside what is printed, which still reaches the file or pipe it is meant for."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -28,15 +65,14 @@ def counting(description: str, *, start: int, total: int, quiet: bool) -> Iterat
         TimeRemainingColumn,
     )
 
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
-    columns += [TimeRemainingColumn(elapsed_when_finished=False), TextColumn("{task.fields[note]}")]
-    shown = Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())
-    with shown as progress:
-        task = progress.add_task(description, total=total, completed=start, note="")
-
-        def show(done: int, note: str) -> None:
-            progress.update(task, completed=done)
-            if note:
-                progress.update(task, note=note)
-
-        yield show
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        transient=transient,
+        redirect_stdout=sys.stdout.isatty(),
+    )

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Time the parts one after another; the tables are written after each."""
     from diffseglung.benchmarks.machine import machine
     from diffseglung.benchmarks.report import table, write
-    from diffseglung.cli.progress import bar
+    from diffseglung.cli.bars import bar
     from diffseglung.errors import ConfigError
     from diffseglung.output import check_folder
 

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     from diffseglung.evaluation import publish, runner
 
     jobs, plan, notes = _jobs(args), *_plan(args)
-    from diffseglung.cli.progress import bar
+    from diffseglung.cli.bars import bar
 
     args.output.mkdir(parents=True, exist_ok=True)
     computed = 0
@@ -108,7 +108,7 @@ def _generation(args: argparse.Namespace) -> int:
     """Draw and measure, into `output`/generation; goes on where it was stopped."""
     from dataclasses import replace
 
-    from diffseglung.cli.progress import bar
+    from diffseglung.cli.bars import bar
     from diffseglung.evaluation import generation
     from diffseglung.evaluation.sample_sets import GenerationConfig
 
@@ -133,7 +133,7 @@ def _generation(args: argparse.Namespace) -> int:
 
 def _robustness(args: argparse.Namespace, jobs: list[Job], plan: Plan) -> Path:
     """Measure the methods named, else the default one alone; goes on where it was stopped."""
-    from diffseglung.cli.progress import bar
+    from diffseglung.cli.bars import bar
     from diffseglung.evaluation import robustness, runner
     from diffseglung.evaluation.cases import make_case
     from diffseglung.evaluation.entrants import labeller

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffseglung.cli import add_conduct
 from diffseglung.cli.answers import add_json, answer, say
-from diffseglung.cli.progress import bar
+from diffseglung.cli.bars import bar
 from diffseglung.config import UNETS, DiffusionConfig, DistillConfig, IntensityConfig, PatchConfig, TrainConfig
 from diffseglung.errors import DiffSegLungError
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from diffseglung import durable
 from diffseglung.cli import add_conduct, add_config, read_config
 from diffseglung.cli.answers import add_json, answer, say
-from diffseglung.cli.progress import bar
+from diffseglung.cli.bars import bar
 from diffseglung.config import ClusterConfig
 
 
@@ -62,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
     }
     names = {0: "background", **{cluster.id: f"cluster {cluster.id}" for cluster in table}}
     write_nifti(args.output / "clusters.nii.gz", ids, names=names)
-    _write(args.output / "clusters.json", (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
-    _write(args.output / "clusters.png", draw(ct, ids, table, args.input.name))
+    durable.write_text(args.output / "clusters.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
+    durable.write_bytes(args.output / "clusters.png", draw(ct, ids, table, args.input.name))
     if not args.quiet:
         for note in scan.notes:
             print(f"note: {note}", file=sys.stderr)
@@ -74,13 +75,3 @@ def run(args: argparse.Namespace) -> int:
         say(args, str(args.output / name))
     answer(args, document)
     return 0
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write beside and rename, so that an interrupted run leaves no half file."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

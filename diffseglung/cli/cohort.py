@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct, add_config, bars, read_config
+from diffseglung.cli.answers import add_json, answer
 from diffseglung.cli.products import add_products, read_products
 from diffseglung.config import METHODS, SegmentConfig, default_method
 
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--page-only", "--page_only", action="store_true",
         help="label nothing: make index.html and the files for REDCap anew from cohort.csv",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    add_json(parser, "the rows")
     add_products(parser)
     add_conduct(parser)
     add_config(parser, SegmentConfig, skip=("method", "fast"))
@@ -103,8 +104,6 @@ def _page_only(args: argparse.Namespace) -> int:
 
 def _label(args: argparse.Namespace, tasks: list[Task], order: Order, place: Place) -> int:
     """What is not finished yet; then the table and the page."""
-    import json
-
     from diffseglung.cohorts import conduct, table
     from diffseglung.cohorts.cluster import connected
     from diffseglung.cohorts.plan import is_finished
@@ -127,9 +126,8 @@ def _label(args: argparse.Namespace, tasks: list[Task], order: Order, place: Pla
                 progress.write()
                 raise
     rows = progress.write()
-    if args.json:
-        print(json.dumps(rows, indent=2))
-    elif not args.quiet:
+    answer(args, rows)
+    if not (args.json or args.quiet):
         print(f"{sum(row['status'] == 'done' for row in rows)} of {len(tasks)} scans are labelled in {args.output}")
         print(f"  {args.output / 'index.html'}")
     return 1 if any(row["status"] != "done" for row in rows) else 0
@@ -188,7 +186,7 @@ def _place(args: argparse.Namespace) -> Place:
     import torch
 
     gpus = torch.cuda.device_count() if args.device in ("auto", "cuda", "gpu") else 0
-    return Place(args.workers, args.scheduler, slurm, gpus)
+    return Place(args.workers, args.scheduler, slurm, gpus, args.threads or 0)
 
 
 def _order(args: argparse.Namespace) -> Order:
@@ -206,6 +204,7 @@ def _order(args: argparse.Namespace) -> Order:
         named=named,
         device=args.device,
         products=read_products(args),
+        keep=args.keep_identifiers,
     )
 
 

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 all done, 1 some scans failed; a DiffSegLungError when nothing could be converted."""
-    from diffseglung.cli.progress import bar
+    from diffseglung.cli.bars import bar
     from diffseglung.errors import DiffSegLungError, InputError
     from diffseglung.io.cases import write_case
     from diffseglung.io.studies import clean_name

@@ -7,7 +7,6 @@ Exit code 0 where nothing is bad, else 1. `diffseglung check` tests the parts of
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import shutil
@@ -18,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from diffseglung.cli import add_conduct
+from diffseglung.cli.answers import add_json, answer
 
 GOOD, NOTE, BAD = "good", "note", "bad"
 MEMORY_GIB, DISK_GIB = 3.0, 2.0
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `doctor`."""
     parser.add_argument("-o", "--output", type=Path, default=Path(), help="folder whose disk is looked at (default: .)")
     parser.add_argument("--no-self-test", dest="self_test", action="store_false", help="leave the trial run out")
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    add_json(parser, "the findings")
     add_conduct(parser)
 
 
@@ -58,9 +58,8 @@ def run(args: argparse.Namespace) -> int:
             if not args.json and not (args.quiet and finding.verdict == GOOD):
                 print(_line(finding), flush=True)
     bad = [finding.title for finding in found if finding.verdict == BAD]
-    if args.json:
-        print(json.dumps({"ready": not bad, "findings": [asdict(finding) for finding in found]}, indent=2))
-    elif not args.quiet:
+    answer(args, {"ready": not bad, "findings": [asdict(finding) for finding in found]})
+    if not (args.json or args.quiet):
         print("\nready" if not bad else f"\nnot ready: {', '.join(bad)}")
     return 1 if bad else 0
 
@@ -96,13 +95,15 @@ def _versions() -> Iterator[Finding]:
 def _processor() -> Iterator[Finding]:
     import torch
 
-    from diffseglung import runtime
+    from diffseglung import resources, runtime
 
-    cores = runtime.cores()
+    cores = resources.cores()
     yield Finding("processor", GOOD, f"{runtime.processor_name()}, {cores} cores, {torch.get_num_threads()} threads")
     bf16 = runtime.choose_precision("auto", torch.device("cpu")) == "bf16"
     yield Finding(
-        "bf16 on the CPU", GOOD if bf16 else NOTE, "faster than fp32, used" if bf16 else "not faster, not used"
+        "bf16 on the CPU",
+        GOOD if bf16 else NOTE,
+        "used by networks" if bf16 else "none: networks use fp32",
     )
 
 
@@ -117,13 +118,15 @@ def _device(wish: str) -> Iterator[Finding]:
 
 
 def _space(output: Path) -> Iterator[Finding]:
-    free = free_memory_gib()
+    from diffseglung import resources
+
+    free = resources.memory_bytes()
     if free is None:
         yield Finding("memory", NOTE, "this system does not tell how much is free")
     else:
-        enough = free >= MEMORY_GIB
+        enough = free >= MEMORY_GIB * 2**30
         remedy = "" if enough else f"free some; a scan of 300 slices takes about {MEMORY_GIB:g} GiB"
-        yield Finding("memory", GOOD if enough else BAD, f"{free:.1f} GiB free", remedy)
+        yield Finding("memory", GOOD if enough else BAD, f"{free / 2**30:.1f} GiB free", remedy)
     output = next(place for place in (output.absolute(), *output.absolute().parents) if place.exists())
     for title, place in (("output disk", output), ("temporary disk", Path(tempfile.gettempdir()))):
         room = shutil.disk_usage(place).free / 2**30
@@ -132,16 +135,6 @@ def _space(output: Path) -> Iterator[Finding]:
         text = f"{room:.1f} GiB free in {place}" + ("" if writable else ", which cannot be written to")
         way = "set TMPDIR to a folder with room" if title.startswith("temp") else "choose another folder"
         yield Finding(title, GOOD if good else BAD, text, "" if good else way)
-
-
-def free_memory_gib() -> float | None:
-    """Memory that a new process may take, GiB; None where the system does not tell."""
-    try:
-        with Path("/proc/meminfo").open() as file:
-            kib = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return None
-    return kib / 2**20
 
 
 def _extras() -> Iterator[Finding]:

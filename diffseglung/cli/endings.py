@@ -1,6 +1,6 @@
 """How a command ends: exit codes, errors as one sentence with a remedy, quiet pipes.
 
-0 done, 1 the run failed, 2 the command line or the input was wrong, 130 stopped by Ctrl-C.
+0 done, 1 the run failed, 2 the command line or the input was wrong, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
+from types import FrameType
 
-from diffseglung import __version__
+from diffseglung import __version__, resources
 from diffseglung.cli.colours import paint
 from diffseglung.errors import CheckpointError, ConfigError, DiffSegLungError, InputError
 
@@ -26,12 +29,17 @@ def run(args: argparse.Namespace) -> int:
     began = time.perf_counter()
     _murmur(args, f"diffseglung {__version__}, Python {platform.python_version()}, {platform.system()}")
     try:
+        _limit(args)
+        _heed_termination()
         code = int(args.run(args) or 0)
     except BrokenPipeError:
         raise
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        return 143
     except Exception as error:
         if args.debug:
             raise
@@ -42,12 +50,27 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
+class Terminated(BaseException):
+    """SIGTERM arrived: everything on the way out is cleaned up, as with Ctrl-C."""
+
+
+def _heed_termination() -> None:
+    """Let SIGTERM end the command in order, where nobody else has said what it does."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+
+        def end(number: int, frame: FrameType | None) -> None:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            raise Terminated
+
+        signal.signal(signal.SIGTERM, end)
+
+
 def told(error: Exception) -> tuple[str, str, int]:
     """What was found, what to do about it, and the exit code."""
     if isinstance(error, DiffSegLungError):
         wrong_input = isinstance(error, InputError | ConfigError | CheckpointError)
         return error.problem, error.remedy, 2 if wrong_input else 1
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if resources.is_out_of_memory(error):
         return "the memory does not suffice", MEMORY_REMEDY, 1
     if isinstance(error, OSError):
         return str(error), FILES_REMEDY, 1
@@ -65,6 +88,14 @@ def piped(call: Callable[[], int]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed when Python ends
         return 1
+
+
+def _limit(args: argparse.Namespace) -> None:
+    """Keep to the threads and the memory that were granted, from before the heavy libraries are loaded."""
+    if args.threads is not None:
+        resources.limit_threads(args.threads)
+    if args.max_memory is not None:
+        resources.limit_memory(args.max_memory)
 
 
 def _murmur(args: argparse.Namespace, text: str) -> None:

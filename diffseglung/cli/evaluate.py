@@ -116,7 +116,7 @@ def _find(predictions: Path, name: str) -> Path:
 def _score(args: argparse.Namespace, jobs: list[Job]) -> dict[str, dict[str, dict[str, Any]]]:
     """method -> case -> scores."""
     from diffseglung import io
-    from diffseglung.cli.progress import bar
+    from diffseglung.cli.bars import bar
     from diffseglung.evaluation.scores import score_case
 
     cases: dict[str, dict[str, dict[str, Any]]] = {}

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Gather rows from every case, fit, and write the model."""
     import dataclasses
 
-    from diffseglung.cli.progress import bar
+    from diffseglung.cli.bars import bar
     from diffseglung.io.cases import iter_cases
     from diffseglung.labelling.bundle import load_bundle, tissue_tensors
     from diffseglung.labelling.cohort import Cohort

@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from diffseglung.cli.answers import add_json, answer
+
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "SimpleITK", "nibabel", "pydicom", "safetensors")
 
 
@@ -23,14 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--series", metavar="S", help="SeriesInstanceUID or number, where a folder holds several series"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    add_json(parser, "all of it")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what `describe` found."""
     found = describe(args.path, series=args.series)
+    answer(args, found)
     if args.json:
-        print(json.dumps(found, indent=2))
         return 0
     series = found.pop("series", [])
     for line in (*series_table(series), *_lines(found)):
@@ -150,12 +152,12 @@ def describe_installation() -> dict[str, Any]:
 
     from diffseglung import __version__
     from diffseglung.model.checkpoint import ENDINGS, default_path
+    from diffseglung.runtime import accelerators
 
     shipped = default_path()
     package = Path(__file__).parents[1]
     folders = [shipped.parent, package.parent / "checkpoints"]
     models = [p for folder in folders if folder.is_dir() for p in sorted(folder.iterdir()) if p.suffix in ENDINGS]
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "kind": "installation",
         "diffseglung": __version__,
@@ -163,7 +165,7 @@ def describe_installation() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "libraries": {name: library_version(name) for name in LIBRARIES},
         "cpu_threads": torch.get_num_threads(),
-        "gpus": gpus,
+        "gpus": accelerators(),
         "default_model": str(shipped) if shipped.is_file() else None,
         "models": [str(p) for p in models],
         "research_use_only": True,

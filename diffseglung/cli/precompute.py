@@ -14,7 +14,7 @@ from pathlib import Path
 
 from diffseglung.cli import add_conduct, add_config, read_config, spellings
 from diffseglung.cli.answers import add_json, answer, say
-from diffseglung.cli.progress import bar
+from diffseglung.cli.bars import bar
 from diffseglung.config import DistillConfig, IntensityConfig, PatchConfig
 
 

@@ -25,6 +25,11 @@ def add_products(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-preview", dest="preview", action="store_false", help="do not draw preview.png")
     group.add_argument("--no-report", dest="report", action="store_false", help="do not write report.html")
     group.add_argument("--no-statistics", dest="statistics", action="store_false", help="do not write statistics.json")
+    group.add_argument(
+        "--keep-identifiers", "--keep_identifiers", action="store_true",
+        help="write name, id, dates and UIDs of a DICOM scan's patient into run.json and report.html, and paths that "
+        "hold them (default: they are left out; DICOM objects always carry them)",
+    )  # fmt: skip
 
 
 def read_products(args: argparse.Namespace) -> Products:

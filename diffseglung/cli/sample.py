@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffseglung import __version__
+from diffseglung import __version__, durable
 from diffseglung.cli import add_conduct, add_config, read_config, spellings
 from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.config import SampleConfig
@@ -119,9 +119,7 @@ def write(folder: Path, hu: NDArray[np.float32], card: ModelCard, record: dict[s
     files = []
     texts = {"samples.png": contact_sheet(hu), "samples.json": json.dumps(record, indent=2).encode()}
     for name, content in texts.items():
-        part = folder / f"{name}.part"
-        part.write_bytes(content)
-        files.append(part.replace(folder / name))
+        files.append(durable.write_bytes(folder / name, content))
     for index, patch in enumerate(hu):
         files.append(folder / f"sample_{index:03d}.nii.gz")
         write_nifti(files[-1], Volume(patch, affine))

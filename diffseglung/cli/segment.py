@@ -8,19 +8,30 @@ Research use only; not a medical device.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct, add_config, read_config
+from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.products import add_products, read_products
 from diffseglung.config import METHODS, SegmentConfig, default_method
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from diffseglung.features.diffusion import Progress
+    from diffseglung.io import Scan
+    from diffseglung.output import Products
+    from diffseglung.pipeline import Segmenter
+    from diffseglung.provenance import Origin
     from diffseglung.segmentation import Segmentation
     from diffseglung.volume import Volume
+
+    Check = Callable[[Volume, Volume | None], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--series", default=None, help="SeriesInstanceUID or number, where a folder holds several (default: the best)"
     )
-    parser.add_argument("--json", action="store_true", help="print statistics as JSON")
+    parser.add_argument(
+        "--dry-run", "--dry_run", action="store_true",
+        help="read the scan, find its lungs, tell what the rest will take, and write nothing",
+    )  # fmt: skip
+    add_json(parser, "the statistics")
     add_products(parser)
     add_conduct(parser)
     add_config(parser, SegmentConfig, skip=("method", "fast"))
@@ -55,50 +70,97 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Job:
+    """One scan to segment.  mask: of the lungs.  series: of a DICOM folder.  named: whether the method was asked for.
+
+    output: folder for the files.
+    """
+
+    origin: Origin
+    output: Path
+    config: SegmentConfig
+    products: Products
+    series: str | None = None
+    model: Path | None = None
+    named: bool = False
+    device: str = "auto"
+
+
 def run(args: argparse.Namespace) -> int:
-    """Segment one scan."""
-    from diffseglung.cli.progress import bar
+    """Segment one scan, or with --dry-run tell what that would take."""
+    from diffseglung.cli.bars import bar
 
-    named, args.method = args.method is not None, args.method or default_method(args.model is not None)
+    job = _job(args)
+    if args.dry_run:
+        return _foretell(args, job)
     with bar(quiet=args.quiet) as progress:
-        result, files = _segment(args, named, progress)
-    if args.json:
-        import json
-
-        print(json.dumps(result.statistics, indent=2))
-    elif not args.quiet:
+        result, files = done(job, progress)
+    answer(args, result.statistics)
+    if not (args.json or args.quiet):
         report(result.statistics, result.run, files)
     return 0
 
 
-def _segment(args: argparse.Namespace, named: bool, progress: Progress) -> tuple[Segmentation, list[Path]]:
-    """From file to files.  named: whether the method was asked for by name."""
-    from diffseglung.io import read_mask, read_scan, scan_name
+def _job(args: argparse.Namespace) -> Job:
+    from diffseglung.provenance import Origin
 
+    named, args.method = args.method is not None, args.method or default_method(args.model is not None)
+    return Job(
+        origin=Origin(args.input, args.lung_mask, keep=args.keep_identifiers),
+        output=args.output,
+        config=read_config(args, SegmentConfig),
+        products=read_products(args),
+        series=args.series,
+        model=args.model,
+        named=named,
+        device=args.device,
+    )
+
+
+def done(job: Job, progress: Progress, check: Check | None = None) -> tuple[Segmentation, list[Path]]:
+    """From file to files.  check: raises where scan and lung mask are not what they should be."""
+    begin = time.perf_counter()
+    segmenter, scan, mask = ready(job)
+    from diffseglung.output import write
+
+    if check is not None:
+        check(scan.volume, mask)
+    seconds = {"loading and reading": round(time.perf_counter() - begin, 3)}
+    result = segmenter.of_file(scan, job.origin, mask, probabilities=job.products.probabilities, progress=progress)
+    result.run["seconds"] = seconds | result.run["seconds"]
+    return result, write(result, job.output, job.products, frames=scan.frames)
+
+
+def ready(job: Job) -> tuple[Segmenter, Scan, Volume | None]:
+    """The model, the scan and the mask of its lungs; what cannot be made of the scan is an error now."""
+    from diffseglung.io import read_mask, read_scan
+
+    path = job.origin.path
     with ThreadPoolExecutor(1) as pool:  # the file is unpacked while libraries are loaded
-        begin = time.perf_counter()
-        reading = pool.submit(read_scan, args.input, series_uid=args.series)
-        from diffseglung.output import check_folder, check_products, write
+        reading = pool.submit(read_scan, path, series_uid=job.series)
+        from diffseglung.output import check_folder, check_products
         from diffseglung.pipeline import Segmenter
 
-        check_folder(args.output)
-        products = read_products(args)
+        check_folder(job.output)
         scan = reading.result()
-        check_products(products, scan.frames)
-    mask = read_mask(args.lung_mask) if args.lung_mask else case_lungs(args.input)
-    seconds = {"loading and reading": round(time.perf_counter() - begin, 3)}
-    config = read_config(args, SegmentConfig)
-    segmenter = Segmenter.load(args.model, config=config, device=args.device, named=named)
-    result = segmenter(
-        scan.volume,
-        mask,
-        name=scan_name(args.input),
-        notes=scan.notes,
-        probabilities=products.probabilities,
-        progress=progress,
-    )
-    result.run["seconds"] = seconds | result.run["seconds"]
-    return result, write(result, args.output, products, frames=scan.frames)
+    check_products(job.products, scan.frames)
+    mask = read_mask(job.origin.mask) if job.origin.mask else case_lungs(path)
+    return Segmenter.load(job.model, config=job.config, device=job.device, named=job.named), scan, mask
+
+
+def _foretell(args: argparse.Namespace, job: Job) -> int:
+    """--dry-run: read, find the lungs, tell the rest."""
+    from diffseglung import forecast
+
+    begin = time.perf_counter()
+    segmenter, scan, mask = ready(job)
+    read_s = time.perf_counter() - begin
+    found = forecast.foretell(segmenter, scan.volume, mask, before_s=read_s)
+    answer(args, dataclasses.asdict(found))
+    for line in found.lines():
+        say(args, line)
+    return 0
 
 
 def case_lungs(path: Path) -> Volume | None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from diffseglung import __version__
 from diffseglung.cli import add_conduct, add_config, bars, read_config, spellings
 from diffseglung.cli.answers import add_json, answer, say
-from diffseglung.cli.progress import bar
+from diffseglung.cli.bars import bar
 from diffseglung.config import UNETS, DiffusionConfig, DistillConfig, PatchConfig, TrainConfig
 from diffseglung.errors import ConfigError
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diffseglung.errors import ConfigError
+from diffseglung.resources import thread_variables
 
 SCAN_GIB = 3.0
 """Memory that a worker may need for one scan (docs/performance.md)."""
@@ -24,12 +25,14 @@ class Place:
     """workers: processes, 0 for as many as fit;  scheduler: address of a running one.
 
     slurm: options of dask_jobqueue.SLURMCluster, None without Slurm.  gpus: of this machine, one worker each.
+    threads: of each worker, 0 for a fair share of the cores.
     """
 
     workers: int = 0
     scheduler: str | None = None
     slurm: dict[str, Any] | None = None
     gpus: int = 0
+    threads: int = 0
 
 
 def fitting_workers(place: Place, scans: int) -> int:
@@ -46,6 +49,8 @@ def fitting_workers(place: Place, scans: int) -> int:
 
 def threads_each(place: Place, scans: int) -> int:
     """Threads of a worker, so that all of them together are as many as the cores."""
+    if place.threads:
+        return place.threads
     if place.scheduler or place.slurm:
         return int(os.environ.get("OMP_NUM_THREADS", "1"))
     from dask.system import CPU_COUNT
@@ -91,7 +96,7 @@ def _local(place: Place, scans: int, folder: str) -> Any:
         dashboard_address=None,
         local_directory=folder,
         silence_logs=logging.CRITICAL,
-        env={name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")},
+        env=thread_variables(threads),
     )
 
 

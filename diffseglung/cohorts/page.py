@@ -6,9 +6,6 @@ came from outside is never markup: the script sets text, and the page's policy l
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import math
 import re
 from collections import Counter
@@ -20,11 +17,12 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from diffseglung import __version__
+from diffseglung import __version__, durable
 from diffseglung.cohorts.columns import ALL, BY_NAME, Column
 from diffseglung.cohorts.outliers import FEWEST, LIMIT, MAD_TO_SD, Spread, spread
-from diffseglung.cohorts.table import BETWEEN_WARNINGS, Row, replace_file
+from diffseglung.cohorts.table import BETWEEN_WARNINGS, Row
 from diffseglung.labels import HEALTHY, LESIONS, TISSUES
+from diffseglung.output.selfcontained import embedded, source_of
 
 SHARES = ("lesions_percent", *(f"{label.name}_percent" for label in (*LESIONS, HEALTHY)))
 MEASURES = (*SHARES, "lung_ml", "mean_lung_density_hu")
@@ -45,7 +43,7 @@ FILES = {
 
 def write_page(rows: Sequence[Row], output: Path) -> Path:
     """index.html in the cohort's folder; complete before it takes its name."""
-    return replace_file(output / "index.html", page(rows, output).encode("utf-8", "backslashreplace"))
+    return durable.write_bytes(output / "index.html", page(rows, output).encode("utf-8", "backslashreplace"))
 
 
 def page(rows: Sequence[Row], output: Path) -> str:
@@ -66,17 +64,16 @@ def page(rows: Sequence[Row], output: Path) -> str:
         rule=_rule(len(rows)),
         files="".join(_file(name, what) for name, what in FILES.items() if (output / name).exists()),
         made=f"DiffSegLung {escape(__version__)}.",
-        data=_embedded(_data(rows, known, output)),
+        data=embedded(_data(rows, known, output)),
         script=script,
     )
 
 
 def _policy(script: str) -> str:
     """Of the page: its own script and style, pictures beside it, and nothing else."""
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     return (
         "default-src 'none'; img-src 'self' data: file:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+        f"script-src {source_of(script)}; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -96,12 +93,6 @@ def _rule(scans: int) -> str:
 
 def _file(name: str, what: str) -> str:
     return f'<li><a href="{name}" download>{name}</a>: {escape(what)}</li>'
-
-
-def _embedded(data: dict[str, Any]) -> str:
-    """JSON that can stand in a script element: only ASCII, and no character that HTML gives a meaning."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
 
 
 def _data(rows: Sequence[Row], known: dict[str, Spread], output: Path) -> dict[str, Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diffseglung import __version__
+from diffseglung import __version__, durable
 from diffseglung.config import SegmentConfig
 from diffseglung.errors import ConfigError
 from diffseglung.io.studies import Study, find_studies
@@ -34,7 +33,7 @@ class Order:
     """How every scan is labelled, the same in each worker.
 
     output: folder of the results.  model: weights file, None for the installed one.  model_hash: its SHA-256.
-    named: whether the method was asked for by name.  threads: of each worker.
+    named: whether the method was asked for by name.  threads: of each worker.  keep: identifiers (`provenance`).
     """
 
     output: Path
@@ -45,6 +44,7 @@ class Order:
     device: str = "auto"
     threads: int = 1
     products: Products = field(default_factory=Products)
+    keep: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +91,7 @@ def alone(output: Path) -> Iterator[None]:
                 raise ConfigError(
                     f"another run is at work in {output}", remedy="wait until it has ended, or choose another folder"
                 ) from cause
-        for rest in output.glob(".*.part"):
-            shutil.rmtree(rest, ignore_errors=True)
+        durable.sweep(output, everybody=True)
         yield
     (output / LOCK).unlink(missing_ok=True)
 
@@ -110,7 +109,7 @@ def mark(study: Study, order: Order) -> dict[str, Any]:
         },
         "settings": json.loads(json.dumps(order.config.to_dict())),
         "model": order.model_hash,
-        "outputs": json.loads(json.dumps(asdict(order.products))),
+        "outputs": json.loads(json.dumps(asdict(order.products))) | {"identifiers": order.keep},
         "version": __version__,
     }
 

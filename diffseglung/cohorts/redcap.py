@@ -15,8 +15,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from diffseglung import durable
 from diffseglung.cohorts.columns import ALL, Column
-from diffseglung.cohorts.table import Row, cell, replace_file
+from diffseglung.cohorts.table import Row, cell
 
 DICTIONARY_COLUMNS = (
     "Variable / Field Name", "Form Name", "Section Header", "Field Type", "Field Label",
@@ -113,8 +114,8 @@ def _field(column: Column) -> dict[str, str]:
 def write_redcap(rows: Sequence[Row], output: Path) -> list[Path]:
     """Both files, each complete before it takes its name."""
     return [
-        replace_file(output / "cohort_redcap.csv", _csv(records(rows))),
-        replace_file(output / "redcap_data_dictionary.csv", _csv(dictionary())),
+        durable.write_bytes(output / "cohort_redcap.csv", _csv(records(rows))),
+        durable.write_bytes(output / "redcap_data_dictionary.csv", _csv(dictionary())),
     ]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffseglung import durable
 from diffseglung.cohorts.plan import Task, read_record
 from diffseglung.cohorts.work import Outcome
 from diffseglung.errors import InputError
@@ -88,7 +89,7 @@ def write_tables(rows: Sequence[Row], output: Path) -> list[Path]:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows([cell(row[name]) for name in COLUMNS] for row in rows)
-    files = [replace_file(output / "cohort.csv", text.getvalue().encode("utf-8", "backslashreplace"))]
+    files = [durable.write_bytes(output / "cohort.csv", text.getvalue().encode("utf-8", "backslashreplace"))]
     try:
         import pyarrow
         from pyarrow import parquet
@@ -97,7 +98,7 @@ def write_tables(rows: Sequence[Row], output: Path) -> list[Path]:
     kinds = [(name, pyarrow.string() if name in TEXTS else pyarrow.float64()) for name in COLUMNS]
     buffer = io.BytesIO()
     parquet.write_table(pyarrow.Table.from_pylist([_whole(row) for row in rows], schema=pyarrow.schema(kinds)), buffer)
-    return [*files, replace_file(output / "cohort.parquet", buffer.getvalue())]
+    return [*files, durable.write_bytes(output / "cohort.parquet", buffer.getvalue())]
 
 
 def _whole(row: Row) -> Row:
@@ -154,7 +155,7 @@ def read_failed(output: Path) -> dict[str, Any]:
 def write_failed(output: Path, failed: dict[str, Any]) -> None:
     """Keep the failures, or remove the file where there are none."""
     if failed:
-        replace_file(output / FAILED, (json.dumps(failed, indent=1, sort_keys=True) + "\n").encode("utf-8"))
+        durable.write_bytes(output / FAILED, (json.dumps(failed, indent=1, sort_keys=True) + "\n").encode("utf-8"))
     else:
         (output / FAILED).unlink(missing_ok=True)
 
@@ -165,11 +166,3 @@ def told(failed: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
     if outcome.error is not None:
         rest[outcome.name] = {"input": outcome.source, "error": outcome.error, "seconds": round(outcome.seconds, 2)}
     return rest
-
-
-def replace_file(path: Path, content: bytes) -> Path:
-    """Write a file that is complete before it takes its name."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
-    return path

@@ -13,6 +13,7 @@ from diffseglung.errors import DiffSegLungError
 from diffseglung.io import read_mask
 from diffseglung.output import check_products, write
 from diffseglung.pipeline import Segmenter
+from diffseglung.provenance import Origin
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ def label(task: Task, order: Order, device: str | None = None) -> Outcome:
         scan = task.study.read()
         check_products(order.products, scan.frames)
         mask = read_mask(task.study.mask) if task.study.mask else None
-        result = _segmenter(order, device or order.device)(
-            scan.volume, mask, name=task.name, notes=scan.notes, probabilities=order.products.probabilities
-        )
+        origin = Origin(task.study.path, task.study.mask, task.name, order.keep)
+        segmenter = _segmenter(order, device or order.device)
+        result = segmenter.of_file(scan, origin, mask, probabilities=order.products.probabilities)
     except (DiffSegLungError, OSError) as error:
         text = f"{error.problem} (try: {error.remedy})" if isinstance(error, DiffSegLungError) else str(error)
         return Outcome(task.name, task.source, text, time.perf_counter() - begin)

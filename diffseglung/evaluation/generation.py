@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diffseglung import runtime
+from diffseglung import durable, runtime
 from diffseglung.errors import ConfigError, InputError
 from diffseglung.evaluation import generation_page, nearest, sample_sets
 from diffseglung.evaluation.bootstrap import NAN, Estimate
@@ -223,7 +223,7 @@ def _row(
         figures, cubes = _figures(ct, lungs, own, real, config, real_row=sampler is None)
         shown = {metric: dataclasses.asdict(figure) for metric, figure in figures.items()}
         kept = plain({"key": key, "patches": len(ct), "cubes": cubes, "figures": shown})
-        generation_page.put(path, json.dumps(kept, indent=1).encode())
+        durable.write_bytes(path, json.dumps(kept, indent=1).encode())
     return plain(row) | kept, ct
 
 
@@ -311,7 +311,7 @@ def _repair(output: Path, name: str, studio: Studio, real: Real, config: Generat
                     rows.append({"set": name, "level": level, "calls": 0, **_likeness(noisy, real, config)})
                 rows.append({"set": name, "level": level, "calls": calls, **_likeness(done, real, config)})
         kept = plain({"key": key, "rows": rows})
-        generation_page.put(path, json.dumps(kept, indent=1).encode())
+        durable.write_bytes(path, json.dumps(kept, indent=1).encode())
     found: list[Row] = kept["rows"]
     return found
 

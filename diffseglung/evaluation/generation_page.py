@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from diffseglung import durable
 from diffseglung.config import IntensityConfig
 from diffseglung.evaluation.tables import grid
 from diffseglung.preprocess.intensity import denormalise
@@ -44,18 +45,10 @@ def write(
     output: Path, record: dict[str, Any], pictures: dict[str, NDArray[np.float32]], intensity: IntensityConfig
 ) -> None:
     """All four files, each aside and renamed. pictures: title -> patches (n, Z, Y, X) in model units."""
-    put(output / "generation.json", (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
-    put(output / "generation.csv", csv_text(record).encode())
-    put(output / "generation.md", markdown(record).encode())
-    put(output / "generation.png", picture(pictures, intensity))
-
-
-def put(path: Path, content: bytes) -> None:
-    """Write under another name and rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
+    durable.write_bytes(output / "generation.json", (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+    durable.write_bytes(output / "generation.csv", csv_text(record).encode())
+    durable.write_bytes(output / "generation.md", markdown(record).encode())
+    durable.write_bytes(output / "generation.png", picture(pictures, intensity))
 
 
 def slug(*words: str | None) -> str:

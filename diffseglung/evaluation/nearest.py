@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from diffseglung import durable
 from diffseglung.config import IntensityConfig, PatchConfig
 from diffseglung.errors import InputError
 from diffseglung.evaluation.embedding import describe
@@ -79,11 +80,8 @@ def training_descriptors(training: TrainingPatches, intensity: IntensityConfig, 
         )
         for i in range(0, len(training.ct), CHUNK)
     ])  # fmt: skip
-    store.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with durable.written(path) as part, part.open("wb") as file:
         np.save(file, rows)
-    part.replace(path)
     return rows
 
 

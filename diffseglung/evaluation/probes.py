@@ -6,7 +6,6 @@ drawn part, because they are large. Files are NPZ archives of plain arrays, name
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffseglung import durable
 from diffseglung.config import FeatureConfig
 from diffseglung.distillation.heads import bring
 from diffseglung.features.diffusion import FeatureSource, at_positions, diffusion_features
@@ -190,9 +190,8 @@ def _radiomics(scene: Scene, where: Positions) -> dict[str, NDArray[np.float16]]
 def _keep(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write an archive beside its place and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
-    np.savez(part, **{key.replace("/", "|"): value for key, value in arrays.items()})  # type: ignore[arg-type]
-    part.replace(path)
+    with durable.written(path) as part:
+        np.savez(part, **{key.replace("/", "|"): value for key, value in arrays.items()})  # type: ignore[arg-type]
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from diffseglung import __version__
+from diffseglung import __version__, durable
 from diffseglung.config import SegmentConfig
 from diffseglung.evaluation import page, plots, summary, tables
 from diffseglung.evaluation.cases import VERSION
@@ -47,7 +47,7 @@ def publish(output: Path, jobs: list[Job], plan: Plan, about: dict[str, Any]) ->
         "agreement.png": plots.agreement(found[default], index, default),
         "index.html": page.write(cases, found, shown, "Benchmark: pictures").encode(),
     }
-    return [_write(output / name, content) for name, content in files.items() if content is not None]
+    return [durable.write_bytes(output / name, content) for name, content in files.items() if content is not None]
 
 
 def describe(plan: Plan, cases: int, sources: set[str]) -> dict[str, Any]:
@@ -106,10 +106,3 @@ def _gpu() -> str:
     from diffseglung.runtime import choose_device
 
     return str(choose_device("auto")).replace("cpu", "none")
-
-
-def _write(path: Path, content: bytes) -> Path:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
-    return path

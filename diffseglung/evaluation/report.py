@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from diffseglung import durable
 from diffseglung.labels import TISSUES
 
 HEADER = (
@@ -65,10 +66,7 @@ def write(path: Path, pooled: dict[str, dict[str, Any]], cases: dict[str, dict[s
     written = []
     path.parent.mkdir(parents=True, exist_ok=True)
     for target, content in ((path, text), (path.with_suffix(".csv"), csv_text(cases))):
-        part = target.with_name(target.name + ".part")
-        part.write_text(content, encoding="utf-8")
-        part.replace(target)
-        written.append(target)
+        written.append(durable.write_text(target, content))
     return written
 
 

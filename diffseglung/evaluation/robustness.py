@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffseglung import durable
 from diffseglung.config import PhantomConfig, SegmentConfig, default_method
 from diffseglung.errors import GeometryError
 from diffseglung.evaluation.report import plain
@@ -251,9 +252,7 @@ def _write(output: Path, rows: list[Row]) -> None:
         "robustness.md": markdown(rows),
     }
     for name, text in texts.items():
-        part = output / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(output / name)
+        durable.write_text(output / name, text)
 
 
 def csv_text(rows: list[Row]) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung import __version__, io
+from diffseglung import __version__, durable, io
 from diffseglung.errors import InputError
 from diffseglung.evaluation import cases, scores
 from diffseglung.evaluation.cases import CaseSpec
@@ -294,7 +294,4 @@ def _as_json(value: Any) -> Any:
 
 def _write(path: Path, value: dict[str, Any]) -> None:
     """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(plain(value), allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    durable.write_text(path, json.dumps(plain(value), allow_nan=False) + "\n")

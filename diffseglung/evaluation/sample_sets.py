@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffseglung import durable
 from diffseglung.config import Config, IntensityConfig, PatchConfig, setting
 from diffseglung.errors import GeometryError, InputError
 from diffseglung.io import read_mask, read_volume
@@ -215,11 +216,8 @@ def _batches(items: list[int], size: int) -> Iterator[list[int]]:
 
 
 def _save(path: Path, values: Patches, seconds: float) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with durable.written(path) as part, part.open("wb") as file:
         np.savez(file, ct=values.astype(np.float16), seconds=np.float64(seconds))
-    part.replace(path)
 
 
 def _load(path: Path) -> tuple[Patches, float]:

@@ -6,6 +6,7 @@ tile depends on the seed, its corner and the level only, so features do not depe
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -19,14 +20,18 @@ from diffseglung.config import FeatureConfig
 from diffseglung.distillation.heads import StudentHead, bring
 from diffseglung.features.local import Positions
 from diffseglung.model.diffusion import DiffusionModel, noised, per_patch
+from diffseglung.model.footprint import call_bytes
 from diffseglung.patches import cut, lung_corners, place, taper, tile_corners
-from diffseglung.runtime import Runtime, patch_noise
+from diffseglung.resources import is_out_of_memory, memory_bytes
+from diffseglung.runtime import Runtime, patch_noise, spread
 from diffseglung.volume import Shape
 
 Rows = NDArray[np.float32]
 Reader = Callable[[dict[str, Tensor]], Tensor]
 """Network taps -> features (B, D, z, y, x) on a grid of `stride` voxels: a student head, or one raw tap."""
 RAW_STRIDE = 4
+_ALONE = threading.Lock()
+"""Held by the one thread that tries again after it was refused memory."""
 Progress = Callable[[Iterable[list[Shape]], int], Iterable[list[Shape]]]
 
 
@@ -68,6 +73,14 @@ def tile_size(wanted: Shape, shape: Shape, multiple: int) -> Shape:
     return z, y, x
 
 
+def tiles(lungs: NDArray[np.bool_], source: FeatureSource, config: FeatureConfig) -> tuple[Shape, list[Shape]]:
+    """Size of a tile and the corners of those that hold lung, on multiples of the source's stride."""
+    tile = tile_size(config.tile, lungs.shape, source.model.network.multiple)
+    corners = lung_corners(tile_corners(lungs.shape, tile, config.overlap), tile, lungs)
+    stride = source.stride
+    return tile, sorted({tuple(c // stride * stride for c in corner) for corner in corners})  # type: ignore[misc]
+
+
 def diffusion_features(
     grid: Rows, lungs: NDArray[np.bool_], source: FeatureSource, config: FeatureConfig, runtime: Runtime,
     progress: Progress | None = None,
@@ -76,18 +89,23 @@ def diffusion_features(
 
     grid: (Z, Y, X) HU in model units;  lungs: (Z, Y, X).  float16, so that a full CT at stride 4 stays near 200 MB.
     """
-    tile = tile_size(config.tile, grid.shape, source.model.network.multiple)
-    corners = lung_corners(tile_corners(grid.shape, tile, config.overlap), tile, lungs)
-    stride = source.stride
-    corners = sorted({tuple(c // stride * stride for c in corner) for corner in corners})  # type: ignore[misc]
+    stride, (tile, corners) = source.stride, tiles(lungs, source, config)
     cells: Shape = tuple(-(-n // stride) for n in grid.shape)
     small: Shape = tuple(n // stride for n in tile)  # type: ignore[assignment]
     window = torch.from_numpy(taper(small))
     total = torch.zeros((len(config.steps) * source.channels, *cells), dtype=torch.float32)
     weight = torch.zeros(cells)
-    batches = [corners[i : i + config.batch_size] for i in range(0, len(corners), config.batch_size)]
-    for batch in progress(batches, len(batches)) if progress else batches:
-        for corner, values in zip(batch, _levels(grid, lungs, batch, tile, source, config, runtime), strict=True):
+    size = config.batch_size if runtime.device.type != "cpu" else 1
+    batches = [corners[i : i + size] for i in range(0, len(corners), size)]
+
+    def work(batch: list[Shape]) -> tuple[list[Shape], list[Tensor]]:
+        return batch, within_memory(
+            lambda part: list(tile_features(grid, lungs, part, tile, source, config, runtime)), batch
+        )
+
+    shown = progress(batches, len(batches)) if progress else batches
+    for batch, found in spread(work, shown, most=at_once(source.model, tile, runtime)):
+        for corner, values in zip(batch, found, strict=True):
             at: Shape = tuple(c // stride for c in corner)  # type: ignore[assignment]
             on, within = place(at, small, cells)
             total[(slice(None), *on)] += values[(slice(None), *within)] * window[within]
@@ -95,7 +113,32 @@ def diffusion_features(
     return (total / weight.where(weight > 0, torch.nan)).half()
 
 
-def _levels(
+def within_memory(call: Callable[[list[Shape]], list[Tensor]], batch: list[Shape]) -> list[Tensor]:
+    """`call(batch)`, in halves where the memory does not suffice, down to single tiles one after the other."""
+    try:
+        return call(batch)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    if len(batch) > 1:
+        middle = len(batch) // 2
+        return [*within_memory(call, batch[:middle]), *within_memory(call, batch[middle:])]
+    with _ALONE:
+        return call(batch)
+
+
+def at_once(model: DiffusionModel, tile: Shape, runtime: Runtime) -> int:
+    """Network calls that may run side by side: one on an accelerator, else as many as the memory holds, at least one.
+
+    On a processor each tile is a call of its own on one core, so that no sum depends on batch size or thread count.
+    """
+    if runtime.device.type != "cpu":
+        return 1
+    free = memory_bytes()
+    return 2 if free is None else max(1, free // 2 // call_bytes(model.network.config, tile))
+
+
+def tile_features(
     grid: Rows, lungs: NDArray[np.bool_], batch: list[Shape], tile: Shape, source: FeatureSource,
     config: FeatureConfig, runtime: Runtime,
 ) -> Iterator[Tensor]:  # fmt: skip

@@ -52,7 +52,7 @@ def check_scan(scan: Scan, path: Path) -> Scan:
     if scan.volume.array.dtype.kind not in "iuf":
         raise InputError(f"{path} does not hold numbers in HU", remedy="pass a CT, not a mask")
     volume = check_hu(scan.volume, path.name or str(path))
-    return Scan(volume, [*scan.notes, *quality_notes(scan.volume)], scan.source, scan.frames)
+    return replace(scan, volume=volume, notes=[*scan.notes, *quality_notes(scan.volume)])
 
 
 def read_mask(path: Path | str) -> Volume:

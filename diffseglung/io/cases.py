@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffseglung import durable
 from diffseglung.config import IntensityConfig
 from diffseglung.errors import GeometryError, InputError
 from diffseglung.io.scan import Scan
@@ -95,14 +96,8 @@ def write_case(path: Path | str, case: Case, *, compress: bool = True) -> None:
     spacing = [float(s) for s in case.ct.spacing_mm]
     meta = {**case.meta, "affine": case.ct.affine.tolist(), "spacing_mm": spacing, "dataset": case.dataset}
     save = np.savez_compressed if compress else np.savez
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            save(file, ct=norm, mask=case.lungs.array.astype(np.uint8), meta=np.array(json.dumps(meta, sort_keys=True)))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with durable.written(path) as part, part.open("wb") as file:
+        save(file, ct=norm, mask=case.lungs.array.astype(np.uint8), meta=np.array(json.dumps(meta, sort_keys=True)))
 
 
 def iter_cases(folder: Path | str, dataset: str | None = None) -> list[Path]:

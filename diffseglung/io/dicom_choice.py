@@ -80,8 +80,8 @@ def choose(candidates: Sequence[Series], name: str) -> Series:
 
 
 def find(candidates: Sequence[Series], wish: str, name: str) -> Series:
-    """The series with a UID or number. Raises InputError where there is none, or several."""
-    found = [s for s in candidates if wish in (s.first.series_uid, s.first.series_number)]
+    """The series with a UID, a hash of it, or a number. Raises InputError where there is none, or several."""
+    found = [s for s in candidates if wish in (s.first.series_uid, s.first.series_hash, s.first.series_number)]
     found = [s for s in found if not s.first.foreign] or found
     if len(found) != 1:
         problem = "has no series" if not found else f"has {len(found)} series with number"

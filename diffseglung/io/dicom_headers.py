@@ -40,8 +40,8 @@ def read_headers(path: Path) -> tuple[Slice, ...]:
         raise damaged(path, "its header", cause) from cause
 
 
-def open_dataset(path: Path, tags: list[str] | None = None) -> Any:
-    """The data set of a file, with its transfer syntax set; only `tags`, and no pixels, where they are given.
+def open_dataset(path: Path, tags: list[str] | None = None, *, pixels: bool = False) -> Any:
+    """The data set of a file, with its transfer syntax set; only `tags` where they are given.
 
     Raises InvalidDicomError for a file that is no DICOM by its first bytes, and anything at all for a damaged one.
     """
@@ -50,7 +50,7 @@ def open_dataset(path: Path, tags: list[str] | None = None) -> Any:
     bare = head[128:] != b"DICM"
     if bare and not (_BARE.match(head) and len(head) == 132):
         raise InvalidDicomError(path.name)
-    dataset: Any = pydicom.dcmread(path, force=bare, stop_before_pixels=tags is not None, specific_tags=tags)
+    dataset: Any = pydicom.dcmread(path, force=bare, stop_before_pixels=not pixels, specific_tags=tags)
     if "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little = dataset.original_encoding
         dataset.file_meta.TransferSyntaxUID = (

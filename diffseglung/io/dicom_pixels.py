@@ -34,7 +34,7 @@ def read_images(slices: Sequence[Slice]) -> Iterator[NDArray[np.float32]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                dataset = open_dataset(path) if dataset is None else dataset
+                dataset = open_dataset(path, pixels=True) if dataset is None else dataset
                 hu = _image(dataset, item)
             except InputError:
                 raise
@@ -70,7 +70,7 @@ def _stored_values(item: Slice, dataset: Any) -> NDArray[Any]:
         if syntax not in _GDCM:
             raise InputError(
                 f"{item.path.name} is compressed ({syntax.name}) and cannot be decoded here",
-                remedy="pip install pylibjpeg[all], or export the series again without compression",
+                remedy="pip install pylibjpeg pylibjpeg-openjpeg, or export the series again without compression",
             ) from cause
         try:
             return _through_gdcm(dataset, index)

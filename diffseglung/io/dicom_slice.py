@@ -6,6 +6,7 @@ C.11.1 (rescaling), C.7.6.1.1.5 (lossy compression).
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,11 @@ class Slice:
     kernel: str
     scanner: str
     contrast: bool
+
+    @property
+    def series_hash(self) -> str:
+        """Tells the series from others without its UID."""
+        return hashlib.sha256(self.series_uid.encode()).hexdigest()[:16]
 
     @property
     def foreign(self) -> str:

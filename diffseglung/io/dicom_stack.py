@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -12,9 +11,11 @@ from numpy.typing import NDArray
 from diffseglung.errors import InputError
 from diffseglung.io.dicom_checks import UNSPECIFIED, check, in_order, same_place
 from diffseglung.io.dicom_grid import normal_of, resample
+from diffseglung.io.dicom_headers import open_dataset
 from diffseglung.io.dicom_pixels import read_images
 from diffseglung.io.dicom_series import is_sharp
 from diffseglung.io.dicom_slice import Slice
+from diffseglung.io.identity import TAGS, identity_of
 from diffseglung.io.scan import Frame, Scan
 from diffseglung.spool import zeros
 from diffseglung.volume import Volume
@@ -31,7 +32,7 @@ def read_series(slices: Sequence[Slice], name: str) -> Scan:
     first = ordered[0]
     source = {
         "format": "DICOM",
-        "series_hash": hashlib.sha256(first.series_uid.encode()).hexdigest()[:16],
+        "series_hash": first.series_hash,
         "slices": len(ordered),
         "kernel": first.kernel or None,
         "slice_thickness_mm": first.thickness_mm,
@@ -40,7 +41,8 @@ def read_series(slices: Sequence[Slice], name: str) -> Scan:
         "grid": "resampled" if grid.resampled else "original",
     }
     frames = () if grid.resampled else tuple(Frame(s.path, s.frame) for s in ordered)
-    return Scan(Volume(volume, grid.affine), [*grid.notes, *_notes(first, doubles)], source, frames)
+    identity = identity_of(open_dataset(first.path, list(TAGS)))
+    return Scan(Volume(volume, grid.affine), [*grid.notes, *_notes(first, doubles)], source, frames, identity)
 
 
 def _notes(first: Slice, doubles: int) -> list[str]:

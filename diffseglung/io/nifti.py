@@ -14,6 +14,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
+from diffseglung import durable
 from diffseglung.errors import GeometryError, InputError
 from diffseglung.io.scan import Scan
 from diffseglung.labels import ALL
@@ -134,15 +135,13 @@ def write_nifti(path: Path | str, volume: Volume, *, names: Mapping[int, str] | 
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"{path} is not a NIfTI file by its name", remedy="use a name that ends in .nii.gz or .nii")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file, _compressed(file) if path.name.endswith(".gz") else nullcontext(file) as out:
-            for piece in encode(volume, names=names):
-                out.write(piece)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with (
+        durable.written(path) as part,
+        part.open("wb") as file,
+        _compressed(file) if path.name.endswith(".gz") else nullcontext(file) as out,
+    ):
+        for piece in encode(volume, names=names):
+            out.write(piece)
 
 
 def encode(volume: Volume, *, names: Mapping[int, str] | None = None) -> Iterator[bytes | memoryview]:

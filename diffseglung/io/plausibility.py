@@ -19,6 +19,7 @@ SPACING_MM = (0.1, 20.0)
 THICK_MM = 3.0
 SHORT_MM = 160.0
 AIR_TOLERANCE_HU = 15.0
+TISSUE_HU = -300.0
 CLIPPED_ABOVE_HU = -960.0
 """A scan whose lowest value is higher holds no dark end of emphysema."""
 WILD_HU, WILD_SHARE = 10_000.0, 0.01
@@ -219,13 +220,34 @@ def cross_sections(mask: Array, *labels: int) -> list[NDArray[np.int64]]:
     return areas
 
 
+def occupied(ct: Volume) -> tuple[slice, slice, slice]:
+    """The box that holds all tissue of a scan, the table too; all of a scan without any. Air beyond it is no news."""
+    found = [np.zeros(n, bool) for n in ct.shape]
+    for planes in slabs(ct.array):
+        tissue: Array = np.asarray(ct.array[planes] > TISSUE_HU)
+        found[0][planes] = np.any(tissue, (1, 2))
+        flat = np.any(tissue, 0)
+        found[1] |= np.any(flat, 1)
+        found[2] |= np.any(flat, 0)
+    if not found[0].any():
+        return slice(0, ct.shape[0]), slice(0, ct.shape[1]), slice(0, ct.shape[2])
+    z, y, x = (np.flatnonzero(line) for line in found)
+    return slice(z[0], z[-1] + 1), slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1)
+
+
 def air_peak_hu(ct: Volume) -> float | None:
     """Most frequent HU of the air around the body, or None where none is seen.
 
-    Taken from a 3-voxel border of the slices. Padding (one value in heaps) is left out. Severe emphysema that touches
-    the border of a tight crop stays out by the search range.
+    Taken from a 3-voxel border of the slices, cropped to what they hold where there is air left. Padding (one value in
+    heaps) is left out. Severe emphysema that touches the border of a tight crop stays out by the search range.
     """
-    array, counts = Reorientation.of(ct).apply(ct).array, np.zeros(401)
+    upright = Reorientation.of(ct).apply(ct)
+    peak = _rim_peak_hu(upright.array[occupied(upright)])
+    return _rim_peak_hu(upright.array) if peak is None else peak
+
+
+def _rim_peak_hu(array: Array) -> float | None:
+    counts = np.zeros(401)
     for planes in slabs(array):
         part = array[planes]
         rim = [part[:, :3], part[:, -3:], part[:, 3:-3, :3], part[:, 3:-3, -3:]]

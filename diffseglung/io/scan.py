@@ -27,9 +27,11 @@ class Scan:
             patient; a DICOM series is identified by a hash of its UID.
     frames: one entry for each slice of a DICOM scan, in order along the volume's Z axis. Empty for other formats, for
             a grid that was resampled, and for files that are gone (unpacked from an archive).
+    identity: who a DICOM scan is of (`io.identity`). For those who ask: nothing writes it on its own account.
     """
 
     volume: Volume
     notes: list[str] = field(default_factory=list)
     source: dict[str, Any] = field(default_factory=dict)
     frames: tuple[Frame, ...] = ()
+    identity: dict[str, str] = field(default_factory=dict, repr=False)

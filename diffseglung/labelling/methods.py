@@ -183,6 +183,8 @@ POSTERIORS: dict[str, Method] = {
 """Method name -> class posterior (N, 5) at `rows.where`, in the order of `labels.TISSUES`."""
 WITHOUT_MODEL = {"physics", "rule"}
 """Methods that need no model file."""
+WITH_NETWORK = {"diffusion", "combined", "attention", "published", "simulated_combined"}
+"""Methods that call the network."""
 LEARNED = {"seeded", "diffusion", "combined", "simulated", "simulated_combined"}
 """Methods with a fitted tissue model; the rule and the published recipe keep their own probabilities."""
 

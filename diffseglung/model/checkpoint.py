@@ -19,6 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
+from diffseglung import durable
 from diffseglung.config import DiffusionConfig, DistillConfig, IntensityConfig, PatchConfig, UNetConfig
 from diffseglung.errors import CheckpointError, ConfigError
 from diffseglung.model.diffusion import DiffusionModel
@@ -105,16 +106,11 @@ def save(path: Path, weights: Mapping[str, Tensor], card: ModelCard, *, dtype: t
     for name, value in weights.items():
         value = value.detach().cpu()
         tensors[name] = (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
-    try:
+    with durable.written(path) as part:
         if path.suffix == ".pt":
             torch.save({"format": FORMAT, "card": card.to_json(), "weights": tensors}, part)
         else:
             part.write_bytes(serialise(tensors, metadata={"card": card.to_json()}))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], ModelCard]:

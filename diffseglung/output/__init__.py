@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffseglung import durable
 from diffseglung.errors import ConfigError
 from diffseglung.io.scan import Frame
 from diffseglung.output import colour_tables, dicom
 from diffseglung.output.label_map import write_label_map, write_probabilities
 from diffseglung.output.preview import draw
 from diffseglung.output.report.page import report
-from diffseglung.output.run_record import describe, write_json
+from diffseglung.output.run_record import RECORD, describe, write_json
 from diffseglung.runtime import started
 from diffseglung.segmentation import Segmentation
 
@@ -72,24 +71,23 @@ def write(
     frames: DICOM images that the scan was read from, for DICOM objects.
     All are first made in a hidden neighbour of `folder` and moved at the end, so an error leaves nothing behind,
     and the files of an older run in `folder` stay until the new ones are complete; then they go, all of them.
+    run.json goes first and comes last: a folder that holds it holds the files of one run, whatever was killed when.
     """
     products = products or Products()
     target = check_folder(folder)
     check_products(products, frames)
     if products.probabilities and segmentation.posterior is None:
         raise ConfigError("this segmentation has no posterior", remedy="segment with probabilities=True")
-    target.absolute().parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.absolute().parent))
-    try:
-        _make(segmentation, workshop, products, frames)
+    with durable.workshop(target) as made:
+        _make(segmentation, made, products, frames)
+        durable.settle(made)
         target.mkdir(exist_ok=True)
+        (target / RECORD).unlink(missing_ok=True)
         for name in FILES:
-            if (workshop / name).exists():
-                (workshop / name).replace(target / name)
+            if (made / name).exists():
+                (made / name).replace(target / name)
             else:
                 (target / name).unlink(missing_ok=True)
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
     return [target / name for name in FILES if (target / name).exists()]
 
 

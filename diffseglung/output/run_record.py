@@ -14,6 +14,9 @@ import numpy as np
 from diffseglung import __version__
 from diffseglung.segmentation import Segmentation
 
+FORMAT = 1
+"""Of run.json; one that lacks it is from before it was counted."""
+RECORD = "run.json"
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "SimpleITK", "nibabel", "pydicom")
 
 
@@ -32,6 +35,7 @@ def describe(segmentation: Segmentation, files: list[str]) -> dict[str, Any]:
     """What run.json holds: the pipeline's own record, versions, the grid, and the files beside it."""
     ct = segmentation.ct
     record: dict[str, Any] = {
+        "format": FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "platform": platform.platform(),
         "grid": {"shape_zyx": list(ct.shape), "spacing_mm_zyx": list(ct.spacing_mm), "affine_lps": ct.affine.tolist()},

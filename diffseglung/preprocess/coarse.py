@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from diffseglung.io.plausibility import TISSUE_HU
 from diffseglung.spool import slabs
 from diffseglung.volume import Array, Shape, Volume
 
 Mask = NDArray[np.bool_]
 Spacing = tuple[float, float, float]
-TISSUE_HU, SHELL_MM = -300.0, 4.5
-"""Tissue is above this; shells thinner than twice SHELL_MM (table, clothing) are not the body."""
+SHELL_MM = 4.5
+"""Shells of tissue thinner than twice SHELL_MM (table, clothing) are not the body."""
 LOW_HU, HIGH_HU = -1024.0, 1000.0
 """Clipping before averaging: padding outside the field of view and metal must not leak into their neighbours."""
 
@@ -28,11 +29,16 @@ def clipped(hu: Array) -> Array:
 
 @dataclass(frozen=True)
 class Coarse:
-    """Block means of a scan. hu: (Z, Y, X) float32; factors: fine voxels a block along each axis."""
+    """Block means of a scan. hu: (Z, Y, X) float32; factors: fine voxels a block along each axis.
+
+    skipped: fine voxels before the first block. Blocks begin at multiples of their size from the scanner's origin, so
+    that a crop or a border does not shift them.
+    """
 
     hu: NDArray[np.float32]
     spacing_mm: Spacing
     factors: Shape
+    skipped: Shape = (0, 0, 0)
 
     @classmethod
     def of(cls, ct: Volume, grid_mm: float, value: Callable[[Array], Array] = clipped) -> Coarse:
@@ -42,19 +48,22 @@ class Coarse:
         """
         factors = [max(1, round(grid_mm / s)) for s in ct.spacing_mm]
         factors = [min(f, n) for f, n in zip(factors, ct.shape, strict=True)]
-        means = np.empty([n // f for n, f in zip(ct.shape, factors, strict=True)], np.float32)
-        for planes in slabs(ct.array, step=factors[0]):
-            part = value(ct.array[planes])
+        places = np.floor(ct.first_mm / ct.spacing_mm + 0.3).astype(int)  # halves and wholes are common: no ties there
+        skipped = [int(-p % f) if n >= 2 * f else 0 for p, f, n in zip(places, factors, ct.shape, strict=True)]
+        kept = ct.array[tuple(slice(n, None) for n in skipped)]
+        means = np.empty([n // f for n, f in zip(kept.shape, factors, strict=True)], np.float32)
+        for planes in slabs(kept, step=factors[0]):
+            part = value(kept[planes])
             for axis in (0, 1, 2):
                 part = _mean_of_blocks(part, axis, factors[axis])
             means[planes.start // factors[0] :][: len(part)] = part
         z, y, x = (f * s for f, s in zip(factors, ct.spacing_mm, strict=True))
-        return cls(means, (z, y, x), (factors[0], factors[1], factors[2]))
+        return cls(means, (z, y, x), (factors[0], factors[1], factors[2]), (skipped[0], skipped[1], skipped[2]))
 
     def over(self, fine: Volume) -> Volume:
         """The block means as a volume, at their place in the patient; fine: the scan that they come from."""
         affine, factors = fine.affine.copy(), np.asarray(self.factors)
-        affine[:3, 3] += affine[:3, :3] @ ((factors - 1) / 2)
+        affine[:3, 3] += affine[:3, :3] @ (np.asarray(self.skipped) + (factors - 1) / 2)
         affine[:3, :3] *= factors
         return Volume(self.hu, affine)
 
@@ -64,12 +73,12 @@ class Coarse:
         return float(np.prod(self.spacing_mm)) / 1000.0
 
     def spread(self, mask: Array, shape: Shape, planes: slice = slice(None)) -> Array:
-        """Block values repeated on `planes` of the fine grid of `shape`; far faces beyond the blocks take the last."""
+        """Block values repeated on `planes` of the fine grid of `shape`; faces beyond the blocks take the nearest."""
         out = mask
-        for axis, (factor, n) in enumerate(zip(self.factors, shape, strict=True)):
+        for axis, (factor, before, n) in enumerate(zip(self.factors, self.skipped, shape, strict=True)):
             if axis == 0 or factor > 1 or out.shape[axis] != n:
                 fine = np.arange(n)[planes] if axis == 0 else np.arange(n)
-                out = np.take(out, np.minimum(fine // factor, out.shape[axis] - 1), axis=axis)
+                out = np.take(out, np.clip((fine - before) // factor, 0, out.shape[axis] - 1), axis=axis)
         return out
 
 

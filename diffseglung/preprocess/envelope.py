@@ -15,13 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from diffseglung.preprocess.resample import resample, resample_onto
+from diffseglung.preprocess.resample import coarsened, lattice, resample_onto
 from diffseglung.volume import Volume
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "lung-envelope.safetensors"
 SPACING_MM = 5.0
 WINDOWS_HU = ((-1000.0, 200.0), (-150.0, 150.0))
 """The HU ranges that become the two input channels, each -1..1: lung, and soft tissue."""
+DEEPEST = 8
+"""Voxels of the input in one of the lowest level."""
 CHANNELS = (32, 64, 96)
 """Of the levels of 10, 20 and 40 mm."""
 
@@ -66,9 +68,9 @@ def lung_envelope(upright: Volume) -> NDArray[np.float32]:
 
     upright: HU, axes (Z, Y, X) running to the head, the back and the left, any spacing.
     """
-    coarse = resample(upright, SPACING_MM)
+    coarse = coarsened(upright, lattice(upright, SPACING_MM, DEEPEST))
     hu = np.nan_to_num(coarse.array, nan=-1000.0)
-    spare = [(0, -n % 8) for n in hu.shape]
+    spare = [(0, -n % DEEPEST) for n in hu.shape]
     padded = np.pad(hu, spare, mode="edge").astype(np.float32)
     with torch.inference_mode():
         logits = _network()(windows(torch.from_numpy(padded))[None])[0, 0]

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from diffseglung.config import LungMaskConfig
 from diffseglung.errors import InputError
+from diffseglung.io.plausibility import occupied
 from diffseglung.preprocess.airways import find_airways
 from diffseglung.preprocess.cage import fill_towards_cage
 from diffseglung.preprocess.coarse import (
@@ -61,7 +62,9 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None) -> Volume:
     """
     config = config or LungMaskConfig()
     turn = Reorientation.of(ct)
-    upright = turn.apply(ct)
+    whole = turn.apply(ct)
+    box = occupied(whole)
+    upright = whole.crop((box[0].start, box[1].start, box[2].start), (box[0].stop, box[1].stop, box[2].stop))
     coarse = Coarse.of(upright, config.grid_mm)
     expected = started(lambda: lung_envelope(coarse.over(upright))) if config.envelope else None
     air = coarse.hu < config.threshold_hu
@@ -81,7 +84,7 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None) -> Volume:
     barred = wide | (air & ~lungs)
     labels = zeros(ct.shape, np.uint8)
     border = _Border.of(lungs, dense=lungs & ~seen, barred=barred, air_hu=config.threshold_hu)
-    border.redraw(upright, coarse, sides, onto=turn.view(labels))
+    border.redraw(upright, coarse, sides, onto=turn.view(labels)[box])
     return ct.with_array(labels)
 
 

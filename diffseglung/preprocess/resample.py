@@ -21,6 +21,8 @@ from diffseglung.volume import Array, Shape, Volume
 
 FWHM = sqrt(8 * log(2))
 """Full width at half maximum of a Gaussian, in standard deviations."""
+EXACT = 1e-6
+"""Share of a block within which a place on its face counts as on it."""
 INTERPOLATORS = {0: "sitkNearestNeighbor", 1: "sitkLinear", 3: "sitkBSpline"}
 
 
@@ -33,27 +35,62 @@ def resample(volume: Volume, spacing_mm: float | tuple[float, float, float], *, 
     return resample_onto(volume, grid_at(volume, spacing_mm), order=order)
 
 
-def coarsened(volume: Volume, spacing_mm: float, value: Callable[[Array], Array] = np.asarray) -> Volume:
-    """As `resample` to first order, a few slices at a time, so that a large scan is never in memory as a whole.
+def coarsened(volume: Volume, grid: Volume, value: Callable[[Array], Array] = np.asarray) -> Volume:
+    """The volume on a grid of the same axes, to first order, a few slices at a time: it is never in memory as a whole.
 
-    value: what of the voxels is resampled.
+    value: what of the voxels is resampled.  Beyond its faces the volume goes on as it ends there.
     """
-    grid = grid_at(volume, spacing_mm)
-    step = spacing_mm / volume.spacing_mm[0]
+    step = grid.spacing_mm[0] / volume.spacing_mm[0]
     first = float((np.linalg.inv(volume.affine) @ grid.affine)[0, 3])  # place of the grid's first plane
     reach = ceil(3 * max(step, 1.0)) + 2  # of smoothing and interpolation, in slices
     thick = max(1, int(SLAB_MIB * 2**20 / (volume.array[0].size * 4 * step)))
+    spare = _overhang(volume, grid)
     out = np.empty(grid.shape, np.float32)
     for start in range(0, grid.shape[0], thick):
         stop = min(start + thick, grid.shape[0])
         low = min(max(int(first + start * step) - reach, 0), volume.shape[0] - 1)
         high = max(min(ceil(first + (stop - 1) * step) + reach + 1, volume.shape[0]), low + 1)
         part = volume.crop((low, 0, 0), (high, *volume.shape[1:]))
-        part = part.with_array(np.ascontiguousarray(value(part.array), np.float32))
+        part = _extended(part.with_array(np.ascontiguousarray(value(part.array), np.float32)), spare)
         target = grid.crop((start, 0, 0), (stop, *grid.shape[1:]))
         out[start:stop] = resample_onto(part, target).array
         release(volume.array)
     return grid.with_array(out)
+
+
+def lattice(volume: Volume, spacing_mm: float, multiple: int) -> Volume:
+    """An empty isotropic grid over the extent of `volume` whose voxels lie at fixed places of the patient.
+
+    Voxels fill the boxes between whole multiples of `spacing_mm` from the scanner's origin, along the volume's axes;
+    the first is a multiple of `multiple` of them. So a crop, a border or finer voxels do not shift what is measured.
+    """
+    before, count = np.asarray(volume.spacing_mm), np.asarray(volume.shape)
+    low = volume.first_mm - before / 2
+    block = spacing_mm * multiple
+    start = np.floor(low / block + EXACT) * block
+    counts = np.maximum(np.ceil((low + count * before - start) / spacing_mm - 0.01), 1).astype(int)
+    directions = volume.affine[:3, :3] / before
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = directions * spacing_mm, directions @ (start + spacing_mm / 2)
+    shape: Shape = (int(counts[0]), int(counts[1]), int(counts[2]))
+    return Volume(np.broadcast_to(np.zeros((), np.float32), shape), affine)
+
+
+def _overhang(volume: Volume, grid: Volume) -> tuple[tuple[int, int], ...]:
+    """Voxels by which a grid of the same axes reaches past the volume's faces, before and behind, (Z, Y, X)."""
+    index_map = np.linalg.inv(volume.affine) @ grid.affine
+    first = index_map[:3, 3]
+    last = first + index_map[:3, :3].diagonal() * (np.asarray(grid.shape) - 1)
+    before = np.maximum(np.ceil(-first), 0).astype(int)
+    behind = np.maximum(np.ceil(last - (np.asarray(volume.shape) - 1)), 0).astype(int)
+    return tuple((int(a), int(b)) for a, b in zip(before, behind, strict=True))
+
+
+def _extended(volume: Volume, spare: tuple[tuple[int, int], ...]) -> Volume:
+    """The volume with its outermost voxels repeated."""
+    affine = volume.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ [before for before, _ in spare]
+    return Volume(np.pad(volume.array, spare, mode="edge"), affine)
 
 
 def grid_at(volume: Volume, spacing_mm: float | tuple[float, float, float]) -> Volume:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffseglung.errors import InputError
-from diffseglung.io.plausibility import cross_sections
+from diffseglung.io.plausibility import cross_sections, occupied
 from diffseglung.preprocess.alignment import HealthyLevel, air_level, align, healthy_level
-from diffseglung.preprocess.resample import coarsened
+from diffseglung.preprocess.resample import coarsened, lattice
 from diffseglung.runtime import started
 from diffseglung.volume import Array, Reorientation, Shape, Volume
 
 MARGIN_MM = 12.0
 MINIMUM_VOXELS = 2000
+STEP = 12
+"""The model grid begins at a multiple of so many of its voxels: of every stride at which positions are described."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,19 +44,23 @@ class Scene:
 
 
 def lung_box(
-    areas: list[NDArray[np.int64]], spacing_mm: tuple[float, float, float], margin_mm: float = MARGIN_MM
-) -> tuple[Shape, Shape]:
-    """Lowest and one-past-highest index of lungs with these cross-sections, widened by a margin inside the scan."""
+    areas: list[NDArray[np.int64]], spacing_mm: tuple[float, float, float], margin_mm: float = MARGIN_MM,
+    limits: Sequence[slice] | None = None,
+) -> tuple[Shape, Shape]:  # fmt: skip
+    """Lowest and one-past-highest index of lungs with these cross-sections, widened by a margin.
+
+    limits: the box in which the margin stays (default: the scan).
+    """
     low, high = [], []
-    for area, mm in zip(areas, spacing_mm, strict=True):
+    for area, mm, limit in zip(areas, spacing_mm, limits or [slice(0, len(a)) for a in areas], strict=True):
         hits, margin = np.flatnonzero(area), round(margin_mm / mm)
-        low.append(max(int(hits[0]) - margin, 0))
-        high.append(min(int(hits[-1]) + 1 + margin, len(area)))
+        low.append(min(int(hits[0]), max(int(hits[0]) - margin, limit.start)))
+        high.append(max(int(hits[-1]) + 1, min(int(hits[-1]) + 1 + margin, limit.stop)))
     return (low[0], low[1], low[2]), (high[0], high[1], high[2])
 
 
-def make_scene(ct: Volume, lungs: Volume, spacing_mm: float) -> Scene:
-    """Bring a scan and its lungs (non-zero inside) onto the model grid.
+def make_scene(ct: Volume, lungs: Volume, spacing_mm: float, *, step: int = STEP) -> Scene:
+    """Bring a scan and its lungs (non-zero inside) onto the model grid, which begins at a multiple of `step` voxels.
 
     Raises InputError when the lungs hold too few voxels to measure anything.
     """
@@ -64,10 +71,11 @@ def make_scene(ct: Volume, lungs: Volume, spacing_mm: float) -> Scene:
         raise InputError(
             "the lung mask is empty", remedy="check the mask, or leave it out to find the lungs automatically"
         )
-    low, high = lung_box(areas, whole.spacing_mm)
+    low, high = lung_box(areas, whole.spacing_mm, limits=occupied(whole))
     window = whole.crop(low, high)
-    inside = started(lambda: coarsened(mask.crop(low, high), spacing_mm, lambda part: part > 0))
-    grid, kept = coarsened(window, spacing_mm), inside().array >= 0.5
+    places = lattice(window, spacing_mm, step)
+    inside = started(lambda: coarsened(mask.crop(low, high), places, lambda part: part > 0))
+    grid, kept = coarsened(window, places), inside().array >= 0.5
     if kept.sum() < MINIMUM_VOXELS:
         litres = float(kept.sum()) * grid.voxel_ml / 1000
         raise InputError(

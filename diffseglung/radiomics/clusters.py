@@ -54,7 +54,7 @@ def cluster_volume(
     around them. Raises InputError when the lungs are too small for k clusters.
     """
     config = config or ClusterConfig()
-    scene = make_scene(ct, lungs, config.spacing_mm)
+    scene = make_scene(ct, lungs, config.spacing_mm, step=config.stride)
     hu, inside = torch.from_numpy(np.ascontiguousarray(scene.hu)), torch.from_numpy(scene.lungs)
     described = describe_dense(hu[None], inside[None], stride=config.stride, window=config.window)[0].numpy()
     known = np.isfinite(described).all(0)  # (z, y, x)

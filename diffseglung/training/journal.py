@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diffseglung import durable
 from diffseglung.errors import TrainingError
 from diffseglung.extras import require
 
@@ -29,7 +30,7 @@ class Journal:
         self.folder, self.path = folder, folder / "journal.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         self.lines = [line for line in read(self.path) if (line["iteration"] or 0) <= start] if start else []
-        _replace(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
+        durable.write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
         from torch.utils.tensorboard import SummaryWriter  # heavy import, needed in the first process of a run only
 
         self.events = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
@@ -41,7 +42,7 @@ class Journal:
 
     def settings(self, values: dict[str, Any]) -> None:
         """Write settings.json."""
-        _replace(self.folder / "settings.json", json.dumps(values, indent=1, sort_keys=True) + "\n")
+        durable.write_text(self.folder / "settings.json", json.dumps(values, indent=1, sort_keys=True) + "\n")
 
     def write(self, line: dict[str, float | int]) -> None:
         """Append one line; NaN becomes null."""
@@ -72,9 +73,10 @@ class Journal:
         axes.set(xlabel="iteration", ylabel="loss", yscale="log")
         axes.legend()
         axes.grid(alpha=0.3)
-        part = self.folder / "curve.part.png"
-        figure.savefig(part, dpi=110)
-        return part.replace(self.folder / "curve.png")
+        path = self.folder / "curve.png"
+        with durable.written(path) as part:
+            figure.savefig(part, dpi=110)
+        return path
 
     def close(self) -> None:
         """Flush the events."""
@@ -100,9 +102,3 @@ def read(path: Path) -> list[Line]:
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
     except ValueError as cause:
         raise TrainingError(f"{path} is damaged: {cause}", remedy="move it away and run again") from cause
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)

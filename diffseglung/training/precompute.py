@@ -8,6 +8,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from diffseglung import durable
 from diffseglung.config import DistillConfig, IntensityConfig, PatchConfig
 from diffseglung.distillation import teacher as teachers
-from diffseglung.errors import InputError
+from diffseglung.errors import InputError, TrainingError
 from diffseglung.io.cases import read_case
 from diffseglung.patches import choose_corners, cut
 from diffseglung.preprocess.intensity import normalise
@@ -77,7 +79,7 @@ def precompute(
     part = out.with_name(out.name + ".part")
     if _content(part / "patches.json") != info:
         _create(part, len(cases), job, info)
-        _write_text(part / "patches.json", json.dumps(info, indent=1))
+        durable.write_text(part / "patches.json", json.dumps(info, indent=1))
     done = _done(part)
     todo = [i for i in range(len(cases)) if i not in done]
     finished = _run(cases, part, job, todo=todo, workers=workers)
@@ -99,12 +101,6 @@ def _content(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)
 
 
 def _done(part: Path) -> set[int]:
@@ -158,6 +154,11 @@ def _run(cases: Sequence[Path], part: Path, job: PatchJob, *, todo: list[int], w
         try:
             for task in as_completed(tasks):
                 yield task.result()
+        except BrokenProcessPool as cause:
+            raise TrainingError(
+                "a process that cuts patches was lost, for want of memory perhaps",
+                remedy="run the same command again, which goes on from there, with fewer --num_workers",
+            ) from cause
         finally:
             pool.shutdown(cancel_futures=True)
 

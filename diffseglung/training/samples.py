@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from diffseglung import durable
 from diffseglung.distillation.teacher import to_hu
 from diffseglung.io.nifti import write_nifti
 from diffseglung.model.diffusion import DiffusionModel
@@ -39,9 +40,7 @@ def draw_samples(model: DiffusionModel, patches: Patches, folder: Path, *, itera
     hu = to_hu(clean.float().clamp(-1, 1).cpu(), intensity)[:, 0].numpy()
     folder.mkdir(parents=True, exist_ok=True)
     picture = folder / f"{iteration:07d}.png"
-    part = folder / f"{iteration:07d}.part.png"
-    part.write_bytes(contact_sheet(hu))
-    written = [part.replace(picture)]
+    written = [durable.write_bytes(picture, contact_sheet(hu))]
     spacing = patch.spacing_mm or 1.0
     affine = np.diag([spacing, spacing, spacing, 1.0])[[2, 1, 0, 3]]
     for i, values in enumerate(hu[:2]):

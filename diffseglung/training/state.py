@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from diffseglung import durable
 from diffseglung.errors import CheckpointError, ConfigError
 
 FORMAT = 1
@@ -31,9 +32,8 @@ class State:
 
 def save_state(path: Path, state: State) -> None:
     """Write to a neighbour and rename: the previous state stays until the new one is complete."""
-    part = path.with_name(path.name + ".part")
-    torch.save({"format": FORMAT, **vars(state)}, part)
-    part.replace(path)
+    with durable.written(path) as part:
+        torch.save({"format": FORMAT, **vars(state)}, part)
 
 
 def load_state(path: Path) -> State:

@@ -173,7 +173,7 @@ def test_public_names_are_exactly_those_listed() -> None:
 
 
 def test_progress_is_drawn_only_where_a_person_looks(capsys: pytest.CaptureFixture[str]) -> None:
-    from diffseglung.cli.progress import bar
+    from diffseglung.cli.bars import bar
 
     for quiet in (True, False):
         with bar(quiet=quiet) as progress:

@@ -12,6 +12,8 @@ import pydicom
 import pytest
 
 from diffseglung.cli import main
+from diffseglung.cli.products import OBJECTS
+from diffseglung.output.dicom import NAMES
 from tests.output.dicom.test_segments import validated
 
 
@@ -59,6 +61,10 @@ def test_the_report_repeats_the_statistics(labelled: Path) -> None:
     groups = {g.tracking_identifier: g for g in content.get_volumetric_roi_measurement_groups()}
     volume = next(m for m in groups["DiffSegLung healthy"].get_measurements() if m.name.meaning == "Volume")
     assert float(volume.value) == pytest.approx(statistics["healthy"]["volume_ml"], rel=1e-5)
+
+
+def test_the_command_line_offers_every_object() -> None:
+    assert tuple(NAMES) == OBJECTS
 
 
 def test_a_file_that_is_no_dicom_has_no_dicom_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from diffseglung import extras
+from diffseglung import extras, resources
 from diffseglung.cli import doctor, main
 from diffseglung.model import checkpoint
 
@@ -66,7 +66,7 @@ def test_want_of_room_is_bad(capsys: pytest.CaptureFixture[str], monkeypatch: py
         usage: Any = namedtuple("usage", "total used free")
         monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: usage(1, 1, 2**20))
     else:
-        monkeypatch.setattr(doctor, "free_memory_gib", lambda: 0.5)
+        monkeypatch.setattr(resources, "memory_bytes", lambda: 2**29)
     code, found = examined(capsys)
     assert code == 1
     bad = [finding for finding in found.values() if finding["verdict"] == doctor.BAD]

@@ -17,10 +17,11 @@ import pytest
 
 from diffseglung.cli import COMMANDS, endings
 from diffseglung.errors import InputError
-from tests.cli.test_progress import BAR
+from tests.cli.test_bars import BAR
 
 ROOT = Path(__file__).parents[2]
 SLACK_S = 0.3
+PLAIN = {"debug": False, "verbose": False, "quiet": False, "threads": None, "max_memory": None}
 """A help page's processor time beyond that of an empty Python."""
 
 
@@ -35,7 +36,7 @@ def ended(error: BaseException | None, **flags: bool) -> int:
             raise error
         return 0
 
-    return endings.run(argparse.Namespace(run=work, **{"debug": False, "verbose": False, "quiet": False, **flags}))
+    return endings.run(argparse.Namespace(run=work, **{**PLAIN, **flags}))
 
 
 def test_a_defect_is_one_sentence_with_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,7 +88,10 @@ def test_a_reader_that_leaves_makes_no_noise(words: str) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_ctrl_c_ends_with_130_and_one_word(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "diffseglung", "phantom", "-o", str(tmp_path), "-n", "50", "--size", "small"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()) as job:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    ) as job:  # fmt: skip
         assert job.stdout is not None
         job.stdout.readline()  # the first case is made
         job.send_signal(signal.SIGINT)

@@ -95,7 +95,9 @@ def test_enhanced_ct_is_read_frame_by_frame(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
 def test_compressed_frames(tmp_path: Path, syntax: str) -> None:
-    require_good(enhanced(tmp_path / "s" / "ct.dcm", edit=lambda d: d.compress(syntax, generate_instance_uid=False)))
+    path = enhanced(tmp_path / "s" / "ct.dcm", edit=lambda d: d.compress(syntax, generate_instance_uid=False))
+    assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == syntax
+    require_good(path)
 
 
 def test_several_files_make_one_series(tmp_path: Path) -> None:

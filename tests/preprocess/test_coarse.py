@@ -19,10 +19,24 @@ def test_blocks_hold_means_and_spread_back_over_the_scan(oblique_affine: np.ndar
     hu = np.random.default_rng(0).uniform(-900, 100, (6, 9, 11)).astype(np.float32)
     coarse = Coarse.of(Volume(hu, oblique_affine), 2.0)  # spacing 2.5, 0.8, 0.7
     assert coarse.factors == (1, 2, 3)
-    assert coarse.hu[2, 1, 0] == pytest.approx(hu[2, 2:4, 0:3].mean(), abs=1e-3)
+    _, y, x = coarse.skipped
+    assert coarse.hu[2, 1, 0] == pytest.approx(hu[2, y + 2 : y + 4, x : x + 3].mean(), abs=1e-3)
     back = coarse.spread(coarse.hu, hu.shape)
     assert back.shape == hu.shape
-    assert back[2, 3, 2] == coarse.hu[2, 1, 0]
+    assert back[2, y + 3, x + 2] == coarse.hu[2, 1, 0]
+    place = coarse.over(Volume(hu, oblique_affine)).affine @ [2, 1, 0, 1]
+    np.testing.assert_allclose(place, oblique_affine @ [2, y + 2.5, x + 1, 1], atol=1e-9)
+
+
+@pytest.mark.parametrize("cut", [(1, 0, 0), (0, 1, 2), (2, 3, 4), (0, 0, 1)])
+def test_a_crop_does_not_shift_the_blocks(oblique_affine: np.ndarray, cut: tuple[int, int, int]) -> None:
+    hu = np.random.default_rng(1).uniform(-900, 100, (12, 20, 24)).astype(np.float32)
+    ct = Volume(hu, oblique_affine)
+    whole, part = Coarse.of(ct, 2.0), Coarse.of(ct.crop(cut, hu.shape), 2.0)
+    first = np.linalg.solve(whole.over(ct).affine, part.over(ct.crop(cut, hu.shape)).affine)[:3, 3]
+    np.testing.assert_allclose(first, np.rint(first), atol=1e-6)
+    z, y, x = np.rint(first).astype(int)
+    np.testing.assert_array_equal(whole.hu[z:, y:, x:], part.hu)
 
 
 def test_padding_and_metal_do_not_leak_into_blocks(oblique_affine: np.ndarray) -> None:

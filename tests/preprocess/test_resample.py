@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffseglung.errors import ConfigError, GeometryError
-from diffseglung.preprocess.resample import covers_same_box, resample, resample_onto
+from diffseglung.preprocess.resample import coarsened, covers_same_box, lattice, resample, resample_onto
 from diffseglung.volume import Reorientation, Volume
 
 
@@ -117,3 +117,37 @@ def test_a_spacing_that_is_no_length_is_refused(spacing: float, oblique: Volume)
 def test_an_unknown_order_is_refused(oblique: Volume) -> None:
     with pytest.raises(ConfigError, match="order"):
         resample_onto(oblique, oblique, order=2)
+
+
+def test_the_lattice_lies_at_fixed_places_of_the_patient(oblique_affine: np.ndarray) -> None:
+    ct = Volume(np.zeros((12, 30, 40), np.float32), oblique_affine)
+    whole = lattice(ct, 1.5, 4)
+    index = (whole.first_mm - 0.75) / (4 * 1.5)
+    np.testing.assert_allclose(index, np.rint(index), atol=1e-9)
+    part = ct.crop((3, 5, 7), (12, 28, 39))
+    finer = Volume(np.zeros((24, 60, 80), np.float32), oblique_affine @ np.diag([0.5, 0.5, 0.5, 1.0]))
+    for other in (lattice(part, 1.5, 4), lattice(finer, 1.5, 4)):
+        shift = np.linalg.solve(whole.affine, other.affine)[:3, 3]
+        np.testing.assert_allclose(shift, 4 * np.rint(shift / 4), atol=1e-6)
+
+
+def test_the_lattice_covers_the_volume_and_little_more(oblique_affine: np.ndarray) -> None:
+    ct = Volume(np.zeros((12, 30, 40), np.float32), oblique_affine)
+    grid = lattice(ct, 1.5, 4)
+    spacing, shape = np.array(ct.spacing_mm), np.array(ct.shape)
+    low, high = ct.first_mm - spacing / 2, ct.first_mm + (shape - 0.5) * spacing
+    start, stop = grid.first_mm - 0.75, grid.first_mm + (np.array(grid.shape) - 0.5) * 1.5
+    assert (start <= low + 1e-6).all()
+    assert (low - start < 6.0).all()
+    assert (stop >= high - 0.02).all()
+    assert (stop - high < 1.5).all()
+
+
+def test_beyond_its_faces_a_volume_goes_on_as_it_ends(oblique_affine: np.ndarray) -> None:
+    hu = np.random.default_rng(0).uniform(-900, 100, (12, 30, 40)).astype(np.float32)
+    ct = Volume(hu, oblique_affine)
+    fine = coarsened(ct, lattice(ct, 1.5, 12))
+    assert np.isfinite(fine.array).all()
+    bordered = Volume(np.pad(hu, 9, mode="edge"), oblique_affine.copy())
+    bordered.affine[:3, 3] -= bordered.affine[:3, :3] @ [9, 9, 9]
+    np.testing.assert_allclose(coarsened(bordered, fine).array, fine.array, atol=0.05)

@@ -23,9 +23,12 @@ COARSE = ClusterConfig(spacing_mm=3.0, stride=3, window=6)
 @pytest.fixture
 def tissues(oblique_affine: np.ndarray) -> tuple[Volume, Volume, np.ndarray]:
     """Two lungs on a tilted, anisotropic, flipped grid (2.5 x 0.8 x 0.7 mm in the fixture, 4 times coarser in plane):
-    dark and smooth, bright and smooth, and bright with a grain, each a third."""
+    dark and smooth, bright and smooth, and bright with a grain, each a third. The grid of positions, 9 mm apart, begins
+    with the array: its windows are nearly as thick as a third."""
     affine = oblique_affine.copy()
     affine[:3, 1:3] *= 4
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    affine[:3, 3] = affine[:3, :3] / spacing @ (9.0 * np.array([13, -2, 4]) + spacing / 2)
     rng = np.random.default_rng(0)
     shape = (30, 36, 40)
     truth = np.zeros(shape, np.uint8)

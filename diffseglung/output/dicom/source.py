@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 
 from diffseglung.errors import ConfigError, InputError
+from diffseglung.io.dicom_headers import open_dataset
 from diffseglung.io.scan import Frame
 from diffseglung.volume import Volume
 
@@ -76,7 +76,7 @@ def _header(path: Any, label_map: Volume) -> Dataset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+            dataset = open_dataset(path)
             size = (int(dataset.Rows), int(dataset.Columns))
     except Exception as cause:  # gone, or damaged since it was read
         raise InputError(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
@@ -14,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from diffseglung import __version__
 from diffseglung.labels import LESIONS, TISSUES
 from diffseglung.output.report import charts, stacks, wording
+from diffseglung.output.selfcontained import embedded, source_of
 from diffseglung.segmentation import Segmentation
 from diffseglung.statistics import LAA_HU, SIDES
 
@@ -55,6 +53,7 @@ def _values(segmentation: Segmentation) -> dict[str, Any]:
         "version": __version__,
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "method": run.get("settings", {}).get("method", "unknown"),
+        "identifiers": (run.get("source") or {}).get("identifiers", {}),
         "warnings": [str(warning) for warning in run.get("warnings", [])],
         "tissues": [{"id": t.id, "name": t.name, "title": t.title, "colour": _hex(t.colour)} for t in TISSUES],
         "statistics": statistics,
@@ -69,13 +68,13 @@ def _values(segmentation: Segmentation) -> dict[str, Any]:
         "settings": wording.settings_rows(run),
         "script": script,
         "style": style,
-        "script_hash": _hash(script),
-        "style_hash": _hash(style),
+        "script_source": source_of(script),
+        "style_source": source_of(style),
     }
 
 
 def _data(reduced: stacks.Reduced, quality: int) -> str:
-    """What the script reads, as JSON that cannot end its element."""
+    """What the script reads."""
     data = {
         "stacks": [stacks.axial(reduced, quality), stacks.coronal(reduced, quality)],
         "hu_low": stacks.HU_LOW,
@@ -87,7 +86,7 @@ def _data(reduced: stacks.Reduced, quality: int) -> str:
         "lesions": [label.id for label in LESIONS],
         "first": int(reduced.slices[-1]) + 1,
     }
-    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    return embedded(data)
 
 
 def _densities(lung: dict[str, Any]) -> list[tuple[str, list[str]]]:
@@ -122,8 +121,3 @@ def _hex(colour: tuple[int, int, int]) -> str:
 
 def _static(name: str) -> str:
     return resources.files(STATIC).joinpath("static", name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """As a Content-Security-Policy names the only script and style that may run."""
-    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

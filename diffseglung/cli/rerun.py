@@ -1,0 +1,60 @@
+"""Make a result again from its run.json, and tell whether it is the same.
+
+Takes the scan, the lung mask, the model, the settings and the files from the record; the scan and the model are
+recognised by their fingerprints, so files that were moved or renamed can be named with -i, --lung-mask and -m. Ends
+with 0 where the label map is the same voxel by voxel, with 1 where it is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffseglung.cli import add_conduct
+from diffseglung.cli.answers import add_json, answer, say
+
+if TYPE_CHECKING:
+    from diffseglung.cli.segment import Job
+    from diffseglung.repeat import Recorded
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The record, where to write, and where things lie now."""
+    parser.add_argument("record", type=Path, help="run.json of a result, or its folder")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write into, not that of the record")
+    parser.add_argument("-i", "--input", type=Path, help="the scan (default: where the record says)")
+    parser.add_argument("--lung-mask", "--lung_mask", type=Path, help="its lung mask (default: where the record says)")
+    parser.add_argument("-m", "--model", type=Path, help="the weights file (default: where the record says)")
+    add_json(parser, "what was compared")
+    add_conduct(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 the same, 1 another label map."""
+    from diffseglung import repeat
+    from diffseglung.cli import segment
+    from diffseglung.cli.bars import bar
+
+    recorded = repeat.read(args.record)
+    repeat.check_output(recorded, args.output)
+    job = _job(args, recorded)
+    with bar(quiet=args.quiet) as progress:
+        result, _ = segment.done(job, progress, check=recorded.check_inputs)
+    found = repeat.compare(recorded, result)
+    answer(args, found)
+    for line in repeat.lines(found):
+        say(args, line)
+    return 0 if found["same_labels"] else 1
+
+
+def _job(args: argparse.Namespace, recorded: Recorded) -> Job:
+    from diffseglung.cli.segment import Job
+    from diffseglung.provenance import Origin
+
+    origin = Origin(recorded.scan(args.input), recorded.lung_mask(args.lung_mask), keep=recorded.keeps_identifiers)
+    options: dict[str, Any] = {"device": recorded.device if args.device == "auto" else args.device}
+    return Job(
+        origin, args.output, recorded.config, recorded.products, series=recorded.series,
+        model=recorded.model(args.model), named=True, **options,
+    )  # fmt: skip

@@ -1,0 +1,87 @@
+"""What --dry-run tells: tiles and calls as they will be made, memory and seconds of the right size, nothing written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffseglung import forecast, spool
+from diffseglung.cli import main
+from diffseglung.config import PhantomConfig, SegmentConfig
+from diffseglung.features import diffusion
+from diffseglung.phantom.procedural import make_phantom
+from diffseglung.phantom.record import Phantom
+from diffseglung.pipeline import Segmenter
+from diffseglung.volume import Volume
+from tests.cli.test_bad_input import scan
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    """A few centimetres of both lungs."""
+    whole = make_phantom(PhantomConfig(seed=3, size="small", split="dev"))
+    z, y, x = whole.ct.shape
+    parts = (v.crop((z // 3, 0, 0), (2 * z // 3, y, x)) for v in (whole.ct, whole.lungs, whole.truth))
+    return Phantom(*(Volume(np.ascontiguousarray(v.array), v.affine) for v in parts), whole.meta)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_tiles_and_calls_are_those_that_are_made(phantom: Phantom, monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    segmenter = Segmenter.load(None, config=SegmentConfig(method="diffusion", fast=fast), device="cpu")
+    told = forecast.foretell(segmenter, phantom.ct, phantom.lungs)
+    batches: list[int] = []
+
+    def count(grid, lungs, batch, *rest):  # type: ignore[no-untyped-def]
+        batches.append(len(batch))
+        return original(grid, lungs, batch, *rest)
+
+    original = diffusion.tile_features
+    monkeypatch.setattr(diffusion, "tile_features", count)
+    result = segmenter(phantom.ct, phantom.lungs)
+    assert sum(batches) == told.tiles > 0
+    assert told.calls == told.tiles * len(segmenter.features().steps)
+    assert list(told.model_grid_zyx) == result.run["scan"]["model_grid"]["shape"]
+    assert 0.2 < told.seconds / sum(result.run["seconds"].values()) < 5
+
+
+def test_a_method_without_a_network_makes_no_calls_and_takes_less(phantom: Phantom) -> None:
+    plain, network = (
+        forecast.foretell(Segmenter.load(None, config=SegmentConfig(method=method)), phantom.ct, phantom.lungs)
+        for method in ("physics", "diffusion")
+    )
+    assert (plain.tiles, plain.calls) == (0, 0)
+    assert plain.memory_bytes < network.memory_bytes
+    assert plain.positions == network.positions > 0
+
+
+def test_dry_run_tells_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = set(tmp_path.rglob("*")) | {scan(tmp_path)}
+    words = ["segment", "-i", str(tmp_path / "ct.nii.gz"), "-o", str(tmp_path / "out"), "--dry-run"]
+    assert main([*words, "-q", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["shape_zyx"] == [40, 50, 60]
+    assert told["memory_bytes"] > 2**28
+    assert told["temporary_bytes"] == 0
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("model grid", "memory", "temporary files", "time: about"))
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_a_large_scan_states_its_temporary_files(phantom: Phantom, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def keep(shape: tuple[int, ...], dtype: object) -> np.ndarray:
+        made.append(np.zeros(shape, dtype).nbytes)  # type: ignore[call-overload]
+        return np.zeros(shape, dtype)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(spool, "LARGE_MIB", 0)
+    segmenter = Segmenter.load(None, config=SegmentConfig(method="rule"))
+    told = forecast.foretell(segmenter, phantom.ct, phantom.lungs)
+    monkeypatch.setattr("diffseglung.pipeline.zeros", keep)
+    monkeypatch.setattr("diffseglung.preprocess.masks.zeros", keep)
+    segmenter(phantom.ct, phantom.lungs)
+    assert phantom.ct.array.nbytes + sum(made) <= told.temporary_bytes <= 2 * (phantom.ct.array.nbytes + sum(made))
