@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def main() -> int:
     """0 nothing lost, 1 something."""
     parser = argparse.ArgumentParser(prog="torture", description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, default=Path("out/torture"), help="folder for torture.json and .md")
+    parser.add_argument("-o", "--output", type=Path, default=Path("out/torture"), help="folder of the counts")
     parser.add_argument("--kills", type=int, default=40, help="SIGKILLs for each command (default: 40)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     parser.add_argument("--parts", nargs="+", choices=("kills", "faults"), default=["kills", "faults"])

@@ -58,7 +58,7 @@ class Stand:
         return self.job.words.replace("{input}", str(source or self.folder / "in")).replace("{output}", str(output))
 
     def attempt(self, before: Callable[[Path], None], what: str, *, lift: Callable[[Path], None] | None = None) -> None:
-        """Run with a fault that `before` brings about in the new process, judge, lift the fault, and run again there."""
+        """Run with a fault that `before` brings about in the new process, judge, lift it, and run again there."""
         self.count += 1
         self.tally.tried += 1
         output, verdict = self.folder / f"fault{self.count}", self.folder / "verdict"
@@ -73,7 +73,9 @@ class Stand:
             ended = process.wait(first, self.log)
             if lift is not None:
                 lift(output)
-            wrong = [] if ended.in_words and ended.code in (0, 1, 2) else [f"ends with {ended.code}: {ended.text[-300:]}"]
+            wrong = (
+                [] if ended.in_words and ended.code in (0, 1, 2) else [f"ends with {ended.code}: {ended.text[-300:]}"]
+            )
             wrong += damage(output)
             again = process.run(self.words(output), self.folder / "log2")
             if again.code or digest(output) != self.expected:

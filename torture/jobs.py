@@ -44,7 +44,9 @@ def scans(folder: Path, count: int = 3) -> None:
         hu[10:26, 12:38, 6:34] = hu[34:50, 12:38, 6:34] = -850
         hu[12:20, 14:22, 8 + 4 * seed : 20 + 4 * seed] = -500
         hu += np.random.default_rng(seed).normal(0, 10, hu.shape).astype(np.float32)
-        nib.save(nib.Nifti1Image(np.rint(hu).astype(np.int16), np.diag([4.0, 4.0, 4.0, 1.0])), folder / f"s{seed}.nii.gz")
+        nib.save(
+            nib.Nifti1Image(np.rint(hu).astype(np.int16), np.diag([4.0, 4.0, 4.0, 1.0])), folder / f"s{seed}.nii.gz"
+        )
 
 
 def one_scan(folder: Path) -> None:
@@ -84,8 +86,8 @@ JOBS = (
     Job("convert", "convert -i {input} -o {output}/npz -q", scans),
     Job(
         "precompute",
-        "precompute --npz_dir {input} --out_dir {output}/patches --patches_per_patient 3 --shape 8 16 16 --spacing-mm 0 "
-        "--teacher --num_workers 1 -q",
+        "precompute --npz_dir {input} --out_dir {output}/patches --patches_per_patient 3 --shape 8 16 16 "
+        "--spacing-mm 0 --teacher --num_workers 1 -q",
         cases,
     ),
     Job("train", f"train --patches_dir {{input}}/patches -o {{output}} --size tiny --iterations 8 {QUICK}", patches),
@@ -158,7 +160,9 @@ def tensors(value: Any) -> Any:
     import torch
 
     if isinstance(value, torch.Tensor):
-        return hashlib.sha256(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
+        return hashlib.sha256(
+            value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        ).hexdigest()
     if isinstance(value, dict):
         return {str(key): tensors(item) for key, item in value.items()}
     return [tensors(item) for item in value] if isinstance(value, list | tuple) else value

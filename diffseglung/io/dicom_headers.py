@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from pydicom.errors import InvalidDicomError
 
 from diffseglung.errors import InputError
 from diffseglung.io.dicom_slice import ENHANCED_CT, TAGS, Fields, Slice, slice_of
+from diffseglung.io.identity import TAGS as IDENTIFYING
+from diffseglung.io.identity import identity_of
 
 _BARE = re.compile(
     rb"[\x02\x08]\0(\0\0(UL\x04\0|\x04\0\0\0)|[\x01\x05\x08\x12-\x18]\0([A-Z]{2}[\0-\x80]\0|[\0-\x80]\0\0\0))"
@@ -25,19 +29,38 @@ _BARE = re.compile(
 
 def read_headers(path: Path) -> tuple[Slice, ...]:
     """The images of a DICOM file; none for another file. Raises InputError for one that is damaged."""
+    with suspicious(path, "its header"):
+        try:
+            dataset = open_dataset(path, TAGS)
+        except InvalidDicomError:
+            return ()
+        if str(dataset.get("SOPClassUID", "")) in ENHANCED_CT:
+            return _frames(path, dataset)
+        return (slice_of(path, dataset, Fields(dataset), None),)
+
+
+def read_identity(path: Path) -> dict[str, str]:
+    """Who the images of a DICOM file are of: attribute -> text. Raises InputError for a file that is damaged."""
+    with suspicious(path, "its header"):
+        return identity_of(open_dataset(path, list(IDENTIFYING)))
+
+
+@contextmanager
+def suspicious(path: Path, what: str) -> Iterator[None]:
+    """A damaged file can fail anywhere in the reader: whatever it raises ends as InputError, and warnings stay in."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = open_dataset(path, TAGS)
-            if str(dataset.get("SOPClassUID", "")) in ENHANCED_CT:
-                return _frames(path, dataset)
-            return (slice_of(path, dataset, Fields(dataset), None),)
-    except InvalidDicomError:
-        return ()
+            yield
+    except InputError:
+        raise
     except PermissionError as cause:
         raise InputError(f"{path.name} may not be read", remedy="give yourself the right to read the files") from cause
-    except Exception as cause:  # a damaged file can fail anywhere in the reader
-        raise damaged(path, "its header", cause) from cause
+    except Exception as cause:
+        reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
+        raise InputError(
+            f"{path.name} is damaged: {what} cannot be read ({reason})", remedy="copy the series again"
+        ) from cause
 
 
 def open_dataset(path: Path, tags: list[str] | None = None, *, pixels: bool = False) -> Any:
@@ -80,9 +103,3 @@ def _frames(path: Path, dataset: Any) -> tuple[Slice, ...]:
 def _items(group: Any) -> list[Any]:
     """The first item of each sequence in a functional group."""
     return [element.value[0] for element in group if element.VR == "SQ" and element.value]
-
-
-def damaged(path: Path, what: str, cause: Exception) -> InputError:
-    """The error for a file whose header or pixels cannot be read."""
-    reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
-    return InputError(f"{path.name} is damaged: {what} cannot be read ({reason})", remedy="copy the series again")

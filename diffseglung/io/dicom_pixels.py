@@ -7,7 +7,6 @@ decoders cannot unpack is handed to GDCM, which comes with SimpleITK (JPEG lossl
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from pydicom.pixels.utils import pixel_array
 
 from diffseglung.errors import InputError
-from diffseglung.io.dicom_headers import damaged, open_dataset
+from diffseglung.io.dicom_headers import open_dataset, suspicious
 from diffseglung.io.dicom_slice import Slice
 from diffseglung.io.itk import silent
 from diffseglung.io.plausibility import PADDING_HU
@@ -31,15 +30,9 @@ def read_images(slices: Sequence[Slice]) -> Iterator[NDArray[np.float32]]:
     """HU (Y, X) of each image of one file: its own slope and intercept, padding at -1024. Raises InputError."""
     path, dataset = slices[0].path, None
     for item in slices:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                dataset = open_dataset(path, pixels=True) if dataset is None else dataset
-                hu = _image(dataset, item)
-            except InputError:
-                raise
-            except Exception as cause:  # a damaged file can fail anywhere in the reader
-                raise damaged(path, "its pixels", cause) from cause
+        with suspicious(path, "its pixels"):
+            dataset = open_dataset(path, pixels=True) if dataset is None else dataset
+            hu = _image(dataset, item)
         yield hu
 
 

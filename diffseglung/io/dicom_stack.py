@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from diffseglung.errors import InputError
 from diffseglung.io.dicom_checks import UNSPECIFIED, check, in_order, same_place
 from diffseglung.io.dicom_grid import normal_of, resample
-from diffseglung.io.dicom_headers import open_dataset
+from diffseglung.io.dicom_headers import read_identity
 from diffseglung.io.dicom_pixels import read_images
 from diffseglung.io.dicom_series import is_sharp
 from diffseglung.io.dicom_slice import Slice
-from diffseglung.io.identity import TAGS, identity_of
 from diffseglung.io.scan import Frame, Scan
 from diffseglung.spool import zeros
 from diffseglung.volume import Volume
@@ -41,8 +40,8 @@ def read_series(slices: Sequence[Slice], name: str) -> Scan:
         "grid": "resampled" if grid.resampled else "original",
     }
     frames = () if grid.resampled else tuple(Frame(s.path, s.frame) for s in ordered)
-    identity = identity_of(open_dataset(first.path, list(TAGS)))
-    return Scan(Volume(volume, grid.affine), [*grid.notes, *_notes(first, doubles)], source, frames, identity)
+    notes = [*grid.notes, *_notes(first, doubles)]
+    return Scan(Volume(volume, grid.affine), notes, source, frames, read_identity(first.path))
 
 
 def _notes(first: Slice, doubles: int) -> list[str]:
