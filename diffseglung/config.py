@@ -275,7 +275,9 @@ class SegmentConfig(Config):
     components: int = setting(5, "mixture components of the published method; 0 chooses 2 to 8 by BIC", low=0, high=64)
     fast: bool = setting(False, "describe every third instead of every second voxel, no fusion, no overlap of tiles")
     precision: str = setting(
-        "auto", "arithmetic of the network; auto: the faster on this machine", choices=("auto", "fp32", "bf16")
+        "auto",
+        "arithmetic of the network; auto: bf16 where the hardware multiplies it, else fp32",
+        choices=("auto", "fp32", "bf16"),
     )
     seed: int = setting(0, "seed of everything random in the run", low=0)
 

@@ -108,11 +108,14 @@ def _flush(path: Path) -> None:
 
 
 def _runs(process: int) -> bool:
-    """Whether a process of this machine is there."""
+    """Whether a process of this machine is there and not dead already, waiting for its parent to take notice."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except OSError:  # it belongs to someone else
         return True
-    return True
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:  # no such file system
+        return True

@@ -6,59 +6,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from diffseglung.config import UNETS, DistillConfig, PhantomConfig, SegmentConfig
-from diffseglung.distillation.heads import StudentHead
+from diffseglung.config import UNETS, SegmentConfig
 from diffseglung.errors import CheckpointError, GeometryError
 from diffseglung.evaluation.scores import dice
-from diffseglung.labelling.bundle import load_bundle, tissue_tensors
-from diffseglung.labelling.cohort import Cohort
-from diffseglung.labelling.methods import Rows
-from diffseglung.labelling.tissue import TissueFitConfig
 from diffseglung.labels import TISSUES
 from diffseglung.model import checkpoint
 from diffseglung.model.checkpoint import ModelCard
 from diffseglung.model.unet import UNet
-from diffseglung.phantom.procedural import make_phantom
 from diffseglung.phantom.record import Phantom
 from diffseglung.pipeline import Segmenter, segment
-from diffseglung.preprocess.scene import make_scene
-from diffseglung.runtime import Runtime
 from diffseglung.volume import Volume
+from tests.toy_models import toy_model, toy_phantom
 
 METHODS = ("physics", "seeded", "diffusion", "combined", "published")
 
 
 @pytest.fixture(scope="module")
 def phantom() -> Phantom:
-    """The middle of a small phantom: a few centimetres of both lungs."""
-    whole = make_phantom(PhantomConfig(seed=3, size="small", split="dev"))
-    z, y, x = whole.ct.shape
-    low, high = (z // 3, 0, 0), (2 * z // 3, y, x)
-    parts = [
-        Volume(np.ascontiguousarray(v.array), v.affine)
-        for v in (v.crop(low, high) for v in (whole.ct, whole.lungs, whole.truth))
-    ]
-    return Phantom(parts[0], parts[1], parts[2], whole.meta)
+    return toy_phantom()
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
-    """A tiny untrained model with tissue models fitted on one phantom by physics alone."""
-    torch.manual_seed(0)
-    network, distill = UNet(UNETS["tiny"]), DistillConfig(dimensions=8, hidden=8)
-    head = StudentHead.of(network, distill)
-    weights = {f"network.{k}": v for k, v in network.state_dict().items()}
-    weights |= {f"head.{k}": v for k, v in head.state_dict().items()}
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    card = ModelCard(unet=UNETS["tiny"], distill=distill, stage=2, name="tiny")
-    checkpoint.save(path, weights, card)
-    cohort = Cohort(rows_per_scan=4000)
-    cohort.add(Rows(make_scene(phantom.ct, phantom.lungs, 1.5), load_bundle(path), Runtime(device=torch.device("cpu"))))
-    tissues = cohort.fit(TissueFitConfig(iterations=200, hidden=(16,), components=1))
-    checkpoint.save(path, weights | tissue_tensors(tissues), card)
-    return path
+    return toy_model(tmp_path_factory.mktemp("model") / "tiny.safetensors", phantom)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -78,18 +49,6 @@ def test_physics_finds_most_of_the_lung_healthy(phantom: Phantom) -> None:
     result = Segmenter.load(None, config=SegmentConfig(method="physics"))(phantom.ct, phantom.lungs)
     healthy = dice(result.label_map.array == 1, phantom.truth.array == 1)
     assert healthy > 0.85
-
-
-def test_batch_size_and_repetition_change_nothing(
-    phantom: Phantom, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from diffseglung.config import FeatureConfig
-
-    config = SegmentConfig(method="combined")
-    first = Segmenter.load(model, config=config, device="cpu")(phantom.ct, phantom.lungs)
-    monkeypatch.setattr(Segmenter, "features", lambda self: FeatureConfig(batch_size=1))
-    second = Segmenter.load(model, config=config, device="cpu")(phantom.ct, phantom.lungs)
-    assert (first.label_map.array == second.label_map.array).mean() > 0.9999
 
 
 def test_a_flipped_and_permuted_scan_gets_the_same_labels_in_the_patient(phantom: Phantom) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -87,13 +88,18 @@ def alone(output: Path) -> Iterator[None]:
         if fcntl is not None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(lock.fileno()).st_nlink == 0:
+                    raise BlockingIOError  # another run ended, and took its lock away, between the two lines above
             except OSError as cause:
                 raise ConfigError(
                     f"another run is at work in {output}", remedy="wait until it has ended, or choose another folder"
                 ) from cause
         durable.sweep(output, everybody=True)
-        yield
-    (output / LOCK).unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            durable.sweep(output)
+            (output / LOCK).unlink(missing_ok=True)
 
 
 def mark(study: Study, order: Order) -> dict[str, Any]:

@@ -108,7 +108,8 @@ def save(path: Path, weights: Mapping[str, Tensor], card: ModelCard, *, dtype: t
         tensors[name] = (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous()
     with durable.written(path) as part:
         if path.suffix == ".pt":
-            torch.save({"format": FORMAT, "card": card.to_json(), "weights": tensors}, part)
+            with part.open("wb") as file:  # an open file, because torch would write the name of a path into it
+                torch.save({"format": FORMAT, "card": card.to_json(), "weights": tensors}, file)
         else:
             part.write_bytes(serialise(tensors, metadata={"card": card.to_json()}))
 

@@ -33,7 +33,8 @@ class State:
 def save_state(path: Path, state: State) -> None:
     """Write to a neighbour and rename: the previous state stays until the new one is complete."""
     with durable.written(path) as part:
-        torch.save({"format": FORMAT, **vars(state)}, part)
+        with part.open("wb") as file:  # an open file, because torch would write the name of a path into it
+            torch.save({"format": FORMAT, **vars(state)}, file)
 
 
 def load_state(path: Path) -> State:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,12 @@ def an_order(folder: Path) -> Order:
     return Order(output=folder / "out", config=SegmentConfig(fusion=False), products=Products(preview=False))
 
 
-def conducted(tasks: list[Task], order: Order, patience: Patience, on_first=None) -> list[Outcome]:
-    """Outcomes on two worker processes; on_first: called with the client at the first outcome."""
+def conducted(
+    tasks: list[Task], order: Order, patience: Patience, on_first=None, place: Place | None = None
+) -> list[Outcome]:
+    """Outcomes on worker processes; on_first: called with the client at the first outcome."""
     told: list[Outcome] = []
-    with connected(Place(workers=2), len(tasks)) as client:
+    with connected(place or Place(workers=2), len(tasks)) as client:
 
         def tell(outcome: Outcome | None) -> None:
             if outcome is not None:
@@ -66,6 +69,18 @@ def test_a_killed_worker_loses_nothing_and_a_bad_file_stops_nobody(tmp_path: Pat
     assert "cannot be read" in str(failed.error)
     assert [is_finished(task, order.output) for task in tasks] == [True, True, True, False, True]
     assert not list(order.output.glob(".*"))  # nothing half-made
+
+
+def test_the_number_of_workers_and_of_their_threads_changes_no_result(tmp_path: Path) -> None:
+    toys.write_scans(tmp_path / "in", 3)
+    found = []
+    for number, place in enumerate((Place(workers=1, threads=2), Place(workers=3, threads=1))):
+        order = replace(an_order(tmp_path), output=tmp_path / f"out{number}")
+        outcomes = conducted(plan(tmp_path / "in", order), order, Patience(), place=place)
+        assert [outcome.error for outcome in outcomes] == [None] * 3
+        folders = [order.output / f"scan_{i:03d}" for i in range(3)]
+        found.append([(f / name).read_bytes() for f in folders for name in ("label_map.nii.gz", "statistics.json")])
+    assert found[0] == found[1]
 
 
 def slow(task: Task, order: Order, device: str | None = None) -> Outcome:

@@ -97,10 +97,11 @@ def test_results_below_the_input_are_not_taken_for_scans(tmp_path: Path) -> None
 
 
 def test_one_run_at_a_time_and_no_half_made_rest(tmp_path: Path) -> None:
-    (tmp_path / ".a.x1.part").mkdir()
-    (tmp_path / ".a.x1.part" / "label_map.nii.gz").write_bytes(b"half")
+    rest = tmp_path / ".000000-1-0123abcd.part.a"  # of a process of another machine
+    rest.mkdir()
+    (rest / "label_map.nii.gz").write_bytes(b"half")
     with alone(tmp_path):
-        assert not (tmp_path / ".a.x1.part").exists()
+        assert not rest.exists()
         with pytest.raises(ConfigError, match="another run"), alone(tmp_path):
             pass
     with alone(tmp_path):  # free again

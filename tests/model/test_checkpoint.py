@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pickle
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -97,8 +98,8 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path: Path, monkeypatch: py
     checkpoint.save(path, weights(), CARD)
     before = checkpoint.sha256(path)
 
-    def fail(content: object, part: Path) -> None:
-        part.write_bytes(b"half")
+    def fail(content: object, file: BinaryIO) -> None:
+        file.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", fail)

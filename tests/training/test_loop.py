@@ -66,6 +66,13 @@ def test_continued_training_equals_uninterrupted_training_bit_for_bit(patches, t
     assert lines[0] == lines[1]
 
 
+def test_the_same_seed_trains_the_same_model_bit_for_bit(patches, tmp_path):
+    for name, seed in (("one", 0), ("two", 0), ("three", 1)):
+        trainer(tmp_path / name, patches, iterations=4, seed=seed).fit()
+    assert equal_states(tmp_path / "one", tmp_path / "two")
+    assert not equal_states(tmp_path / "one", tmp_path / "three")
+
+
 def test_accumulated_micro_batches_equal_one_large_batch(patches, tmp_path):
     trainer(tmp_path / "large", patches, batch_size=4, iterations=3).fit()
     trainer(tmp_path / "micro", patches, batch_size=2, accumulate=2, iterations=3).fit()

@@ -1,0 +1,51 @@
+"""A few centimetres of a phantom, and a model with tissue models fitted on it: for tests of the whole way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from diffseglung.config import UNETS, DistillConfig, PhantomConfig
+from diffseglung.distillation.heads import StudentHead
+from diffseglung.labelling.bundle import load_bundle, tissue_tensors
+from diffseglung.labelling.cohort import Cohort
+from diffseglung.labelling.methods import Rows
+from diffseglung.labelling.tissue import TissueFitConfig
+from diffseglung.model import checkpoint
+from diffseglung.model.checkpoint import ModelCard
+from diffseglung.model.unet import UNet
+from diffseglung.phantom.procedural import make_phantom
+from diffseglung.phantom.record import Phantom
+from diffseglung.preprocess.scene import make_scene
+from diffseglung.runtime import Runtime
+from diffseglung.volume import Volume
+
+
+def toy_phantom() -> Phantom:
+    """The middle of a small phantom: a few centimetres of both lungs."""
+    whole = make_phantom(PhantomConfig(seed=3, size="small", split="dev"))
+    z, y, x = whole.ct.shape
+    low, high = (z // 3, 0, 0), (2 * z // 3, y, x)
+    parts = [
+        Volume(np.ascontiguousarray(v.array), v.affine)
+        for v in (v.crop(low, high) for v in (whole.ct, whole.lungs, whole.truth))
+    ]
+    return Phantom(parts[0], parts[1], parts[2], whole.meta)
+
+
+def toy_model(path: Path, phantom: Phantom) -> Path:
+    """A tiny untrained model with tissue models fitted on one phantom by physics alone."""
+    torch.manual_seed(0)
+    network, distill = UNet(UNETS["tiny"]), DistillConfig(dimensions=8, hidden=8)
+    head = StudentHead.of(network, distill)
+    weights = {f"network.{k}": v for k, v in network.state_dict().items()}
+    weights |= {f"head.{k}": v for k, v in head.state_dict().items()}
+    card = ModelCard(unet=UNETS["tiny"], distill=distill, stage=2, name="tiny")
+    checkpoint.save(path, weights, card)
+    cohort = Cohort(rows_per_scan=4000)
+    cohort.add(Rows(make_scene(phantom.ct, phantom.lungs, 1.5), load_bundle(path), Runtime(device=torch.device("cpu"))))
+    tissues = cohort.fit(TissueFitConfig(iterations=200, hidden=(16,), components=1))
+    checkpoint.save(path, weights | tissue_tensors(tissues), card)
+    return path
