@@ -32,9 +32,8 @@ class State:
 
 def save_state(path: Path, state: State) -> None:
     """Write to a neighbour and rename: the previous state stays until the new one is complete."""
-    with durable.written(path) as part:
-        with part.open("wb") as file:  # an open file, because torch would write the name of a path into it
-            torch.save({"format": FORMAT, **vars(state)}, file)
+    with durable.written(path) as part, part.open("wb") as file:  # to a path, torch would write its name into it
+        torch.save({"format": FORMAT, **vars(state)}, file)
 
 
 def load_state(path: Path) -> State:
