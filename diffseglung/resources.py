@@ -6,22 +6,29 @@ Containers and job queues grant less than the machine has; what they grant is re
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from pathlib import Path
 
 from diffseglung.errors import ConfigError
 
-CGROUP, MEMINFO = Path("/sys/fs/cgroup"), Path("/proc/meminfo")
+CGROUP, MEMINFO, STATUS = Path("/sys/fs/cgroup"), Path("/proc/meminfo"), Path("/proc/self/status")
 LEAST_GIB = 1.0
 """Below this not even the libraries fit."""
+ROOM_MIB = 64
+"""What a command needs beyond the libraries that are loaded when it begins."""
 THREAD_VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
 """What the libraries below read when they are loaded: PyTorch, NumPy and SciPy, SimpleITK."""
-REFUSALS = ("can't allocate memory", "Failed to allocate memory", "std::bad_alloc", "could not create a primitive")
-"""What PyTorch, ITK, C++ and oneDNN say then, in a RuntimeError."""
+REFUSALS = (
+    *("can't allocate memory", "Failed to allocate memory", "std::bad_alloc", "could not create a primitive"),
+    "could not execute a primitive",
+    *("can't start new thread", "failed to map segment", "cannot map zero-fill pages", "cannot allocate memory"),
+)
+"""What PyTorch, ITK, C++, oneDNN, Python (a thread needs room for its stack) and the loader of libraries say then."""
 
 _limit: int | None = None
 
@@ -59,7 +66,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether a library says that memory was refused; each says it in its own way."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in REFUSALS)
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError | ImportError) and any(words in str(error) for words in REFUSALS)
 
 
 def limit_threads(threads: int) -> None:
@@ -87,6 +96,16 @@ def limit_memory(gib: float) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (_limit if hard < 0 else min(_limit, hard), hard))
 
 
+def require_memory() -> None:
+    """Refuse to begin where not even what is loaded later has room: there threads cannot tell that they fail.
+
+    Raises MemoryError.
+    """
+    free = memory_bytes()
+    if free is not None and free < ROOM_MIB * 2**20:
+        raise MemoryError(f"{free >> 20} MiB are left")
+
+
 def _free_on_machine() -> int | None:
     try:
         lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines() if ":" in line)
@@ -103,10 +122,16 @@ def _free_in_group() -> int | None:
 
 
 def _free_below_limit() -> int | None:
-    if _limit is None:
-        return None
+    """What limits of this process leave: its own, or those of a shell or a queue (`ulimit -d`, `ulimit -v`)."""
     try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
-        return _limit - int(lines["VmData"].split()[0]) * 1024
-    except (OSError, ValueError, KeyError):
+        import resource
+
+        lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if ":" in line)
+        limits = {
+            "VmData": resource.getrlimit(resource.RLIMIT_DATA)[0],
+            "VmSize": resource.getrlimit(resource.RLIMIT_AS)[0],
+        }
+        left = [limit - int(lines[name].split()[0]) * 1024 for name, limit in limits.items() if limit >= 0]
+    except (ImportError, OSError, ValueError, KeyError):
         return _limit
+    return min(left, default=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from diffseglung import resources
+from diffseglung.cli.endings import told
 from diffseglung.errors import ConfigError
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -79,3 +81,38 @@ def test_the_system_refuses_memory_above_the_limit_and_what_is_left_is_told() ->
         "try:\n    np.ones(2**30, np.uint8)\nexcept MemoryError:\n    print('refused')"
     )
     assert in_a_process(code) == "refused"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system's limits are Linux's")
+@pytest.mark.parametrize(("kind", "held"), [("RLIMIT_DATA", "VmData"), ("RLIMIT_AS", "VmSize")])
+def test_what_a_shell_or_a_queue_limits_is_known(kind: str, held: str) -> None:
+    code = (
+        "import resource; from diffseglung import resources\n"
+        f"now = next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('{held}:')) * 1024\n"
+        f"resource.setrlimit(resource.{kind}, (now + 50 * 2**20, resource.RLIM_INFINITY))\n"
+        "assert 40 < resources.memory_bytes() / 2**20 < 51\n"
+        "try:\n    resources.require_memory()\nexcept MemoryError:\n    print('refused')"
+    )
+    assert in_a_process(code) == "refused"
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (MemoryError(), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"),
+            True,
+        ),
+        (RuntimeError("can't start new thread"), True),
+        (ImportError("libx.so: failed to map segment from shared object"), True),
+        (ImportError("No module named 'x'"), False),
+        (RuntimeError("shapes do not fit"), False),
+        (ValueError("can't allocate memory"), False),
+    ],
+)
+def test_a_refusal_of_memory_is_known_in_every_librarys_words(error: Exception, memory: bool) -> None:
+    assert resources.is_out_of_memory(error) is memory
+    assert (told(error)[0] == "the memory does not suffice") is memory

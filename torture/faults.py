@@ -191,7 +191,7 @@ def little_memory(stand: Stand) -> None:
     def lift(output: Path) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
-    for mib in (1, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256):
+    for mib in (8, 48, 72, 88, 104, 128, 160, 192, 224, 256, 384, 512):
         stand.attempt(before(mib), f"{mib} MiB of memory", lift=lift)
 
 

@@ -27,8 +27,10 @@ class Ended:
 
     @property
     def in_words(self) -> bool:
-        """Whether a failure is one sentence with a remedy and no traceback."""
-        return "Traceback" not in self.text and (self.code == 0 or ("error:" in self.text and "try:" in self.text))
+        """Whether a failure is one sentence with a remedy, no traceback, and not taken for a defect."""
+        if "Traceback" in self.text or "a defect of this program" in self.text:
+            return False
+        return self.code == 0 or ("error:" in self.text and "try:" in self.text)
 
 
 def start(words: str, log: Path, *, real: bool = False, before: Callable[[], None] | None = None) -> int:

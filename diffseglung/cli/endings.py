@@ -92,6 +92,7 @@ def piped(call: Callable[[], int]) -> int:
 
 def _limit(args: argparse.Namespace) -> None:
     """Keep to the threads and the memory that were granted, from before the heavy libraries are loaded."""
+    resources.require_memory()
     if args.threads is not None:
         resources.limit_threads(args.threads)
     if args.max_memory is not None:

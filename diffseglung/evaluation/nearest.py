@@ -19,6 +19,7 @@ from diffseglung.config import IntensityConfig, PatchConfig
 from diffseglung.errors import InputError
 from diffseglung.evaluation.embedding import describe
 from diffseglung.evaluation.frechet import Rows, standardised
+from diffseglung.io.rows import StoredRows
 
 SIMULATED = ("phantom", "semi")
 """Names of cases that begin so hold simulated patients, or simulated lesions."""
@@ -30,11 +31,11 @@ Array = NDArray[Any]
 class TrainingPatches:
     """A folder that `diffseglung precompute` wrote.
 
-    ct: (N, Z, Y, X) model units, memory-mapped.  lungs: the same, non-zero inside.  cases: (N,) names.
+    ct: (N, Z, Y, X) model units, read as they are needed.  lungs: the same, non-zero inside.  cases: (N,) names.
     """
 
-    ct: Array
-    lungs: Array
+    ct: StoredRows
+    lungs: StoredRows
     cases: Array
     digest: str
 
@@ -45,18 +46,15 @@ class TrainingPatches:
 
 
 def open_training(folder: Path, patch: PatchConfig) -> TrainingPatches:
-    """Map the patches; InputError for a folder without them, or with patches of another shape or spacing."""
-    arrays = []
-    for name in ("ct.npy", "mask.npy", "patient_ids.npy", "patches.json"):
-        path = folder / name
-        try:
-            arrays.append(
-                json.loads(path.read_text()) if path.suffix == ".json" else np.load(path, "r", allow_pickle=False)
-            )
-        except (OSError, ValueError, EOFError) as cause:
-            raise InputError(f"{path} cannot be read ({cause})", remedy="give a folder of precompute") from cause
-    ct, lungs, cases, info = arrays
-    spacing = info.get("patch", {}).get("spacing_mm")
+    """Open the patches; InputError for a folder without them, or with patches of another shape or spacing."""
+    ct, lungs, names = (StoredRows.open(folder / f"{name}.npy") for name in ("ct", "mask", "patient_ids"))
+    path = folder / "patches.json"
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+        spacing = info.get("patch", {}).get("spacing_mm")
+    except (OSError, ValueError, AttributeError, RecursionError) as cause:
+        raise InputError(f"{path} cannot be read ({cause})", remedy="give a folder of precompute") from cause
+    cases = np.asarray(names)
     if ct.shape[1:] != patch.shape or lungs.shape != ct.shape or len(cases) != len(ct) or spacing != patch.spacing_mm:
         raise InputError(
             f"{folder} holds patches {ct.shape[1:]} at {spacing} mm, the model {patch.shape} at {patch.spacing_mm}",
@@ -85,7 +83,7 @@ def training_descriptors(training: TrainingPatches, intensity: IntensityConfig, 
     return rows
 
 
-def nearest_voxels(patches: Array, training: Array, own: NDArray[np.int64] | None = None) -> Rows:
+def nearest_voxels(patches: Array, training: Array | StoredRows, own: NDArray[np.int64] | None = None) -> Rows:
     """Least root mean square difference (n,) of patches (n, Z, Y, X) to training (N, Z, Y, X), over all eight flips.
 
     own: (n,) place of each patch in the training set, which is passed over.

@@ -38,7 +38,7 @@ def read(path: Path) -> Scan:
     """As `read_nifti`, with notes on what the header left open."""
     try:
         with nib.imageglobals.LoggingOutputSuppressor():
-            image = nib.load(path, keep_file_open=path.name.lower().endswith(".gz"))
+            image = nib.load(path, mmap=False, keep_file_open=path.name.lower().endswith(".gz"))
             shape = tuple(int(n) for n in image.shape)
             _require_3d(path, shape)
             array = _values(image)
@@ -81,18 +81,11 @@ def _values(image: Any) -> NDArray[Any]:
     """(Z, Y, X): unscaled data in their own type, scaled data in float32; read a few slices at a time."""
     proxy = image.dataobj
     plain = (proxy.slope, proxy.inter) == (1.0, 0.0)
-    if plain and isinstance(mapped := _mapped(proxy), np.memmap):
-        return np.asanyarray(mapped.reshape(proxy.shape[:3], order="F").T)
     values = zeros(proxy.shape[2::-1], proxy.dtype.newbyteorder("=") if plain else np.float32)
     rest = (0,) * (len(proxy.shape) - 3)
     for planes in slabs(values):
         values[planes] = np.asarray(proxy[(slice(None), slice(None), planes, *rest)]).T
     return values
-
-
-def _mapped(proxy: Any) -> NDArray[Any] | None:
-    """The file's own voxels where it is not compressed, so that nothing is read before it is needed."""
-    return np.asanyarray(proxy) if str(proxy.file_like).lower().endswith(".nii") else None
 
 
 def _affine(path: Path, image: Any) -> tuple[NDArray[np.float64], list[str]]:

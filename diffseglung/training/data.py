@@ -1,4 +1,4 @@
-"""Training patches on disk (memory-mapped), and the batches drawn from them.
+"""Training patches on disk, read as they are needed, and the batches drawn from them.
 
 Every random draw of an iteration belongs to (seed, iteration, place of the patch in the global batch): it does not
 depend on how that batch is divided into processes and micro-batches, nor on whether the run was interrupted.
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from diffseglung.config import TrainConfig
 from diffseglung.errors import InputError
+from diffseglung.io.rows import StoredRows
 from diffseglung.runtime import Runtime, generator, patch_noise
 from diffseglung.volume import Array, Shape
 
@@ -44,11 +45,11 @@ class Patches:
     """
 
     folder: Path
-    ct: Array
-    mask: Array
+    ct: StoredRows
+    mask: StoredRows
     patient_ids: Array
-    dense: Array | None
-    whole: Array | None
+    dense: StoredRows | None
+    whole: StoredRows | None
     info: dict[str, Any]
 
     def __len__(self) -> int:
@@ -67,34 +68,39 @@ class Patches:
 
 
 def open_patches(folder: Path) -> Patches:
-    """Map a folder of precomputed patches; nothing is read until it is used."""
+    """Open a folder of precomputed patches; nothing is read until it is used.  Raises InputError."""
     if not (folder / "ct.npy").is_file() or not (folder / "mask.npy").is_file():
         raise InputError(
             f"{folder} holds no precomputed patches (ct.npy and mask.npy)",
             remedy="run precompute first, and pass its --out_dir",
         )
-    ct, mask = _map(folder / "ct.npy"), _map(folder / "mask.npy")
+    ct, mask = StoredRows.open(folder / "ct.npy"), StoredRows.open(folder / "mask.npy")
     if ct.ndim != 4 or ct.shape != mask.shape or len(ct) == 0:
         raise InputError(
             f"ct.npy {ct.shape} and mask.npy {mask.shape} in {folder} are not patches (N, Z, Y, X) of one shape",
             remedy="run precompute again",
         )
-    ids = _map(folder / "patient_ids.npy") if (folder / "patient_ids.npy").is_file() else np.full(len(ct), "unknown")
-    info: dict[str, Any] = {"shape": list(ct.shape)}
-    if (folder / "patches.json").is_file():
-        info = json.loads((folder / "patches.json").read_text())
-    dense = _map(folder / "teacher.npy") if (folder / "teacher.npy").is_file() else None
-    whole = _map(folder / "teacher_patch.npy") if (folder / "teacher_patch.npy").is_file() else None
-    return Patches(folder, ct, mask, ids, dense, whole, info)
+    ids, dense, whole = (_stored(folder / f"{name}.npy") for name in ("patient_ids", "teacher", "teacher_patch"))
+    names = np.full(len(ct), "unknown") if ids is None else np.asarray(ids)
+    return Patches(folder, ct, mask, names, dense, whole, _info(folder, ct.shape))
 
 
-def _map(path: Path) -> Array:
-    """Memory-map one array; pickled ones are refused."""
+def _stored(path: Path) -> StoredRows | None:
+    return StoredRows.open(path) if path.is_file() else None
+
+
+def _info(folder: Path, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Settings and cases of the patches; only their shape where there is no record of them."""
+    path = folder / "patches.json"
+    if not path.is_file():
+        return {"shape": list(shape)}
     try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-        return array
-    except (ValueError, EOFError) as cause:
-        raise InputError(f"cannot read {path}: {cause}", remedy="run precompute again") from cause
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as cause:
+        raise InputError(f"{path} is not readable JSON ({cause})", remedy="run precompute again") from cause
+    if not isinstance(info, dict):
+        raise InputError(f"{path} holds no settings by name", remedy="run precompute again")
+    return info
 
 
 @dataclass(frozen=True, eq=False)

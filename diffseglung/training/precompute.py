@@ -1,4 +1,4 @@
-"""Cut training patches from cases into memory-mapped arrays: parallel, restartable, the same whatever the workers."""
+"""Cut training patches from cases into arrays on disk: parallel, restartable, the same whatever the workers."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from diffseglung.config import DistillConfig, IntensityConfig, PatchConfig
 from diffseglung.distillation import teacher as teachers
 from diffseglung.errors import InputError, TrainingError
 from diffseglung.io.cases import read_case
+from diffseglung.io.rows import StoredRows
 from diffseglung.patches import choose_corners, cut
 from diffseglung.preprocess.intensity import normalise
 from diffseglung.preprocess.resample import resample
@@ -139,7 +140,7 @@ def _create(part: Path, cases: int, job: PatchJob, info: dict[str, Any]) -> None
         layout["teacher.npy"] = (np.float16, (count, len(DESCRIPTOR_NAMES), *grid))
         layout["teacher_patch.npy"] = (np.float32, (count, len(DESCRIPTOR_NAMES)))
     for name, (kind, size) in layout.items():
-        np.lib.format.open_memmap(part / name, mode="w+", dtype=kind, shape=size).flush()
+        StoredRows.create(part / name, size, kind)
 
 
 def _run(cases: Sequence[Path], part: Path, job: PatchJob, *, todo: list[int], workers: int) -> Iterator[int]:
@@ -172,14 +173,11 @@ def _one_thread() -> None:
 def write_case_patches(path: Path, part: Path, job: PatchJob, index: int) -> int:
     """Cut one case and write its rows; returns `index`."""
     ct, mask = case_patches(path, job)
-    rows = slice(index * len(ct), (index + 1) * len(ct))
     made: dict[str, Array] = {"ct.npy": ct.astype(np.float16), "mask.npy": mask}
     if job.distill is not None:
         made |= teacher_arrays(ct, mask, job.intensity, job.distill)
     for name, values in made.items():
-        target = np.lib.format.open_memmap(part / name, mode="r+")
-        target[rows] = values
-        target.flush()
+        StoredRows.open(part / name).write(index * len(ct), values)
     return index
 
 

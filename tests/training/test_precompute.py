@@ -106,4 +106,4 @@ def test_stored_descriptors_are_those_of_the_patch(patches):
     means = [
         (patches.ct[i].astype(np.float32)[patches.mask[i] > 0].mean() + 1) * 700 - 1000 for i in range(len(patches))
     ]
-    np.testing.assert_allclose(patches.whole[:, 0], means, atol=0.5)
+    np.testing.assert_allclose(patches.whole[:][:, 0], means, atol=0.5)
