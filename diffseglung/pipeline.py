@@ -76,6 +76,8 @@ class Segmenter:
         place = choose_device(device)
         runtime = Runtime(device=place, precision=choose_precision(config.precision, place))
         bundle = None if config.method in WITHOUT_MODEL else load_bundle(Path(model) if model else None, str(place))
+        if bundle is not None:
+            bundle.card.check_use(config.spacing_mm)
         if named or bundle is None or config.method in bundle.tissues:
             return cls(bundle, config, runtime)
         config = dataclasses.replace(config, method=default_method(False))

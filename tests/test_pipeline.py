@@ -12,7 +12,7 @@ from diffseglung.errors import CheckpointError, GeometryError
 from diffseglung.evaluation.scores import dice
 from diffseglung.labels import TISSUES
 from diffseglung.model import checkpoint
-from diffseglung.model.checkpoint import ModelCard
+from diffseglung.model.card import ModelCard
 from diffseglung.model.unet import UNet
 from diffseglung.phantom.record import Phantom
 from diffseglung.pipeline import Segmenter, segment

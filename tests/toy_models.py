@@ -14,7 +14,7 @@ from diffseglung.labelling.cohort import Cohort
 from diffseglung.labelling.methods import Rows
 from diffseglung.labelling.tissue import TissueFitConfig
 from diffseglung.model import checkpoint
-from diffseglung.model.checkpoint import ModelCard
+from diffseglung.model.card import ModelCard
 from diffseglung.model.unet import UNet
 from diffseglung.phantom.procedural import make_phantom
 from diffseglung.phantom.record import Phantom
@@ -33,6 +33,12 @@ def toy_phantom() -> Phantom:
         for v in (v.crop(low, high) for v in (whole.ct, whole.lungs, whole.truth))
     ]
     return Phantom(parts[0], parts[1], parts[2], whole.meta)
+
+
+def toy_network() -> dict[str, torch.Tensor]:
+    """Weights of an untrained tiny network."""
+    torch.manual_seed(0)
+    return {f"network.{name}": value for name, value in UNet(UNETS["tiny"]).state_dict().items()}
 
 
 def toy_model(path: Path, phantom: Phantom) -> Path:

@@ -71,7 +71,8 @@ def patches_and_model(folder: Path) -> None:
     import torch
 
     from diffseglung.config import UNETS, PatchConfig
-    from diffseglung.model.checkpoint import ModelCard, save
+    from diffseglung.model.card import ModelCard
+    from diffseglung.model.checkpoint import save
     from diffseglung.model.unet import UNet
     from tests.toys import SHAPE
 

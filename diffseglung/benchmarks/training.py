@@ -19,7 +19,7 @@ from diffseglung.benchmarks.clock import Cost, Row
 from diffseglung.benchmarks.machine import machine
 from diffseglung.benchmarks.network import flops
 from diffseglung.config import UNETS, DiffusionConfig, DistillConfig, IntensityConfig, PatchConfig, TrainConfig
-from diffseglung.model.checkpoint import ModelCard
+from diffseglung.model.card import ModelCard
 from diffseglung.model.unet import UNet
 from diffseglung.radiomics.dense import describe_dense
 from diffseglung.runtime import Runtime, choose_precision

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from diffseglung.model.checkpoint import ModelCard
+    from diffseglung.model.card import ModelCard
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     patches = find_patches(args, teacher=None)
     from diffseglung import runtime
     from diffseglung.model import checkpoint
-    from diffseglung.model.checkpoint import ModelCard
+    from diffseglung.model.card import ModelCard
     from diffseglung.model.unet import UNet
     from diffseglung.training.data import Draws
     from diffseglung.training.loop import Run, Trainer

@@ -33,7 +33,7 @@ from diffseglung.evaluation.report import plain
 from diffseglung.evaluation.sample_sets import GenerationConfig, Patches, RealPatches, Sampler, Studio
 from diffseglung.evaluation.similarity import WINDOW, ms_ssim, psnr, ssim
 from diffseglung.model import checkpoint
-from diffseglung.model.checkpoint import ModelCard
+from diffseglung.model.card import ModelCard
 
 VERSION = 1
 """Goes up with every change of what is measured; older rows are then measured again."""

@@ -16,7 +16,7 @@ from diffseglung.errors import CheckpointError
 from diffseglung.features.diffusion import FeatureSource
 from diffseglung.labelling.tissue import TissueModel
 from diffseglung.model import checkpoint
-from diffseglung.model.checkpoint import ModelCard
+from diffseglung.model.card import ModelCard
 
 PREFIX = "tissue."
 

@@ -8,9 +8,7 @@ Names: `network.<key of the U-Net>`, and in stage 2 also `head.<key of the stude
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,80 +18,15 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from diffseglung import durable
-from diffseglung.config import DiffusionConfig, DistillConfig, IntensityConfig, PatchConfig, UNetConfig
-from diffseglung.errors import CheckpointError, ConfigError
+from diffseglung.errors import CheckpointError
+from diffseglung.model.card import ModelCard
 from diffseglung.model.diffusion import DiffusionModel
 from diffseglung.model.unet import UNet
 
 FORMAT = 1
+"""Of the `.pt` container; the card has a format of its own."""
 NETWORK = "network."
 ENDINGS = (".safetensors", ".pt")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelCard:
-    """All that is needed to use the weights on a new scan in the way they were trained.
-
-    stage: 1 diffusion alone, 2 distilled.  iteration: optimiser updates behind the weights.
-    training: what the record keeps (case names, seed, seconds, versions, ...): plain JSON values.
-    """
-
-    unet: UNetConfig
-    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
-    patch: PatchConfig = field(default_factory=PatchConfig)
-    intensity: IntensityConfig = field(default_factory=IntensityConfig)
-    distill: DistillConfig | None = None
-    stage: int = 1
-    iteration: int = 0
-    name: str = "unnamed"
-    training: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, with the format number."""
-        return {
-            "format": FORMAT,
-            "name": self.name,
-            "stage": self.stage,
-            "iteration": self.iteration,
-            "unet": self.unet.to_dict(),
-            "diffusion": self.diffusion.to_dict(),
-            "patch": self.patch.to_dict(),
-            "intensity": self.intensity.to_dict(),
-            "distill": self.distill.to_dict() if self.distill else None,
-            "training": self.training,
-        }
-
-    def to_json(self) -> str:
-        """The card as one JSON text."""
-        return json.dumps(self.to_dict(), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> ModelCard:
-        """Inverse of `to_json`. Raises CheckpointError for another format or an unreadable card."""
-        try:
-            parts = json.loads(text)
-            found = parts["format"]
-            if found != FORMAT:
-                raise CheckpointError(
-                    f"the weights are in format {found}, this version reads format {FORMAT}",
-                    remedy="install the version of diffseglung that wrote them, or train again",
-                )
-            return cls(
-                unet=UNetConfig.from_dict(parts["unet"]),
-                diffusion=DiffusionConfig.from_dict(parts["diffusion"]),
-                patch=PatchConfig.from_dict(parts["patch"]),
-                intensity=IntensityConfig.from_dict(parts["intensity"]),
-                distill=DistillConfig.from_dict(parts["distill"]) if parts["distill"] else None,
-                stage=int(parts["stage"]),
-                iteration=int(parts["iteration"]),
-                name=str(parts["name"]),
-                training=dict(parts["training"]),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as cause:
-            raise CheckpointError(
-                f"the model card cannot be read ({cause})",
-                remedy="use weights written by this version of diffseglung train or distill",
-            ) from cause
 
 
 def save(path: Path, weights: Mapping[str, Tensor], card: ModelCard, *, dtype: torch.dtype | None = None) -> None:
@@ -106,12 +39,21 @@ def save(path: Path, weights: Mapping[str, Tensor], card: ModelCard, *, dtype: t
     for name, value in weights.items():
         value = value.detach().cpu()
         tensors[name] = (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous()
-    with durable.written(path) as part:
-        if path.suffix == ".pt":
-            with part.open("wb") as file:  # an open file, because torch would write the name of a path into it
-                torch.save({"format": FORMAT, "card": card.to_json(), "weights": tensors}, file)
-        else:
-            part.write_bytes(serialise(tensors, metadata={"card": card.to_json()}))
+    if path.suffix == ".pt":
+        save_pt(path, {"format": FORMAT, "card": card.to_json(), "weights": tensors})
+    else:
+        durable.write_bytes(path, serialise(tensors, metadata={"card": card.to_json()}))
+
+
+def save_pt(path: Path, content: dict[str, Any]) -> None:
+    """Tensors and plain values by `torch.save`; the bytes depend on the content only.  Raises OSError."""
+    with durable.written(path) as part, part.open("wb") as file:  # to a path, torch would write its name into it
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # what torch's archive says after a write that the disk refused
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], ModelCard]:

@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from diffseglung.config import TrainConfig
 from diffseglung.errors import TrainingError
 from diffseglung.model import checkpoint
-from diffseglung.model.checkpoint import ModelCard
+from diffseglung.model.card import ModelCard
 from diffseglung.model.ema import Ema
 from diffseglung.runtime import Runtime
 from diffseglung.training.data import Batch, Draws, prefetch

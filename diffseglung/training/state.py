@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from diffseglung import durable
 from diffseglung.errors import CheckpointError, ConfigError
+from diffseglung.model import checkpoint
 
 FORMAT = 1
 FREE = ("iterations", "sample_every", "save_every", "log_every", "recompute")
@@ -32,8 +32,7 @@ class State:
 
 def save_state(path: Path, state: State) -> None:
     """Write to a neighbour and rename: the previous state stays until the new one is complete."""
-    with durable.written(path) as part, part.open("wb") as file:  # to a path, torch would write its name into it
-        torch.save({"format": FORMAT, **vars(state)}, file)
+    checkpoint.save_pt(path, {"format": FORMAT, **vars(state)})
 
 
 def load_state(path: Path) -> State:

@@ -13,7 +13,7 @@ from diffseglung.cli import run_command
 from diffseglung.config import UNETS, DiffusionConfig, PatchConfig
 from diffseglung.io.nifti import read_nifti, write_nifti
 from diffseglung.model import checkpoint
-from diffseglung.model.checkpoint import ModelCard
+from diffseglung.model.card import ModelCard
 from diffseglung.model.unet import UNet
 from diffseglung.volume import Volume
 

@@ -11,7 +11,7 @@ from diffseglung.config import DiffusionConfig, PatchConfig, UNetConfig
 from diffseglung.evaluation.generation import Inputs
 from diffseglung.io.nifti import write_nifti
 from diffseglung.model import checkpoint
-from diffseglung.model.checkpoint import ModelCard
+from diffseglung.model.card import ModelCard
 from diffseglung.model.unet import UNet
 from diffseglung.training.precompute import PatchJob, precompute
 from diffseglung.volume import Volume

@@ -17,7 +17,7 @@ from diffseglung.features.local import local_descriptors, shaped
 from diffseglung.labelling.bundle import Bundle, load_bundle
 from diffseglung.labelling.methods import Rows
 from diffseglung.model import checkpoint
-from diffseglung.model.checkpoint import ModelCard
+from diffseglung.model.card import ModelCard
 from diffseglung.model.unet import UNet
 from diffseglung.phantom.folder import write_case_folder
 from diffseglung.runtime import Runtime

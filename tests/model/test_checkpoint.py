@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from diffseglung.config import UNETS, DiffusionConfig, DistillConfig, IntensityConfig, PatchConfig
 from diffseglung.errors import CheckpointError
 from diffseglung.model import checkpoint
-from diffseglung.model.checkpoint import ModelCard
+from diffseglung.model.card import ModelCard
 from diffseglung.model.unet import UNet
 
 CARD = ModelCard(

@@ -13,7 +13,7 @@ import torch
 from diffseglung.config import UNETS, DiffusionConfig, TrainConfig
 from diffseglung.errors import ConfigError, TrainingError
 from diffseglung.model import checkpoint
-from diffseglung.model.checkpoint import ModelCard
+from diffseglung.model.card import ModelCard
 from diffseglung.model.unet import UNet
 from diffseglung.runtime import Runtime
 from diffseglung.training import loop
