@@ -16,7 +16,7 @@ from diffseglung.errors import ConfigError
 CGROUP, MEMINFO, STATUS = Path("/sys/fs/cgroup"), Path("/proc/meminfo"), Path("/proc/self/status")
 LEAST_GIB = 1.0
 """Below this not even the libraries fit."""
-ROOM_MIB = 64
+ROOM_MIB = 256
 """What a command needs beyond the libraries that are loaded when it begins."""
 THREAD_VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),

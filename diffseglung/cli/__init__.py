@@ -18,7 +18,6 @@ from typing import Any, TypeVar, get_type_hints
 
 from diffseglung import __version__
 from diffseglung.cli import endings
-from diffseglung.cli.colours import paint
 from diffseglung.config import Config
 
 C = TypeVar("C", bound=Config)
@@ -175,7 +174,7 @@ def _unknown(word: str) -> int:
     near = difflib.get_close_matches(word, COMMANDS, n=1)
     remedy = f"diffseglung {near[0]}" if near else "diffseglung --help, which lists the commands"
     problem = f"there is no command {word!r}"
-    print(f"{paint('error:', 'red', sys.stderr)} {problem}\n  try: {remedy}", file=sys.stderr)
+    endings.print_error(problem, remedy)
     return 2
 
 

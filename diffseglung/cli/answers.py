@@ -10,6 +10,8 @@ import json
 import sys
 from typing import Any
 
+from diffseglung.cli.colours import harmless
+
 
 def add_json(parser: argparse.ArgumentParser, what: str = "what was done") -> None:
     """The option --json."""
@@ -19,7 +21,7 @@ def add_json(parser: argparse.ArgumentParser, what: str = "what was done") -> No
 def say(args: argparse.Namespace, text: str) -> None:
     """A line for a person: nowhere with --quiet, on standard error with --json."""
     if not args.quiet:
-        print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
+        print(harmless(text), file=sys.stderr if args.json else sys.stdout, flush=True)
 
 
 def answer(args: argparse.Namespace, document: Any) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from diffseglung.cli.colours import harmless
+
 T = TypeVar("T")
 Track = Callable[[Iterable[T], int], Iterable[T]]
 
@@ -26,7 +28,7 @@ def bar(description: str = "working", *, quiet: bool = False) -> Iterator[Track]
         yield lambda items, total: items
         return
     with _drawn(transient=True) as progress:
-        task = progress.add_task(description, total=None, note="")
+        task = progress.add_task(harmless(description), total=None, note="")
 
         def track(items: Iterable[T], total: int) -> Iterable[T]:
             progress.reset(task, total=total)
@@ -43,12 +45,12 @@ def counting(description: str, *, start: int, total: int, quiet: bool) -> Iterat
         yield lambda done, note: None
         return
     with _drawn(transient=False) as progress:
-        task = progress.add_task(description, total=total, completed=start, note="")
+        task = progress.add_task(harmless(description), total=total, completed=start, note="")
 
         def show(done: int, note: str) -> None:
             progress.update(task, completed=done)
             if note:
-                progress.update(task, note=note)
+                progress.update(task, note=harmless(note))
 
         yield show
 
@@ -66,12 +68,12 @@ def _drawn(*, transient: bool) -> Any:
     )
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=Console(stderr=True),
         transient=transient,
         redirect_stdout=sys.stdout.isatty(),

@@ -14,6 +14,7 @@ from diffseglung import durable
 from diffseglung.cli import add_conduct, add_config, read_config
 from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.bars import bar
+from diffseglung.cli.colours import harmless
 from diffseglung.config import ClusterConfig
 
 
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     durable.write_bytes(args.output / "clusters.png", draw(ct, ids, table, args.input.name))
     if not args.quiet:
         for note in scan.notes:
-            print(f"note: {note}", file=sys.stderr)
+            print(harmless(f"note: {note}"), file=sys.stderr)
     for cluster in table:
         amount = f"{cluster.volume_ml:7.0f} mL  {100 * cluster.fraction_of_lung:5.1f} %"
         say(args, f"cluster {cluster.id}: {amount}  mean {cluster.mean_hu:5.0f} HU")

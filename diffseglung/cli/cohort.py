@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct, add_config, bars, read_config
 from diffseglung.cli.answers import add_json, answer
+from diffseglung.cli.colours import harmless
 from diffseglung.cli.products import add_products, read_products
 from diffseglung.config import METHODS, SegmentConfig, default_method
 
@@ -151,7 +152,7 @@ class _Progress:
             table.write_failed(self.args.output, self.failed)
             self.show(self.done, outcome.name)
             if outcome.error:
-                print(f"failed: {outcome.source}\n  {outcome.error}", file=sys.stderr)
+                print(harmless(f"failed: {outcome.source}\n  {outcome.error}"), file=sys.stderr)
             elif not self.args.quiet and not bars.wanted(self.args.quiet):
                 say(self.args, f"{outcome.name}: {outcome.seconds:.1f} s")
         if time.monotonic() - self.written > REFRESH_S:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffseglung.cli import add_conduct
 from diffseglung.cli.answers import add_json, answer, say
+from diffseglung.cli.colours import harmless
 
 if TYPE_CHECKING:
     from diffseglung.errors import DiffSegLungError
@@ -52,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--series", metavar="S", help="SeriesInstanceUID or number, where a folder holds several series"
     )
+    parser.add_argument(
+        "--keep-identifiers",
+        "--keep_identifiers",
+        action="store_true",
+        help="name cases after their folders even where those name the patient of a DICOM scan (default: scan-<hash>)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="make cases again that exist (default: keep them)")
     parser.add_argument("--no-compress", "--no_compress", action="store_true", help="larger files, faster to read")
     add_json(parser, "the cases and the failures")
@@ -73,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         for study in track(studies, len(studies)):
             path = args.output / f"{dataset}__{study.name}.npz"
             if path.exists() and not args.overwrite:
-                rows.append({"input": study.path, "case": path, "status": "kept"})
+                rows.append({"input": study.told(str(study.path)), "case": path, "status": "kept"})
                 say(args, f"{path.name}: kept (make it again with --overwrite)")
                 continue
             try:
@@ -81,11 +88,12 @@ def run(args: argparse.Namespace) -> int:
                 write_case(path, case, compress=not args.no_compress)
             except DiffSegLungError as error:
                 failures.append(error)
-                row = {"input": study.path, "case": None, "status": "failed"}
-                rows.append({**row, "problem": error.problem, "remedy": error.remedy})
-                print(f"failed: {study.path}\n  {error.problem}\n  try: {error.remedy}", file=sys.stderr)
+                row = {"input": study.told(str(study.path)), "case": None, "status": "failed"}
+                rows.append({**row, "problem": study.told(error.problem), "remedy": error.remedy})
+                text = f"failed: {study.path}\n  {error.problem}\n  try: {error.remedy}"
+                print(harmless(study.told(text)), file=sys.stderr)
                 continue
-            rows.append({"input": study.path, "case": path, "status": "made", **_facts(case)})
+            rows.append({"input": study.told(str(study.path)), "case": path, "status": "made", **_facts(case)})
             say(args, _summary(path, case))
     answer(args, {"scans": rows})
     if len(failures) == len(studies):
@@ -100,13 +108,14 @@ def run(args: argparse.Namespace) -> int:
 def _studies(args: argparse.Namespace) -> list[Study]:
     """What to convert. One scan when a mask or a series is named."""
     from diffseglung.errors import ConfigError
-    from diffseglung.io.studies import Study, clean_name, find_studies
+    from diffseglung.io.studies import Study, find_studies, named
 
     if args.spacing_mm and not 0.3 <= args.spacing_mm <= 10:
         raise ConfigError(f"--spacing-mm is {args.spacing_mm}", remedy="choose 0, or 0.3 to 10 mm")
     if args.series:
-        return [Study(clean_name(args.input.name), args.input, args.lung_mask, series_uid=args.series)]
-    studies = find_studies(args.input, mask_suffix=args.mask_suffix)
+        study = Study("", args.input, args.lung_mask, series_uid=args.series)
+        return [named(study, args.input.name, keep=args.keep_identifiers)]
+    studies = find_studies(args.input, mask_suffix=args.mask_suffix, keep=args.keep_identifiers)
     if args.lung_mask is None:
         return studies
     if len(studies) > 1:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from diffseglung import __version__, resources
-from diffseglung.cli.colours import paint
+from diffseglung.cli.colours import harmless, paint
 from diffseglung.errors import CheckpointError, ConfigError, DiffSegLungError, InputError
 
 FILES_REMEDY = "check the path, its permissions and the free space"
@@ -44,10 +44,16 @@ def run(args: argparse.Namespace) -> int:
         if args.debug:
             raise
         problem, remedy, code = told(error)
-        print(f"{paint('error:', 'red', sys.stderr)} {problem}\n  try: {remedy}", file=sys.stderr)
+        print_error(problem, remedy)
         return code
     _murmur(args, f"{time.perf_counter() - began:.1f} s, exit code {code}")
     return code
+
+
+def print_error(problem: str, remedy: str) -> None:
+    """One sentence and a remedy on standard error, whatever the names of files hold."""
+    problem, remedy = (" ".join(harmless(text).split("\n")) for text in (problem, remedy))
+    print(f"{paint('error:', 'red', sys.stderr)} {problem}\n  try: {remedy}", file=sys.stderr)
 
 
 class Terminated(BaseException):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffseglung.cli.answers import add_json, answer
+from diffseglung.cli.colours import harmless
 
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "SimpleITK", "nibabel", "pydicom", "safetensors")
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     series = found.pop("series", [])
     for line in (*series_table(series), *_lines(found)):
-        print(line)
+        print(harmless(line))
     return 0
 
 

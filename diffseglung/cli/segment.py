@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct, add_config, read_config
 from diffseglung.cli.answers import add_json, answer, say
+from diffseglung.cli.colours import harmless
 from diffseglung.cli.products import add_products, read_products
 from diffseglung.config import METHODS, SegmentConfig, default_method
 
@@ -180,5 +181,5 @@ def report(statistics: dict, run_record: dict, files: list[Path]) -> None:  # ty
         entry = statistics[label.name]
         print(f"  {label.title:24} {entry['volume_ml']:8.1f} mL  {100 * entry['fraction_of_lung']:5.1f} % of lung")
     for warning in run_record["warnings"]:
-        print(f"  note: {warning}")
-    print("\n".join(f"  {path}" for path in files))
+        print(harmless(f"  note: {warning}"))
+    print("\n".join(harmless(f"  {path}") for path in files))

@@ -70,7 +70,7 @@ def conduct(
             if problem is not None and one.attempt < patience.retries:
                 waiting.append((one.task, one.attempt + 1))
                 continue
-            outcome = future.result() if problem is None else Outcome(one.task.name, one.task.source, problem)
+            outcome = future.result() if problem is None else _lost(one.task, problem)
             outcomes.append(outcome)
             tell(outcome)
         for future in [f for f, one in running.items() if time.monotonic() - one.begun > patience.timeout_s]:
@@ -106,6 +106,10 @@ def _problem(future: Future) -> str | None:
     if type(error).__name__ == "KilledWorker":
         return "its worker was lost (try: more memory for each worker, fewer --workers)"
     return f"{type(error).__name__}: {error}" if error else "the scheduler lost it (try: run the same command again)"
+
+
+def _lost(task: Task, problem: str) -> Outcome:
+    return Outcome(task.name, task.source, task.study.told(problem))
 
 
 def _stop(client: Client, future: Future) -> None:

@@ -58,14 +58,14 @@ class Task:
 
     @property
     def source(self) -> str:
-        """Where the scan lies."""
-        return str(self.study.path)
+        """Where the scan lies, without what names the patient."""
+        return self.study.told(str(self.study.path))
 
 
 def plan(source: Path, order: Order, *, mask_suffix: str | None = None) -> list[Task]:
     """A task for each scan at or below `source`, by name.  Raises InputError where there is none."""
     tasks, taken = [], set(OWN_NAMES)
-    for study in find_studies(source, mask_suffix=mask_suffix):
+    for study in find_studies(source, mask_suffix=mask_suffix, keep=order.keep):
         if order.output.resolve() in study.path.resolve().parents:
             continue  # results of an earlier run, below the input
         name, count = study.name, 1

@@ -43,7 +43,7 @@ def label(task: Task, order: Order, device: str | None = None) -> Outcome:
         result = segmenter.of_file(scan, origin, mask, probabilities=order.products.probabilities)
     except (DiffSegLungError, OSError) as error:
         text = f"{error.problem} (try: {error.remedy})" if isinstance(error, DiffSegLungError) else str(error)
-        return Outcome(task.name, task.source, text, time.perf_counter() - begin)
+        return Outcome(task.name, task.source, task.study.told(text), time.perf_counter() - begin)
     result.run["task"] = task.mark
     folder = order.output / task.name
     (folder / RECORD).unlink(missing_ok=True)  # until the new files are complete, the old ones do not count

@@ -6,11 +6,13 @@ are refused, and every member is written under a number of its own, never at the
 
 from __future__ import annotations
 
+import io
 import lzma
 import shutil
 import stat
 import struct
 import tempfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -61,6 +63,26 @@ def holds_dicom(path: Path) -> bool:
     except (*_DAMAGE, OSError, RuntimeError, InputError):
         return True
     return False
+
+
+def read_identity(path: Path) -> dict[str, str]:
+    """Who the first DICOM file of an archive is of; nobody, where there is none or it cannot be looked into."""
+    from diffseglung.io.identity import TAGS, identity_of
+
+    try:
+        with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for member in _members(archive, path):
+                with archive.open(member) as file:
+                    head = file.read(_CHUNK)
+                if head[128:132] == b"DICM":
+                    import pydicom
+
+                    dataset = pydicom.dcmread(io.BytesIO(head), stop_before_pixels=True, specific_tags=list(TAGS))
+                    return identity_of(dataset)
+    except Exception:  # a damaged file can fail anywhere in the reader; it will be told when it is read
+        return {}
+    return {}
 
 
 def other_scans(path: Path, endings: tuple[str, ...]) -> list[str]:

@@ -63,17 +63,21 @@ def suspicious(path: Path, what: str) -> Iterator[None]:
         ) from cause
 
 
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM does, with the preamble of PS3.10 or without.  Raises OSError."""
+    with path.open("rb") as file:
+        head = file.read(132)
+    return head[128:] == b"DICM" or (len(head) == 132 and bool(_BARE.match(head)))
+
+
 def open_dataset(path: Path, tags: list[str] | None = None, *, pixels: bool = False) -> Any:
     """The data set of a file, with its transfer syntax set; only `tags` where they are given.
 
     Raises InvalidDicomError for a file that is no DICOM by its first bytes, and anything at all for a damaged one.
     """
-    with path.open("rb") as file:
-        head = file.read(132)
-    bare = head[128:] != b"DICM"
-    if bare and not (_BARE.match(head) and len(head) == 132):
+    if not is_dicom(path):
         raise InvalidDicomError(path.name)
-    dataset: Any = pydicom.dcmread(path, force=bare, stop_before_pixels=not pixels, specific_tags=tags)
+    dataset: Any = pydicom.dcmread(path, force=True, stop_before_pixels=not pixels, specific_tags=tags)
     if "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little = dataset.original_encoding
         dataset.file_meta.TransferSyntaxUID = (

@@ -13,8 +13,9 @@ from diffseglung.io.dicom_series import Series, group
 def list_series(path: Path) -> list[dict[str, Any]]:
     """A row for each series at or below a folder or in a ZIP archive, in the order of their numbers.
 
-    Keys: number, uid, modality, description, kernel, thickness_mm, spacing_mm, slices, axial, original, problem (why it
-    cannot be used, or None) and chosen (whether it would be read if none is named).
+    Keys: number, uid, hash (what stands for the UID in outputs), modality, description, kernel, thickness_mm,
+    spacing_mm, slices, axial, original, problem (why it cannot be used, or None) and chosen (whether it would be read
+    if none is named).
     Raises InputError where there is no DICOM file.
     """
     if path.is_file() and path.suffix.lower() == ".zip":
@@ -37,6 +38,7 @@ def _row(series: Series, chosen: bool) -> dict[str, Any]:
     return {
         "number": first.series_number or None,
         "uid": first.series_uid or None,
+        "hash": first.series_hash,
         "modality": first.modality or None,
         "description": first.description or None,
         "kernel": first.kernel or None,

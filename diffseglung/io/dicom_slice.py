@@ -6,7 +6,6 @@ C.11.1 (rescaling), C.7.6.1.1.5 (lossy compression).
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+
+from diffseglung.io.identity import hash_of
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
@@ -86,7 +87,7 @@ class Slice:
     @property
     def series_hash(self) -> str:
         """Tells the series from others without its UID."""
-        return hashlib.sha256(self.series_uid.encode()).hexdigest()[:16]
+        return hash_of(self.series_uid)
 
     @property
     def foreign(self) -> str:

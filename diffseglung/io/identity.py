@@ -6,6 +6,7 @@ folders and files are named by in practice.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +32,11 @@ def identity_of(dataset: Any) -> dict[str, str]:
         if text := "\\".join(str(item) for item in values).strip():
             found[tag] = text
     return found
+
+
+def hash_of(series_uid: str) -> str:
+    """What stands for a SeriesInstanceUID in outputs: 16 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(series_uid.encode()).hexdigest()[:16]
 
 
 def names_patient(text: str, identity: Mapping[str, str]) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from diffseglung.errors import InputError
 from diffseglung.io import SCAN_ENDINGS, Scan, check_scan, read_scan, scan_ending
+from diffseglung.io.identity import hash_of, names_patient
 from diffseglung.io.plausibility import MIN_VOXELS
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ MASK_SUFFIXES = ("_mask", "_label", "_labels", "_seg")
 """Files whose name (without its ending) ends so are masks, not scans."""
 MASK_NAMES = ("lungs", "truth", "label_map", "probabilities")
 """What our own commands write beside a CT, or about it."""
+HIDDEN = "***"
 LUNG_SUFFIXES = ("_lung", "_lungs")
 """Files that end so are masks where the same name without it is there too; else scans of lungs."""
 
@@ -32,6 +34,7 @@ class Study:
     mask: the lung mask that goes with it, if any.  slices: the files of a DICOM series, else empty.
     series_uid: SeriesInstanceUID or number, where `path` is a folder of several series.
     damage: problem and remedy of a damaged file in the folder of a DICOM series, which may be one of its slices.
+    personal: names of folders and files that tell who the patient is; outputs do not repeat them.
     """
 
     name: str
@@ -40,6 +43,13 @@ class Study:
     slices: tuple[Slice, ...] = ()
     series_uid: str | None = None
     damage: tuple[str, str] | None = None
+    personal: tuple[str, ...] = ()
+
+    def told(self, text: str) -> str:
+        """A path, or a sentence that may hold one, without what names the patient."""
+        for part in self.personal:
+            text = text.replace(part, HIDDEN)
+        return text
 
     def read(self) -> Scan:
         """The scan in HU, checked. Raises InputError as `read_scan`."""
@@ -52,19 +62,21 @@ class Study:
         return check_scan(read_series(self.slices, str(self.path)), self.path)
 
 
-def find_studies(path: Path | str, *, mask_suffix: str | None = None) -> list[Study]:
+def find_studies(path: Path | str, *, mask_suffix: str | None = None, keep: bool = False) -> list[Study]:
     """Every scan at or below `path`, in the order of their names.
 
     mask_suffix: pairs `X.nii.gz` with the lung mask `X<suffix>.nii.gz` (any mask format) beside it.
     DICOM series that are reformatted across the body axis, have fewer than 8 slices or are no CT in HU (iodine maps,
     projections, lossy copies) are passed over. A ZIP archive of DICOM files is one scan: the best of its series.
+    keep: name DICOM scans after their folders or archives even where those name the patient; else such a scan is called
+    `scan-<the first half of its series' hash>`, which `diffseglung info --json` tells of every series.
     Raises InputError when `path` does not exist or nothing was found.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist", remedy="check the path")
     if path.is_file():
-        return [Study(clean_name(_stem(path)), path, _partner(path, mask_suffix))]
+        return _named([(_stem(path), _stem(path), Study("", path, _partner(path, mask_suffix)))], keep)
     files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
     stems = {p.with_name(_stem(p)) for p in files}
     scans = [p for p in files if _may_be_scan(p) and not _is_mask(p, stems, mask_suffix)]
@@ -79,7 +91,7 @@ def find_studies(path: Path | str, *, mask_suffix: str | None = None) -> list[St
             ) from error
     if not found:
         raise InputError(f"{path} holds no complete CT series", remedy="pass the folder with all slices")
-    return sorted(_named(found), key=lambda study: study.name)
+    return sorted(_named(found, keep), key=lambda study: study.name)
 
 
 def _may_be_scan(path: Path) -> bool:
@@ -119,18 +131,45 @@ def _series(root: Path) -> list[tuple[str, str, Study]]:
     return found
 
 
-def _named(found: Iterable[tuple[str, str, Study]]) -> list[Study]:
+def _named(found: Iterable[tuple[str, str, Study]], keep: bool) -> list[Study]:
     """The short name where it is unique, else the path below the root, else that with a count."""
     rows, names = list(found), []
     short = Counter(clean_name(row[0]) for row in rows)
     taken: Counter[str] = Counter()
     for brief, long, study in rows:
-        name = clean_name(brief if short[clean_name(brief)] == 1 else long)
-        taken[name] += 1
-        if taken[name] > 1:
-            name = f"{name}-{taken[name]}"
-        names.append(replace(study, name=name))
+        study = named(study, brief if short[clean_name(brief)] == 1 else long, keep=keep)
+        taken[study.name] += 1
+        count = taken[study.name]
+        names.append(replace(study, name=f"{study.name}-{count}") if count > 1 else study)
     return names
+
+
+def named(study: Study, name: str, *, keep: bool = False) -> Study:
+    """The same study under a name fit for files; nothing of it tells who the patient is, unless told to `keep` that."""
+    study = replace(study, name=clean_name(name))
+    if keep:
+        return study
+    try:
+        identity = _identity(study)
+    except InputError:  # damaged: it will be told when it is read, and nobody is known to be named
+        return study
+    files = [item.path for item in study.slices] or [study.path]
+    parts = {part for file in files for part in file.absolute().parts}
+    personal = sorted((part for part in parts if names_patient(part, identity)), key=len, reverse=True)
+    if names_patient(study.name, identity):
+        study = replace(study, name=f"scan-{hash_of(identity.get('SeriesInstanceUID', name))[:8]}")
+    return replace(study, personal=tuple(personal))
+
+
+def _identity(study: Study) -> dict[str, str]:
+    from diffseglung.io import archives, dicom_headers
+
+    if study.slices:
+        return dicom_headers.read_identity(study.slices[0].path)
+    if study.path.is_dir():
+        files = (path for path in sorted(study.path.rglob("*")) if path.is_file())
+        return next((dicom_headers.read_identity(path) for path in files if dicom_headers.is_dicom(path)), {})
+    return archives.read_identity(study.path) if scan_ending(study.path) == ".zip" else {}
 
 
 def _relative(path: Path, root: Path) -> str:
