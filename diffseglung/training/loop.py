@@ -151,12 +151,12 @@ class Trainer:
                 if saves or self.iteration % self.config.log_every == 0:
                     line, tally = self._log(tally, norm), Tally()
                 self.run.watch(self.iteration, line)
-                if saves:
-                    self._save()
-                    tally.since = time.perf_counter()
                 every = self.config.sample_every
                 if self.run.sample and every and not stopped and (self.iteration % every == 0 or ends):
-                    self._sample()
+                    self._sample()  # before the state is saved: a run that goes on from there does not draw them again
+                    tally.since = time.perf_counter()
+                if saves:
+                    self._save()
                     tally.since = time.perf_counter()
         batches.close()
         if self.journal:

@@ -1,0 +1,1 @@
+"""Damaged and hostile files for every reader: `make fuzz` writes them, reads them, and looks what happens."""
