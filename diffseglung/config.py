@@ -79,6 +79,8 @@ class Config:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Inverse of `to_dict`; an unknown name is an error that suggests the right one."""
+        if not isinstance(values, dict):
+            raise ConfigError(f"{cls.__name__} is {values!r:.80}", remedy="give settings by name")
         known = {field.name for field in dataclasses.fields(cls)}
         for name in values.keys() - known:
             near = difflib.get_close_matches(name, known, n=1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diffseglung import documents
 from diffseglung.config import LungMaskConfig, SegmentConfig
 from diffseglung.errors import ConfigError, InputError
 from diffseglung.io import read_mask
@@ -109,8 +110,8 @@ def read(path: Path) -> Recorded:
     """run.json, or that of a folder.  ConfigError for a file that is none, or of another format."""
     path = path / RECORD if path.is_dir() else path
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as cause:
+        values = documents.read(path)
+    except (OSError, ValueError) as cause:
         raise ConfigError(f"{path} cannot be read as run.json ({_first(cause)})", remedy=WHOLE) from cause
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         found = values.get("format") if isinstance(values, dict) else None
@@ -168,7 +169,7 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 def _same_statistics(path: Path, result: Segmentation) -> bool | None:
     try:
-        older = json.loads(path.read_text(encoding="utf-8"))
+        older = documents.read(path)
     except (OSError, ValueError):
         return None
     return bool(older == json.loads(json.dumps(plain(result.statistics))))

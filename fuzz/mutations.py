@@ -14,11 +14,32 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 Files = dict[str, bytes]
 """Name below a folder -> content."""
-NUMBERS = (0, 1, -1, 2, 3, 7, 127, 128, 255, 256, 32767, 32768, 65535, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1)
+NUMBERS = (
+    0,
+    1,
+    -1,
+    2,
+    3,
+    7,
+    127,
+    128,
+    255,
+    256,
+    32767,
+    32768,
+    65535,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**40,
+    2**63 - 1,
+)
 REALS = (0.0, -0.0, 1e-30, -1.0, 1e30, float("inf"), float("-inf"), float("nan"))
 TEXTS = ("", "\0", "é\u202e", "../../../x", "x" * 5000, "1e999", "{}", "None", "-1", "1 2 3", "0x10", "\x1b[31m")
 WEIRD: tuple[Any, ...] = (None, True, [], {}, [[[]]], [None], {"a": {}}, *TEXTS, *REALS, *NUMBERS[:8], 2**70, -(2**70))
@@ -100,7 +121,16 @@ def number(content: bytes, other: bytes, draw: random.Random) -> bytes:
     return content[:at] + (raw if order == "<" else raw[::-1]) + content[at + size :]
 
 
-BYTES: tuple[Callable[[bytes, bytes, random.Random], bytes], ...] = (flip, flip, cut, insert, remove, splice, number, number)
+BYTES: tuple[Callable[[bytes, bytes, random.Random], bytes], ...] = (
+    flip,
+    flip,
+    cut,
+    insert,
+    remove,
+    splice,
+    number,
+    number,
+)
 
 
 def nifti_field(name: str, content: bytes, other: bytes, draw: random.Random) -> bytes:
@@ -117,7 +147,7 @@ def inside_gzip(name: str, content: bytes, other: bytes, draw: random.Random) ->
     """A change below the compression; sometimes a gigabyte of zeros behind it."""
     inner = change(name.removesuffix(".gz"), gzip.decompress(content), other, draw)
     if draw.random() < 0.03:
-        return gzip.compress(inner, 1) + _zeros()
+        return gzip.compress(inner, 1) + zeros()
     return gzip.compress(inner, 1)
 
 
@@ -206,9 +236,20 @@ def csv_value(name: str, content: bytes, other: bytes, draw: random.Random) -> b
     return b"\n".join(lines)
 
 
+ELEMENT = re.compile(
+    rb"[\x02\x08\x10\x18\x20\x28\xe0\x00]\0..(CS|DS|IS|US|LO|SH|UI|PN|OW|SQ|FD|DA|UL|OB)(..)", re.DOTALL
+)
+
+
 def dicom_element(name: str, content: bytes, other: bytes, draw: random.Random) -> bytes:
     """Another value, length or type of an element; by its bytes, so that nobody checks it on the way."""
-    found = list(re.finditer(rb"[\x02\x08\x10\x18\x20\x28\xe0\x00]\0..(CS|DS|IS|US|LO|SH|UI|PN|OW|SQ|FD|DA|UL|OB)(..)", content, re.DOTALL))
+    found = list(
+        re.finditer(
+            rb"[\x02\x08\x10\x18\x20\x28\xe0\x00]\0..(CS|DS|IS|US|LO|SH|UI|PN|OW|SQ|FD|DA|UL|OB)(..)",
+            content,
+            re.DOTALL,
+        )
+    )
     hit = draw.choice(found)
     kind = draw.random()
     if kind < 0.3:
@@ -262,12 +303,8 @@ def _place(length: int, draw: random.Random) -> int:
     return draw.randrange(max(1, min(length, 512) if draw.random() < 0.5 else length))
 
 
-def _zeros() -> bytes:
+@cache
+def zeros() -> bytes:
     """A gigabyte of zeros, compressed: a megabyte."""
-    if not _ZEROS:
-        press = zlib.compressobj(9, zlib.DEFLATED, 31)
-        _ZEROS.append(b"".join([*(press.compress(bytes(2**20)) for _ in range(1024)), press.flush()]))
-    return _ZEROS[0]
-
-
-_ZEROS: list[bytes] = []
+    press = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return b"".join([*(press.compress(bytes(2**20)) for _ in range(1024)), press.flush()])

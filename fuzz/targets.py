@@ -13,6 +13,7 @@ import numpy as np
 
 from fuzz.mutations import Files
 
+
 @dataclass(frozen=True)
 class Target:
     """seeds: makes good files, some for each form of the format.  read: what a command does with them, by folder."""
@@ -155,7 +156,7 @@ def table_seeds(folder: Path) -> list[Files]:
     from diffseglung.cohorts import table
 
     rows = [dict.fromkeys(table.COLUMNS) | {"scan": f"s{i}", "status": "done", "lung_ml": 3000.5} for i in range(3)]
-    table.write(folder, rows)  # type: ignore[arg-type]
+    table.write_tables(rows, folder)  # type: ignore[arg-type]
     table.write_failed(folder, {"s1": {"input": "x", "error": "y", "seconds": 1.0}})
     csv = {name: content for name, content in taken(folder).items() if name.endswith((".csv", ".json"))}
     return [{**csv, "options.yaml": b"queue: normal\ncores: 2\njob_extra_directives: ['--x']\n"}]
@@ -256,7 +257,7 @@ def read_table(folder: Path) -> None:
     """As `cohort` does when it goes on, or draws its page anew."""
     from diffseglung.cohorts import cluster, table
 
-    _all_of(lambda: table.read(folder), lambda: table.read_failed(folder),
+    _all_of(lambda: table.read_table(folder), lambda: table.read_failed(folder),
             lambda: cluster.read_options(folder / "options.yaml"))  # fmt: skip
 
 
@@ -301,4 +302,3 @@ def seeds_of(target: Target) -> list[Files]:
     """Good files of a target."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         return target.seeds(Path(folder))
-

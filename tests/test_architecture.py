@@ -17,7 +17,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 IDS = [str(path.relative_to(PACKAGE)) for path in FILES]
 
 STAGES = [
-    *("errors", "extras", "resources", "volume", "durable", "spool", "config", "labels", "segmentation", "runtime"),
+    *("errors", "extras", "resources", "volume", "durable", "documents", "spool", "config", "labels"),
+    *("segmentation", "runtime"),
     *("io", "preprocess", "phantom", "patches", "model", "radiomics", "distillation", "training"),
     *("features", "mixture", "labelling", "fusion", "statistics", "provenance"),
 ]

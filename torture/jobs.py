@@ -123,8 +123,8 @@ def content(path: Path) -> bytes:
         return json.dumps([lasting(json.loads(line)) for line in lines], sort_keys=True).encode()
     if path.suffix == ".csv":
         rows = path.read_text().splitlines()
-        drop = rows[0].split(",").index("seconds") if "seconds" in rows[0].split(",") else None
-        return "\n".join(",".join(c for i, c in enumerate(row.split(",")) if i != drop) for row in rows).encode()
+        drop = {i for i, name in enumerate(rows[0].split(",")) if "seconds" in name}
+        return "\n".join(",".join(c for i, c in enumerate(row.split(",")) if i not in drop) for row in rows).encode()
     if path.name == "last.pt":
         state = load_state(path)
         return repr((state.iteration, tensors(state.weights), tensors(state.ema), tensors(state.optimiser))).encode()

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diffseglung import __version__, durable
+from diffseglung import __version__, documents, durable
 from diffseglung.config import SegmentConfig
 from diffseglung.errors import ConfigError
 from diffseglung.io.studies import Study, find_studies
@@ -128,7 +128,7 @@ def is_finished(task: Task, output: Path) -> bool:
 def read_record(folder: Path) -> dict[str, Any] | None:
     """run.json of a scan's folder; None where there is none that can be read."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = documents.read(folder / RECORD)
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffseglung import durable
+from diffseglung import documents, durable
 from diffseglung.cohorts.plan import Task, read_record
 from diffseglung.cohorts.work import Outcome
 from diffseglung.errors import InputError
@@ -47,7 +47,7 @@ def row_of(task: Task, output: Path, failed: dict[str, Any]) -> Row:
 
 
 def _measured(folder: Path, record: dict[str, Any]) -> Row:
-    found = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
+    found = documents.read(folder / "statistics.json")
     lung, quality = found["lung"], record.get("quality", {})
     row: Row = {
         "seconds": round(sum(record.get("seconds", {}).values()), 2),
@@ -146,7 +146,7 @@ def _read(name: str, text: str | None) -> str | float | None:
 def read_failed(output: Path) -> dict[str, Any]:
     """Failures of this and earlier runs, by name."""
     try:
-        failed = json.loads((output / FAILED).read_text(encoding="utf-8"))
+        failed = documents.read(output / FAILED)
     except (OSError, ValueError):
         return {}
     return failed if isinstance(failed, dict) else {}

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from diffseglung import documents
 from diffseglung.config import PhantomConfig
 from diffseglung.errors import InputError
 from diffseglung.phantom.folder import write_case_folder
@@ -135,7 +136,7 @@ def _is_made(folder: Path, identity: dict[str, Any]) -> bool:
     if not all((folder / name).is_file() for name in ("ct.nii.gz", "lungs.nii.gz", "truth.nii.gz", "meta.json")):
         return False
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        meta = documents.read(folder / "meta.json")
     except ValueError:
         return False
     return isinstance(meta, dict) and all(meta.get(key) == value for key, value in identity.items())

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diffseglung import durable, runtime
+from diffseglung import documents, durable, runtime
 from diffseglung.errors import ConfigError, InputError
 from diffseglung.evaluation import generation_page, nearest, sample_sets
 from diffseglung.evaluation.bootstrap import NAN, Estimate
@@ -357,7 +357,7 @@ def _record(
 def _kept(path: Path, key: str) -> Row | None:
     """What was measured before of the same; None where there is nothing, or something else."""
     try:
-        found: Row = json.loads(path.read_text(encoding="utf-8"))
+        found: Row = documents.read(path)
         return found if found["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from diffseglung import durable
+from diffseglung import documents, durable
 from diffseglung.config import IntensityConfig, PatchConfig
 from diffseglung.errors import InputError
 from diffseglung.evaluation.embedding import describe
@@ -50,9 +49,9 @@ def open_training(folder: Path, patch: PatchConfig) -> TrainingPatches:
     ct, lungs, names = (StoredRows.open(folder / f"{name}.npy") for name in ("ct", "mask", "patient_ids"))
     path = folder / "patches.json"
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
+        info = documents.read(path)
         spacing = info.get("patch", {}).get("spacing_mm")
-    except (OSError, ValueError, AttributeError, RecursionError) as cause:
+    except (OSError, ValueError, AttributeError) as cause:
         raise InputError(f"{path} cannot be read ({cause})", remedy="give a folder of precompute") from cause
     cases = np.asarray(names)
     if ct.shape[1:] != patch.shape or lungs.shape != ct.shape or len(cases) != len(ct) or spacing != patch.spacing_mm:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung import durable
+from diffseglung import documents, durable
 from diffseglung.config import PhantomConfig, SegmentConfig, default_method
 from diffseglung.errors import GeometryError
 from diffseglung.evaluation.report import plain
@@ -235,7 +235,7 @@ def _method(name: str) -> Label:
 def _known(output: Path) -> dict[tuple[str, ...], Row]:
     """Rows of an earlier run of the same version; none where the file is missing or broken."""
     try:
-        found = json.loads((output / "robustness.json").read_text(encoding="utf-8"))
+        found = documents.read(output / "robustness.json")
         if found["version"] != VERSION:
             return {}
         return {(r["method"], r["scan"], r["sha256"], r["change"]): r for r in found["rows"]}

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung import __version__, durable, io
+from diffseglung import __version__, documents, durable, io
 from diffseglung.errors import InputError
 from diffseglung.evaluation import cases, scores
 from diffseglung.evaluation.cases import CaseSpec
@@ -281,7 +281,7 @@ def unpack(packed: dict[str, Any]) -> NDArray[Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """An object; empty where the file is not whole."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = documents.read(path)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

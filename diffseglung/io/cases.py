@@ -8,6 +8,8 @@ without `meta` are read too. Nothing is ever unpickled.
 from __future__ import annotations
 
 import json
+import math
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung import durable
+from diffseglung import documents, durable
 from diffseglung.config import IntensityConfig
 from diffseglung.errors import GeometryError, InputError
+from diffseglung.io.bounds import npy_header, require_holds
 from diffseglung.io.scan import Scan
 from diffseglung.volume import Volume
 
+KEYS = ("ct", "mask", "meta")
 _WINDOW = IntensityConfig()
 _HALF = (_WINDOW.high_hu - _WINDOW.low_hu) / 2
 _ASSUMED = "the case gives no voxel spacing; 1 mm was assumed"
@@ -59,6 +63,8 @@ def read_case(path: Path | str) -> Case:
             f"{path}: the mask has shape {mask.shape}, the CT {scan.volume.shape}",
             remedy="make the case again with a mask on the grid of its CT",
         )
+    if mask.dtype.kind not in "biuf":
+        raise InputError(f"{path}: the mask holds {mask.dtype} values", remedy="store numbers, 1 in the lungs")
     if not (mask > 0).any():
         raise InputError(f"{path} has an empty lung mask", remedy="make the case again with `diffseglung convert`")
     lungs = mask.astype(np.uint8) if mask.max() <= 2 else (mask > 0).astype(np.uint8)
@@ -133,9 +139,24 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
         raise _damaged(path, ValueError("it is no zip archive"))
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in ("ct", "mask", "meta") if name in archive.files}
+            _require_sizes(path)
+            return {name: archive[name] for name in KEYS if name in archive.files}
+    except InputError:
+        raise
     except Exception as cause:  # a damaged file can fail anywhere in the reader
         raise (_pickled(path) if "allow_pickle" in str(cause) else _damaged(path, cause)) from cause
+
+
+def _require_sizes(path: Path) -> None:
+    """Arrays that their members hold, and members that the file can hold; NumPy would allocate what is stated."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.filename.removesuffix(".npy") not in KEYS:
+                continue
+            require_holds(path, member.file_size, member.compress_size)
+            with archive.open(member) as file:
+                shape, _, kind = npy_header(file)
+            require_holds(path, math.prod(shape) * kind.itemsize, member.file_size, packed=False)
 
 
 def _pickled(path: Path) -> InputError:
@@ -188,7 +209,7 @@ def _meta(path: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
         return {}
     try:
         value = arrays["meta"].reshape(-1)[0]
-        meta = json.loads(value.decode() if isinstance(value, bytes) else str(value))
+        meta = documents.parse(value.decode() if isinstance(value, bytes) else str(value))
     except (ValueError, IndexError) as cause:
         raise InputError(
             f"{path}: `meta` is not JSON text", remedy="store meta=json.dumps(...), or leave it out"

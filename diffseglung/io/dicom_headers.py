@@ -6,6 +6,8 @@ from the frame's functional groups, then from the shared ones, then from the fil
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -70,6 +72,19 @@ def is_dicom(path: Path) -> bool:
     return head[128:] == b"DICM" or (len(head) == 132 and bool(_BARE.match(head)))
 
 
+class Bounded(io.BufferedReader):
+    """A file that is never asked for more than it holds: a damaged length would make room for gigabytes first."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self.left = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """At most `size` bytes, all that is left for None or less than 0."""
+        left = max(self.left - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 def open_dataset(path: Path, tags: list[str] | None = None, *, pixels: bool = False) -> Any:
     """The data set of a file, with its transfer syntax set; only `tags` where they are given.
 
@@ -77,7 +92,8 @@ def open_dataset(path: Path, tags: list[str] | None = None, *, pixels: bool = Fa
     """
     if not is_dicom(path):
         raise InvalidDicomError(path.name)
-    dataset: Any = pydicom.dcmread(path, force=True, stop_before_pixels=not pixels, specific_tags=tags)
+    with Bounded(path) as file:
+        dataset: Any = pydicom.dcmread(file, force=True, stop_before_pixels=not pixels, specific_tags=tags)
     if "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little = dataset.original_encoding
         dataset.file_meta.TransferSyntaxUID = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +13,12 @@ import numpy as np
 import SimpleITK
 
 from diffseglung.errors import GeometryError, InputError
+from diffseglung.io.bounds import MOST_AXES, MOST_PACKED, REMEDY, require_holds
 from diffseglung.io.scan import Scan
 from diffseglung.volume import Volume
 
+HEADER_BYTES, MOST_FILES = 65536, 100_000
+_DATA_FILE = re.compile(r"(?:ElementDataFile\s*=|data ?file:)\s*(\S.*)", re.IGNORECASE)
 sitk: Any = SimpleITK  # it carries no types
 
 
@@ -21,6 +26,7 @@ def read(path: Path) -> Scan:
     """Voxels as stored. Raises InputError for a file that is damaged or not a single 3D volume."""
     nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
     _require_header(path, nrrd)
+    files = [path, *_data_files(path)]
     reader = sitk.ImageFileReader()
     reader.SetImageIO("NrrdImageIO" if nrrd else "MetaImageIO")
     reader.SetFileName(str(path))
@@ -29,6 +35,9 @@ def read(path: Path) -> Scan:
             reader.ReadImageInformation()
             size = reader.GetSize()
             _require_3d(path, size, reader.GetNumberOfComponents())
+            bits = re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(reader.GetPixelID()))
+            stated = math.prod(size) * (int(bits[1]) if bits else 8) // 8
+            require_holds(path, stated, sum(file.stat().st_size for file in files))
             keys = reader.GetMetaDataKeys()
             image = reader.Execute()
     except RuntimeError as cause:
@@ -62,6 +71,46 @@ def _require_header(path: Path, nrrd: bool) -> None:
             f"{path} cannot be read as NRRD or MetaImage (it has no such header)",
             remedy="copy the file again; if it is another format, give it that format's ending",
         )
+    for key, text in re.findall(rb"^\s*(NDims|CompressedDataSize)\s*=\s*(\S*)", head, re.MULTILINE):
+        most = MOST_AXES if key == b"NDims" else path.stat().st_size * MOST_PACKED
+        if not (re.fullmatch(rb"[0-9]{1,15}", text) and 0 < int(text) <= most):  # ITK would trust it
+            said = f"{key.decode()} = {text.decode('latin1')[:40]}"
+            raise InputError(f"{path} cannot be read as NRRD or MetaImage ({said})", remedy=REMEDY)
+
+
+def _data_files(path: Path) -> list[Path]:
+    """The files beside a detached header that hold its voxels.  Raises InputError for those that lie elsewhere."""
+    with path.open("rb") as file:
+        lines = file.read(HEADER_BYTES).decode("latin1").splitlines()
+    for place, line in enumerate(lines):
+        named = _DATA_FILE.fullmatch(line.strip())
+        if named is None:
+            continue
+        first, *numbers = named[1].split()
+        if first.upper() == "LOCAL":
+            return []
+        names = [text.strip() for text in lines[place + 1 :] if text.strip()] if first.upper() == "LIST" else [named[1]]
+        return [_beside(path, name) for name in (_numbered(first, numbers) if "%" in first else names)]
+    return []
+
+
+def _numbered(pattern: str, numbers: list[str]) -> list[str]:
+    """The files that a pattern such as `slice%03d.raw 1 20 1` stands for: the first, the last, and the step."""
+    try:
+        first, last, step = (int(text) for text in (*numbers[:2], *(numbers[2:3] or ["1"])))
+        return [pattern % number for number in range(first, last + 1, step)[:MOST_FILES]]
+    except (ValueError, TypeError) as cause:
+        raise InputError(f"a pattern of file names cannot be read: {pattern}", remedy="write one file") from cause
+
+
+def _beside(path: Path, name: str) -> Path:
+    """A data file in the folder of its header: an ordinary file, at no place that the header alone knows."""
+    data = path.parent / name
+    if Path(name).is_absolute() or ".." in Path(name.replace("\\", "/")).parts:
+        raise InputError(f"{path} names a data file elsewhere: {name}", remedy="put it beside the header, and name it")
+    if not data.is_file():
+        raise InputError(f"{path} has no file {name} beside it", remedy="copy the file again, with its data file")
+    return data
 
 
 def _require_3d(path: Path, size: tuple[int, ...], components: int) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
+import math
+import struct
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 import nibabel
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 
 from diffseglung import durable
 from diffseglung.errors import GeometryError, InputError
+from diffseglung.io.bounds import MOST_PACKED, require_holds
 from diffseglung.io.scan import Scan
 from diffseglung.labels import ALL
 from diffseglung.spool import slabs, zeros
@@ -37,10 +41,13 @@ def read_nifti(path: Path | str) -> Volume:
 def read(path: Path) -> Scan:
     """As `read_nifti`, with notes on what the header left open."""
     try:
-        with nib.imageglobals.LoggingOutputSuppressor():
+        with _quiet():
+            _require_header(path)
             image = nib.load(path, mmap=False, keep_file_open=path.name.lower().endswith(".gz"))
             shape = tuple(int(n) for n in image.shape)
             _require_3d(path, shape)
+            packed, size = path.name.lower().endswith(".gz"), math.prod(shape) * image.dataobj.dtype.itemsize
+            require_holds(path, size, path.stat().st_size, packed=packed)
             array = _values(image)
             affine, notes = _affine(path, image)
     except InputError:
@@ -61,6 +68,55 @@ def read(path: Path) -> Scan:
     except GeometryError as error:
         raise GeometryError(f"{path}: {error.problem}", remedy=error.remedy) from error
     return Scan(volume, notes, {"format": "NIfTI"})
+
+
+class _Form(NamedTuple):
+    """Where a header tells its kind, its number of axes and where its voxels begin (nifti1.h, nifti2.h)."""
+
+    size: int
+    magic: bytes
+    magic_at: int
+    axes: str
+    axes_at: int
+    begin: str
+    begin_at: int
+
+
+_FORMS = (_Form(348, b"n+1", 344, "h", 40, "f", 108), _Form(540, b"n+2", 4, "q", 16, "q", 168))
+
+
+def _require_header(path: Path) -> None:
+    """A header whose voxels begin within the file and whose extensions end before them; nibabel would trust it."""
+    packed = path.name.lower().endswith(".gz")
+    most = path.stat().st_size * (MOST_PACKED if packed else 1)
+    with gzip.open(path) if packed else path.open("rb") as file:
+        head = file.read(_FORMS[-1].size + 4)
+        form = next((f for f in _FORMS if head[f.magic_at :].startswith(f.magic) and len(head) >= f.size + 4), None)
+        if form is None:
+            raise ValueError("it has no such header")
+        order = "<" if 1 <= struct.unpack_from(f"<{form.axes}", head, form.axes_at)[0] <= 7 else ">"
+        begin, place = struct.unpack_from(order + form.begin, head, form.begin_at)[0], form.size + 4
+        if not 0 <= begin <= most:
+            raise ValueError(f"its voxels begin at byte {begin}")
+        file.seek(place)
+        while head[form.size] and place + 8 <= (begin or most):
+            entry = file.read(8)
+            length = struct.unpack(order + "i", entry[:4])[0] if len(entry) == 8 else 0
+            if not 8 <= length <= (begin or most) - place:
+                raise ValueError(f"a header extension has {length} bytes")
+            file.seek(length - 8, io.SEEK_CUR)
+            place += length
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """nibabel tells of odd headers on standard error; what matters is raised."""
+    logger = logging.getLogger("nibabel")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _require_3d(path: Path, shape: tuple[int, ...]) -> None:

@@ -6,6 +6,7 @@ by a signal (SIGBUS); a read or a write fails with an OSError that can be told.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from diffseglung.errors import InputError
+from diffseglung.io.bounds import npy_header, require_holds
 
 Array = NDArray[Any]
 
@@ -33,12 +35,17 @@ class StoredRows:
     def open(cls, path: Path) -> Self:
         """Read the header.  Raises InputError for another file, a file cut short, and pickled objects."""
         try:
-            header = np.load(path, mmap_mode="r", allow_pickle=False)  # looks at the size of the file too
-        except (OSError, ValueError, EOFError, SyntaxError, OverflowError, MemoryError) as cause:
-            raise InputError(f"cannot read {path}: {cause}", remedy="run precompute again") from cause
-        if not isinstance(header, np.memmap) or header.ndim < 1 or not header.flags.c_contiguous:
+            with path.open("rb") as file:
+                shape, fortran, kind = npy_header(file)
+                offset = file.tell()
+            held = path.stat().st_size - offset
+        except Exception as cause:  # a damaged header can fail anywhere in the reader
+            reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
+            raise InputError(f"cannot read {path}: {reason}", remedy="run precompute again") from cause
+        if not shape or (fortran and len(shape) > 1):
             raise InputError(f"{path} holds no rows, one after the other", remedy="run precompute again")
-        return cls(path, header.shape, header.dtype, int(header.offset))
+        require_holds(path, math.prod(shape) * kind.itemsize, held, packed=False)
+        return cls(path, shape, kind, offset)
 
     @classmethod
     def create(cls, path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Self:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from diffseglung import documents
 from diffseglung.config import Config, DiffusionConfig, DistillConfig, IntensityConfig, PatchConfig, UNetConfig
 from diffseglung.errors import CheckpointError, ConfigError
 from diffseglung.labels import TISSUES
@@ -75,7 +76,7 @@ class ModelCard:
     def from_json(cls, text: str) -> Self:
         """Inverse of `to_json`, for this format and those before it. Raises CheckpointError."""
         try:
-            entries = _migrated(json.loads(text))
+            entries = _migrated(documents.parse(text))
             unknown = sorted(entries.keys() - schema()["properties"].keys())
             if unknown:
                 raise ValueError(f"unknown entry {unknown[0]!r}")
@@ -93,7 +94,7 @@ class ModelCard:
                 preprocessing=_number(entries, "preprocessing"),
                 training=dict(entries["training"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as cause:
+        except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as cause:
             raise CheckpointError(f"the model card cannot be read ({cause})", remedy=REMEDY) from cause
 
     def check_use(self, spacing_mm: float) -> None:

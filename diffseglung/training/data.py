@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffseglung import documents
 from diffseglung.config import TrainConfig
 from diffseglung.errors import InputError
 from diffseglung.io.rows import StoredRows
@@ -81,6 +82,12 @@ def open_patches(folder: Path) -> Patches:
             remedy="run precompute again",
         )
     ids, dense, whole = (_stored(folder / f"{name}.npy") for name in ("patient_ids", "teacher", "teacher_patch"))
+    for name, stored in (("teacher", dense), ("teacher_patch", whole), ("patient_ids", ids)):
+        wanted = {"teacher": 5, "teacher_patch": 2, "patient_ids": 1}[name]
+        if stored is not None and (stored.ndim != wanted or len(stored) != len(ct)):
+            raise InputError(
+                f"{name}.npy {stored.shape} does not fit the patches {ct.shape}", remedy="run precompute again"
+            )
     names = np.full(len(ct), "unknown") if ids is None else np.asarray(ids)
     return Patches(folder, ct, mask, names, dense, whole, _info(folder, ct.shape))
 
@@ -95,8 +102,8 @@ def _info(folder: Path, shape: tuple[int, ...]) -> dict[str, Any]:
     if not path.is_file():
         return {"shape": list(shape)}
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as cause:
+        info = documents.read(path)
+    except ValueError as cause:
         raise InputError(f"{path} is not readable JSON ({cause})", remedy="run precompute again") from cause
     if not isinstance(info, dict):
         raise InputError(f"{path} holds no settings by name", remedy="run precompute again")

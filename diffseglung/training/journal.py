@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diffseglung import durable
+from diffseglung import documents, durable
 from diffseglung.errors import TrainingError
 from diffseglung.extras import require
 
@@ -99,6 +99,6 @@ def read(path: Path) -> list[Line]:
         return []
     text = path.read_text()
     try:
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return [documents.parse(line) for line in text[: text.rfind("\n") + 1].splitlines()]
     except ValueError as cause:
         raise TrainingError(f"{path} is damaged: {cause}", remedy="move it away and run again") from cause

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffseglung import durable
+from diffseglung import documents, durable
 from diffseglung.config import DistillConfig, IntensityConfig, PatchConfig
 from diffseglung.distillation import teacher as teachers
-from diffseglung.errors import InputError, TrainingError
+from diffseglung.errors import ConfigError, InputError, TrainingError
 from diffseglung.io.cases import read_case
 from diffseglung.io.rows import StoredRows
 from diffseglung.patches import choose_corners, cut
@@ -99,7 +99,7 @@ def precompute(
 def _content(path: Path) -> Any:
     """Parsed JSON of a file; None where there is none or it is broken."""
     try:
-        return json.loads(path.read_text())
+        return documents.read(path)
     except (OSError, ValueError):
         return None
 
@@ -117,7 +117,13 @@ def patch_settings(patches: Patches) -> tuple[PatchConfig, IntensityConfig]:
     """Settings the patches were cut with; the defaults with the present shape where they do not say."""
     if "patch" not in patches.info:
         return PatchConfig(shape=patches.shape), IntensityConfig()
-    return PatchConfig.from_dict(patches.info["patch"]), IntensityConfig.from_dict(patches.info["intensity"])
+    try:
+        return PatchConfig.from_dict(patches.info["patch"]), IntensityConfig.from_dict(patches.info["intensity"])
+    except (KeyError, ConfigError) as cause:
+        raise InputError(
+            f"patches.json in {patches.folder} does not tell how the patches were cut ({cause})",
+            remedy="run precompute again",
+        ) from cause
 
 
 def grid_of(shape: Shape, stride: int) -> Shape:

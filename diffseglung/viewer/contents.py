@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
+from diffseglung import documents
 from diffseglung.errors import GeometryError, InputError
 from diffseglung.io import read_mask, read_scan, scan_name
 from diffseglung.labels import ALL, BACKGROUND, LESIONS, TISSUES, UNASSIGNED, Label
@@ -146,10 +147,14 @@ def _part(statistics: dict[str, Any], name: str, part: str) -> Any:
 def _numbers(entry: Any, names: tuple[str, ...]) -> dict[str, float | None]:
     """Those names of a record; None for what is absent or no number."""
     values = {name: entry.get(name) if isinstance(entry, dict) else None for name in names}
-    return {
-        name: value if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value) else None
-        for name, value in values.items()
-    }
+    return {name: value if _is_number(value) else None for name, value in values.items()}
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all reason
+        return False
 
 
 def _text(record: Any, name: str) -> str | None:
@@ -176,7 +181,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = documents.read(path)
     except ValueError as cause:
         raise InputError(f"{path} is no JSON file", remedy="segment the scan again") from cause
     if not isinstance(record, dict):
