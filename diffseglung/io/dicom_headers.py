@@ -10,19 +10,22 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pydicom
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_partial
+from pydicom.tag import BaseTag, Tag
 
 from diffseglung.errors import InputError
 from diffseglung.io.dicom_slice import ENHANCED_CT, TAGS, Fields, Slice, slice_of
 from diffseglung.io.identity import TAGS as IDENTIFYING
 from diffseglung.io.identity import identity_of
 
+MOST_DISORDER, PIXELS = 100, (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _BARE = re.compile(
     rb"[\x02\x08]\0(\0\0(UL\x04\0|\x04\0\0\0)|[\x01\x05\x08\x12-\x18]\0([A-Z]{2}[\0-\x80]\0|[\0-\x80]\0\0\0))"
 )
@@ -72,6 +75,30 @@ def is_dicom(path: Path) -> bool:
     return head[128:] == b"DICM" or (len(head) == 132 and bool(_BARE.match(head)))
 
 
+def _end(pixels: bool) -> Callable[[BaseTag, str | None, int], bool]:
+    """Tells pydicom where to stop: at the pixels, or behind them, where nothing follows that is read here.
+
+    Elements come in ascending order (PS3.5 section 7.1); a file in which they do not, again and again, is no data set.
+    """
+    last, disorder = -1, 0
+
+    def stop(tag: BaseTag, kind: str | None, length: int) -> bool:
+        nonlocal last, disorder
+        disorder += tag <= last
+        if disorder > MOST_DISORDER:
+            raise ValueError("its elements are in no order")
+        ends = last >= PIXELS[-1] if pixels else tag in PIXELS
+        last = int(tag)
+        return ends
+
+    return stop
+
+
+def _known(tags: list[str] | None) -> list[BaseTag | int] | None:
+    """What `dcmread` makes of names: their tags, and that of the character set."""
+    return None if tags is None else [Tag(0x00080005), *(Tag(name) for name in tags)]
+
+
 class Bounded(io.BufferedReader):
     """A file that is never asked for more than it holds: a damaged length would make room for gigabytes first."""
 
@@ -93,7 +120,7 @@ def open_dataset(path: Path, tags: list[str] | None = None, *, pixels: bool = Fa
     if not is_dicom(path):
         raise InvalidDicomError(path.name)
     with Bounded(path) as file:
-        dataset: Any = pydicom.dcmread(file, force=True, stop_before_pixels=not pixels, specific_tags=tags)
+        dataset: Any = read_partial(file, stop_when=_end(pixels), force=True, specific_tags=_known(tags))
     if "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little = dataset.original_encoding
         dataset.file_meta.TransferSyntaxUID = (

@@ -18,6 +18,8 @@ from diffseglung.io.scan import Scan
 from diffseglung.volume import Volume
 
 HEADER_BYTES, MOST_FILES = 65536, 100_000
+LONGEST_FIELD = 500
+"""Letters of a field in an NRRD header; the library writes beyond its buffers from about 1000 on."""
 _DATA_FILE = re.compile(r"(?:ElementDataFile\s*=|data ?file:)\s*(\S.*)", re.IGNORECASE)
 sitk: Any = SimpleITK  # it carries no types
 
@@ -65,12 +67,19 @@ def read(path: Path) -> Scan:
 def _require_header(path: Path, nrrd: bool) -> None:
     """ITK's MetaImage reader prints to stderr what it does not understand, so look first."""
     with path.open("rb") as file:
-        head = file.read(4096)
+        head = file.read(HEADER_BYTES)
     if not (head.startswith(b"NRRD") if nrrd else b"NDims" in head):
         raise InputError(
             f"{path} cannot be read as NRRD or MetaImage (it has no such header)",
             remedy="copy the file again; if it is another format, give it that format's ending",
         )
+    fields = [line for line in head.split(b"\n") if not line.startswith(b"#") and b":=" not in line[:256]]
+    if nrrd and any(len(line) > LONGEST_FIELD for line in fields[: fields.index(b"") if b"" in fields else None]):
+        raise InputError(
+            f"{path} cannot be read as NRRD or MetaImage (a field of its header is too long)", remedy=REMEDY
+        )
+    if not nrrd and not any(_DATA_FILE.fullmatch(line.decode("latin1").strip()) for line in fields):
+        raise InputError(f"{path} cannot be read as NRRD or MetaImage (it names no data file)", remedy=REMEDY)
     for key, text in re.findall(rb"^\s*(NDims|CompressedDataSize)\s*=\s*(\S*)", head, re.MULTILINE):
         most = MOST_AXES if key == b"NDims" else path.stat().st_size * MOST_PACKED
         if not (re.fullmatch(rb"[0-9]{1,15}", text) and 0 < int(text) <= most):  # ITK would trust it
@@ -108,8 +117,10 @@ def _beside(path: Path, name: str) -> Path:
     data = path.parent / name
     if Path(name).is_absolute() or ".." in Path(name.replace("\\", "/")).parts:
         raise InputError(f"{path} names a data file elsewhere: {name}", remedy="put it beside the header, and name it")
-    if not data.is_file():
-        raise InputError(f"{path} has no file {name} beside it", remedy="copy the file again, with its data file")
+    if len(name) > 255 or not data.is_file():
+        raise InputError(
+            f"{path} has no file {name[:255]} beside it", remedy=f"copy the file again, with its neighbour {name}"
+        )
     return data
 
 

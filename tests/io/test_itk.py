@@ -82,6 +82,6 @@ def test_truncated_file_is_refused(tmp_path: Path, chest: Volume) -> None:
 def test_missing_raw_file_is_refused(tmp_path: Path, chest: Volume) -> None:
     sitk.WriteImage(_image(chest), str(tmp_path / "a.mhd"))
     (tmp_path / "a.raw").unlink()
-    with pytest.raises(InputError, match="no file a.raw beside it") as caught:
+    with pytest.raises(InputError, match=r"no file a\.raw beside it") as caught:
         read_volume(tmp_path / "a.mhd")
     assert "neighbour" in caught.value.remedy
