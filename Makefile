@@ -4,6 +4,8 @@
 #   make demo      segment a real CT and a phantom with known lesions; pictures and numbers in out/demo
 #   make test      the tests that need no GPU and no data from elsewhere
 #   make check     lint, format and types
+#   make torture   kill, starve and fill the commands, and look whether anything was lost (half an hour)
+#   make fuzz      read damaged and hostile files by the thousand (half an hour)
 #   make docs      the documentation as a site, in site/
 #   make clean     remove what the above made
 
@@ -11,8 +13,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 TEST_PROCESSES ?= 2
+KILLS ?= 40
+INPUTS ?= 9000
+GUIDED_S ?= 60
 
-.PHONY: help install demo test check docs clean
+.PHONY: help install demo test check torture fuzz docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -38,6 +43,13 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+torture: $(STAMP)
+	@$(BIN)/python -m torture -o out/torture --kills $(KILLS)
+
+fuzz: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]' || true
+	@$(BIN)/python -m fuzz -o out/fuzz --inputs $(INPUTS) --guided $(GUIDED_S)
 
 docs: $(STAMP)
 	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build --strict --quiet --site-dir site

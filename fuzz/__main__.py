@@ -40,7 +40,7 @@ def main() -> int:
 
     import diffseglung.labelling.bundle
     import diffseglung.repeat  # noqa: F401  (loaded once, before the forks)
-    from fuzz import mutations
+    from fuzz import guided, mutations
     from fuzz.targets import TARGETS
 
     mutations.zeros()  # once, before the forks
@@ -48,17 +48,18 @@ def main() -> int:
     chosen = [t for t in TARGETS if not args.targets or any(word.lower() in t.name.lower() for word in args.targets)]
     args.output.mkdir(parents=True, exist_ok=True)
     tallies = {target.name: _mutations(target, args) for target in chosen}
-    if args.guided:
-        from fuzz import guided
-
-        for name, found in guided.run(chosen, args.guided, args.output).items():
-            tallies[name] = Tally(Counter(found["outcomes"]), found["mib"], found["seconds"], found["finds"])
-    text = table(tallies)
+    told: dict[str, Any] = {}
+    if args.guided and guided.available():
+        told = guided.run(args.guided, args.output)
+    elif args.guided:
+        print("coverage-guided inputs are left out: atheris is not installed (pip install atheris)", flush=True)
+    text = table(tallies) + (guided.table(told) if told else "")
     plain = {name: {**vars(tally), "outcomes": dict(tally.outcomes)} for name, tally in tallies.items()}
-    (args.output / "fuzz.json").write_text(json.dumps({"seed": args.seed, "targets": plain}, indent=1) + "\n")
+    record = {"seed": args.seed, "start": args.start, "targets": plain, "guided": told}
+    (args.output / "fuzz.json").write_text(json.dumps(record, indent=1) + "\n")
     (args.output / "fuzz.md").write_text(text)
     print(text)
-    return 1 if any(tally.finds for tally in tallies.values()) else 0
+    return 1 if any(tally.finds for tally in tallies.values()) or any(row["finds"] for row in told.values()) else 0
 
 
 def _mutations(target: Any, args: argparse.Namespace) -> Tally:

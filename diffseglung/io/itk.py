@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from diffseglung.io.bounds import MOST_AXES, MOST_PACKED, REMEDY, require_holds
 from diffseglung.io.scan import Scan
 from diffseglung.volume import Volume
 
-HEADER_BYTES, MOST_FILES = 65536, 100_000
+HEADER_BYTES, CHUNK_BYTES, MOST_FILES = 65536, 1 << 14, 100_000
 LONGEST_FIELD = 500
 """Letters of a field in an NRRD header; the library writes beyond its buffers from about 1000 on."""
 _DATA_FILE = re.compile(r"(?:ElementDataFile\s*=|data ?file:)\s*(\S.*)", re.IGNORECASE)
@@ -40,6 +41,8 @@ def read(path: Path) -> Scan:
             bits = re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(reader.GetPixelID()))
             stated = math.prod(size) * (int(bits[1]) if bits else 8) // 8
             require_holds(path, stated, sum(file.stat().st_size for file in files))
+            if not nrrd:
+                _require_stream(path, files, stated)
             keys = reader.GetMetaDataKeys()
             image = reader.Execute()
     except RuntimeError as cause:
@@ -87,6 +90,27 @@ def _require_header(path: Path, nrrd: bool) -> None:
             raise InputError(f"{path} cannot be read as NRRD or MetaImage ({said})", remedy=REMEDY)
 
 
+def _require_stream(path: Path, files: list[Path], stated: int) -> None:
+    """Compressed voxels of a MetaImage that are all there: its reader never comes back from a stream cut short."""
+    with path.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+    if not re.search(rb"^\s*CompressedData\s*=\s*[Tt1]", head, re.MULTILINE):
+        return
+    end = re.search(rb"^\s*ElementDataFile\s*=[^\n]*\n", head, re.MULTILINE)
+    start = end.end() if end and len(files) == 1 else 0
+    unpack, held = zlib.decompressobj(32 + zlib.MAX_WBITS), 0  # zlib's or gzip's header
+    try:
+        with files[-1].open("rb") as file:
+            file.seek(start)
+            while not unpack.eof and held <= stated and (packed := file.read(CHUNK_BYTES)):
+                held += len(unpack.decompress(packed))
+    except zlib.error as cause:
+        raise InputError(f"{path} cannot be read as NRRD or MetaImage ({cause})", remedy=REMEDY) from cause
+    if len(files) > 2 or not unpack.eof or held != stated:
+        problem = f"{path} cannot be read as NRRD or MetaImage (its compressed voxels are not {stated} bytes)"
+        raise InputError(problem, remedy=REMEDY)
+
+
 def _data_files(path: Path) -> list[Path]:
     """The files beside a detached header that hold its voxels.  Raises InputError for those that lie elsewhere."""
     with path.open("rb") as file:
@@ -117,7 +141,11 @@ def _beside(path: Path, name: str) -> Path:
     data = path.parent / name
     if Path(name).is_absolute() or ".." in Path(name.replace("\\", "/")).parts:
         raise InputError(f"{path} names a data file elsewhere: {name}", remedy="put it beside the header, and name it")
-    if len(name) > 255 or not data.is_file():
+    try:
+        there = data.is_file()
+    except OSError:  # no file system takes such a name
+        there = False
+    if not there:
         raise InputError(
             f"{path} has no file {name[:255]} beside it", remedy=f"copy the file again, with its neighbour {name}"
         )
