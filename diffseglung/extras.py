@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from diffseglung.errors import ConfigError
 
 EXTRAS = {
-    "cohort": ("distributed", "dask_jobqueue"),
+    "cohort": ("distributed", "dask_jobqueue", "cryptography"),
     "dicom": ("highdicom",),
     "train": ("tensorboard",),
 }

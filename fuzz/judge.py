@@ -9,6 +9,7 @@ own folder.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import resource
@@ -108,6 +109,7 @@ def _started(
         return child, out
     try:
         os.close(out)
+        faulthandler.disable()
         quiet = os.open(os.devnull, os.O_RDWR)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)

@@ -145,8 +145,10 @@ def nifti_field(name: str, content: bytes, other: bytes, draw: random.Random) ->
 
 def inside_gzip(name: str, content: bytes, other: bytes, draw: random.Random) -> bytes:
     """A change below the compression; sometimes a gigabyte of zeros behind it."""
+    if len(content) > len(zeros()) // 2:
+        return flip(content, other, draw)  # it holds a gigabyte already
     inner = change(name.removesuffix(".gz"), gzip.decompress(content), other, draw)
-    if draw.random() < 0.03:
+    if draw.random() < 0.004:
         return gzip.compress(inner, 1) + zeros()
     return gzip.compress(inner, 1)
 

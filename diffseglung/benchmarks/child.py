@@ -40,7 +40,7 @@ def measured(*words: str) -> Spent:
     """Cost of `diffseglung WORDS` from a cold start to its end.  RuntimeError with what it said when it fails."""
     begin = time.perf_counter()
     call = [sys.executable, "-m", "diffseglung.benchmarks.child", *words]
-    done = subprocess.run(call, capture_output=True, text=True)
+    done = subprocess.run(call, capture_output=True, text=True)  # noqa: S603
     wall = time.perf_counter() - begin
     told = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else {"code": done.returncode or 1}
     if told["code"]:

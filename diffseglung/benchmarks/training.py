@@ -168,7 +168,7 @@ def _torchrun(processes: int) -> float:
         words = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m", "diffseglung"]
         words += ["train", "--patches-dir", str(patches.folder), "-o", name, "--size", "tiny", "--iterations", "8"]
         words += ["--batch-size", "4", "--sample-every", "0", "--log-every", "1", "--device", "cpu", "-q"]
-        done = subprocess.run([sys.executable, *words], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
+        done = subprocess.run([sys.executable, *words], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)  # noqa: S603
         if done.returncode:
             raise RuntimeError(done.stderr.decode()[-2000:])
         lines = read(Path(name) / "journal.jsonl")[2:]

@@ -85,8 +85,11 @@ def connected(place: Place, scans: int, *, verbose: bool = False) -> Iterator[An
 
 
 def _local(place: Place, scans: int, folder: str) -> Any:
+    """Processes of this machine that talk over TLS with a key of this run: what Dask sends can run code, so that on a
+    shared machine nobody else may speak with them."""
     import distributed
 
+    security: Any = distributed.Security
     make: Any = distributed.LocalCluster  # it carries no types
     threads = threads_each(place, scans)
     return make(
@@ -96,6 +99,7 @@ def _local(place: Place, scans: int, folder: str) -> Any:
         dashboard_address=None,
         local_directory=folder,
         silence_logs=logging.CRITICAL,
+        security=security.temporary(),
         env=thread_variables(threads),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 from dataclasses import dataclass
@@ -67,9 +68,8 @@ def open_training(folder: Path, patch: PatchConfig) -> TrainingPatches:
 def training_descriptors(training: TrainingPatches, intensity: IntensityConfig, store: Path) -> Rows:
     """Descriptors (N, 34) of whole patches, kept in the folder `store`."""
     path = store / f"training_{training.digest}.npy"
-    if path.is_file():
-        kept: Rows = np.load(path, allow_pickle=False)
-        return kept
+    with contextlib.suppress(InputError):  # none there, or none that can be read: made again
+        return np.asarray(StoredRows.open(path)[:])
     rows = np.concatenate([
         describe(
             np.asarray(training.ct[i : i + CHUNK], np.float32), np.asarray(training.lungs[i : i + CHUNK], np.float32),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import socket
+import ssl
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,6 +139,35 @@ def test_workers_fit_the_machine_the_scans_and_the_wish() -> None:
     cores = os.cpu_count() or 1
     assert 1 <= automatic <= cores
     assert automatic * threads_each(Place(), 1000) <= cores
+
+
+def test_nobody_else_on_the_machine_may_speak_with_the_workers() -> None:
+    """What Dask sends is unpickled by who receives it: without the run's own key no word is understood."""
+    with connected(Place(workers=1), 1) as client:
+        address = client.scheduler.address
+        assert address.startswith("tls://127.0.0.1:")
+        assert all(worker.startswith("tls://127.0.0.1:") for worker in client.scheduler_info()["workers"])
+        host, port = address.removeprefix("tls://").split(":")
+        for stranger in (ssl.create_default_context(), _trusting()):
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                _say_hello(stranger, host, int(port))
+
+
+def _say_hello(context: ssl.SSLContext, host: str, port: int) -> None:
+    with socket.create_connection((host, port), timeout=10) as plain:
+        wrapped = context.wrap_socket(plain, server_hostname="localhost")
+        try:
+            wrapped.sendall(b"hello")
+            wrapped.recv(1)
+        finally:
+            wrapped.close()
+
+
+def _trusting() -> ssl.SSLContext:
+    """A stranger who believes everybody, and has no certificate to show."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def test_a_place_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
