@@ -90,9 +90,9 @@ class ModelCard:
                 stage=_among(entries, "stage", (1, 2)),
                 iteration=_number(entries, "iteration"),
                 name=_text(entries, "name"),
-                labels={name: _number(entries["labels"], name, least=1) for name in entries["labels"]},
+                labels={name: _number(entries["labels"], name, least=1) for name in _mapping(entries, "labels")},
                 preprocessing=_number(entries, "preprocessing"),
-                training=dict(entries["training"]),
+                training=_mapping(entries, "training"),
             )
         except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as cause:
             raise CheckpointError(f"the model card cannot be read ({cause})", remedy=REMEDY) from cause
@@ -158,9 +158,9 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_fo
 
 def _migrated(entries: Any) -> dict[str, Any]:
     found = entries["format"]
-    while entries["format"] in MIGRATIONS:
+    while type(entries["format"]) is int and entries["format"] in MIGRATIONS:
         entries = MIGRATIONS[entries["format"]](entries)
-    if entries["format"] != FORMAT:
+    if type(entries["format"]) is not int or entries["format"] != FORMAT:
         raise CheckpointError(
             f"the weights are in format {found}, this version reads formats up to {FORMAT}",
             remedy="install the version of diffseglung that wrote them, or train again",
@@ -179,6 +179,13 @@ def _among(entries: dict[str, Any], name: str, allowed: tuple[int, ...]) -> int:
     value = _number(entries, name)
     if value not in allowed:
         raise ValueError(f"{name} is {value}, none of {allowed}")
+    return value
+
+
+def _mapping(entries: dict[str, Any], name: str) -> dict[str, Any]:
+    value = entries[name]
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} is {value!r:.80}, not values by name")
     return value
 
 

@@ -17,6 +17,7 @@ from diffseglung.config import PhantomConfig
 from diffseglung.io.cases import Case, write_case
 from diffseglung.io.nifti import write_nifti
 from diffseglung.model import checkpoint
+from diffseglung.model.card import ModelCard
 from diffseglung.phantom.procedural import make_phantom
 from diffseglung.preprocess.resample import resample, resample_onto
 from tests.cli.documented import ALL, OWN, PUBLISHED, SCRIPTS
@@ -67,8 +68,9 @@ def test_it_parses(line: str) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with one phantom as NPZ case, NIfTI, mask and study, where the documented paths point."""
+    monkeypatch.setattr(ModelCard, "check_use", lambda card, spacing_mm: None)  # 3 mm, to be quick
     folder = tmp_path
     phantom = make_phantom(PhantomConfig(size="small", split="dev", seed=5))
     ct = resample(phantom.ct, 2.5)
