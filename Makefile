@@ -6,6 +6,7 @@
 #   make check     lint, format and types
 #   make torture   kill, starve and fill the commands, and look whether anything was lost (half an hour)
 #   make fuzz      read damaged and hostile files by the thousand (half an hour)
+#   make lock      renew requirements.lock and the bill of materials;  make audit   look for known vulnerabilities
 #   make docs      the documentation as a site, in site/
 #   make clean     remove what the above made
 
@@ -17,7 +18,7 @@ KILLS ?= 40
 INPUTS ?= 9000
 GUIDED_S ?= 60
 
-.PHONY: help install demo test check torture fuzz docs clean
+.PHONY: help install demo test check torture fuzz lock audit docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -50,6 +51,20 @@ torture: $(STAMP)
 fuzz: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]' || true
 	@$(BIN)/python -m fuzz -o out/fuzz --inputs $(INPUTS) --guided $(GUIDED_S)
+
+TOOLS := .venv-tools/bin
+
+$(TOOLS)/uv:
+	@$(PYTHON) -m venv .venv-tools
+	@$(TOOLS)/python -m pip install --quiet --disable-pip-version-check uv pip-audit cyclonedx-bom
+
+lock: $(TOOLS)/uv
+	@$(TOOLS)/uv pip compile pyproject.toml --extra all --generate-hashes -c constraints.txt --python-version 3.11 \
+	    --no-annotate --quiet --custom-compile-command 'make lock' -o requirements.lock
+	@$(TOOLS)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible -o docs/sbom.cdx.json
+
+audit: $(TOOLS)/uv
+	@$(TOOLS)/pip-audit --disable-pip --require-hashes -r requirements.lock
 
 docs: $(STAMP)
 	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build --strict --quiet --site-dir site
