@@ -42,6 +42,8 @@ OWN = [
     "diffseglung segment -i ct.nii.gz -o out --lung-mask lungs.nii.gz",
     "diffseglung segment -i ct.nii.gz -o out --method combined",
     "diffseglung segment -i ct.nii.gz -o out --abstain 0.5",
+    "diffseglung segment -i ct.nii.gz -o out --dry-run",
+    "diffseglung rerun out -o again",
     "diffseglung cohort -i studies -o labelled",
     "diffseglung cohort -o labelled --page-only",
     "diffseglung segment -i ct.nii.gz -o out --fast",
