@@ -266,11 +266,12 @@ def keep_promises(work: Copy) -> int:
 
 
 def survey(work: Copy, files: Sequence[str], each: int, seed: int, minutes: float) -> None:
-    """A table of mutants killed and survived, and the survivors."""
-    survivors, end = [], time.monotonic() + 60 * minutes
+    """A table of mutants killed and survived, and (to stderr) the survivors."""
+    end = time.monotonic() + 60 * minutes
     print("| module | possible | tried | killed | survived |\n|---|---|---|---|---|")
     for file in files:
-        begin = time.monotonic()
+        if (begin := time.monotonic()) > end:
+            break
         if work.fails([CORE[file]], limit_s=300):
             raise SystemExit(f"error: {CORE[file]} fails without any mutant")
         limit_s = 10 + 5 * (time.monotonic() - begin)
@@ -283,9 +284,8 @@ def survey(work: Copy, files: Sequence[str], each: int, seed: int, minutes: floa
             tried += 1
             if not work.fails([CORE[file]], file=file, source=source, limit_s=limit_s):
                 alive.append(f"- `{file}:{line}`: `{text}`")
-        survivors += alive
         print(f"| {file} | {len(possible)} | {tried} | {tried - len(alive)} | {len(alive)} |", flush=True)
-    print("\nSurvivors:\n\n" + "\n".join(survivors))
+        print("\n".join(alive), file=sys.stderr, flush=True)
 
 
 def main() -> int:
