@@ -58,3 +58,9 @@ def test_a_column_that_never_varies_stays_finite_and_small() -> None:
     nearly[:, 1] += 1e-3 * torch.arange(len(rows)) / len(rows)
     torch.testing.assert_close(Projection.fit(nearly)(nearly).std(0), torch.ones(3), atol=1e-2, rtol=0)
     assert torch.isfinite(Projection.fit(rows, 2, whiten=True)(rows)).all()
+
+
+def test_double_precision_stays_double() -> None:
+    rows = correlated().double()
+    for dimensions in (None, 2):
+        assert Projection.fit(rows, dimensions)(rows).dtype == torch.float64
