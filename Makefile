@@ -3,6 +3,10 @@
 #   make install   the `diffseglung` command, in .venv/bin
 #   make demo      segment a real CT and a phantom with known lesions; pictures and numbers in out/demo
 #   make test      the tests that need no GPU and no data from elsewhere
+#   make coverage  the same tests with their coverage of branches, which must be 90 % or more
+#   make mutants   break the package line by line, and list what no test noticed (half an hour)
+#   make promises  break the lines that keep a promise; each has a test that must fail
+#   make test-lowest, test-newest   the tests with the lowest versions allowed, or the newest there are
 #   make check     lint, format and types
 #   make torture   kill, starve and fill the commands, and look whether anything was lost (half an hour)
 #   make fuzz      read damaged and hostile files by the thousand (half an hour)
@@ -17,8 +21,10 @@ TEST_PROCESSES ?= 2
 KILLS ?= 40
 INPUTS ?= 9000
 GUIDED_S ?= 60
+MUTANTS ?= 30
+TESTS ?= tests
 
-.PHONY: help install demo test check torture fuzz lock audit docs clean
+.PHONY: help install demo test coverage mutants promises test-lowest test-newest check torture fuzz lock audit docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -39,6 +45,21 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
+
+coverage: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal --cov --cov-report=term --cov-fail-under=90
+
+mutants: $(STAMP)
+	@$(BIN)/python scripts/mutants.py --each $(MUTANTS)
+
+promises: $(STAMP)
+	@$(BIN)/python scripts/mutants.py --promises
+
+test-lowest test-newest: test-%: pyproject.toml
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
+	    $(if $(filter lowest,$*),-c constraints-lowest.txt) -e '.[dev]'
+	@OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(TESTS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -71,5 +92,5 @@ docs: $(STAMP)
 	@echo "open site/index.html; with search: $(BIN)/python -m http.server --directory site --bind 127.0.0.1"
 
 clean:
-	rm -rf .venv out site .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-lowest .venv-newest .coverage out site .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -14,6 +15,9 @@ from diffseglung.volume import Volume
 from tests.browser import browse, chromium  # noqa: F401  (fixtures of every test)
 
 ROOT = Path(__file__).parents[1]
+
+hypothesis.settings.register_profile("repository", deadline=None)  # a first call loads libraries; tests have a timeout
+hypothesis.settings.load_profile("repository")
 
 
 @pytest.fixture(scope="session")

@@ -66,11 +66,11 @@ def conduct(
         ended = [future for future in running if future.done()]
         for future in ended:
             one = running.pop(future)
-            problem = _problem(future)
+            outcome, problem = _result(future)
             if problem is not None and one.attempt < patience.retries:
                 waiting.append((one.task, one.attempt + 1))
                 continue
-            outcome = future.result() if problem is None else _lost(one.task, problem)
+            outcome = outcome or _lost(one.task, str(problem))
             outcomes.append(outcome)
             tell(outcome)
         for future in [f for f, one in running.items() if time.monotonic() - one.begun > patience.timeout_s]:
@@ -98,11 +98,18 @@ def _on_worker(task: Task, order: Order) -> Outcome:
     return label(task, order, device)
 
 
-def _problem(future: Future) -> str | None:
-    """What went wrong with a future that has ended; None where it holds a result."""
+def _result(future: Future) -> tuple[Outcome | None, str | None]:
+    """What a future that has ended holds, or what went wrong: also when its worker is lost before it is fetched."""
     if future.status == "finished":
-        return None
-    error = future.exception() if future.status == "error" else None
+        try:
+            return future.result(), None
+        except Exception as error:
+            return None, _problem(error)
+    return None, _problem(future.exception() if future.status == "error" else None)
+
+
+def _problem(error: BaseException | None) -> str:
+    """In words, an error of a task or of Dask; None where it forgot the task."""
     if type(error).__name__ == "KilledWorker":
         return "its worker was lost (try: more memory for each worker, fewer --workers)"
     return f"{type(error).__name__}: {error}" if error else "the scheduler lost it (try: run the same command again)"

@@ -17,7 +17,7 @@ pytest.importorskip("distributed")
 from diffseglung.cohorts import cluster, conduct, work
 from diffseglung.cohorts.cluster import Place, connected, fitting_workers, read_options, threads_each
 from diffseglung.cohorts.conduct import Patience
-from diffseglung.cohorts.plan import Order, Task, is_finished, plan
+from diffseglung.cohorts.plan import Order, Task, alone, is_finished, plan
 from diffseglung.cohorts.work import Outcome
 from diffseglung.config import SegmentConfig
 from diffseglung.errors import ConfigError
@@ -64,13 +64,29 @@ def test_a_killed_worker_loses_nothing_and_a_bad_file_stops_nobody(tmp_path: Pat
         pids = client.run(os.getpid)
         os.kill(next(iter(pids.values())), signal.SIGKILL)
 
-    outcomes = conducted(tasks, order, Patience(retries=2), kill)
+    with alone(order.output):  # as the command does: it takes away what the killed worker left half-made
+        outcomes = conducted(tasks, order, Patience(retries=2), kill)
     assert sorted(o.name for o in outcomes) == [f"scan_{i:03d}" for i in range(5)]
     (failed,) = [o for o in outcomes if o.error]
     assert failed.name == "scan_003"
     assert "cannot be read" in str(failed.error)
     assert [is_finished(task, order.output) for task in tasks] == [True, True, True, False, True]
     assert not list(order.output.glob(".*"))  # nothing half-made
+
+
+class Vanished:
+    """A future that has ended well, whose result was lost with its worker before anybody fetched it."""
+
+    status = "finished"
+
+    def result(self) -> Outcome:
+        raise RuntimeError("its worker left")
+
+
+def test_a_result_lost_before_it_was_fetched_is_a_problem_and_no_crash() -> None:
+    outcome, problem = conduct._result(Vanished())
+    assert outcome is None
+    assert "its worker left" in str(problem)
 
 
 def test_the_number_of_workers_and_of_their_threads_changes_no_result(tmp_path: Path) -> None:

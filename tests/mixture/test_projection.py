@@ -26,3 +26,41 @@ def test_shifting_and_scaling_a_column_changes_nothing() -> None:
     torch.testing.assert_close(
         Projection.fit(rows, 2)(rows).abs(), Projection.fit(other, 2)(other).abs(), atol=1e-3, rtol=1e-3
     )
+
+
+def test_the_leading_axes_come_first_and_keep_their_variance_unless_whitened() -> None:
+    rows = correlated()
+    values = torch.linalg.eigvalsh(torch.corrcoef(rows.T)).flip(0)
+    for dimensions in (1, 2):
+        z = Projection.fit(rows, dimensions)(rows)
+        assert z.shape == (len(rows), dimensions)
+        torch.testing.assert_close(z.var(0), values[:dimensions], atol=5e-3, rtol=5e-3)
+
+
+def test_each_axis_points_where_its_largest_entry_is_positive() -> None:
+    for rows in (correlated(), -correlated(), correlated() * torch.tensor([1.0, -1.0, 1.0])):
+        axes = Projection.fit(rows, 2).axes
+        assert torch.equal(axes.abs().amax(0), axes.amax(0))
+        torch.testing.assert_close(axes.norm(dim=0), torch.ones(2))
+
+
+def test_all_dimensions_or_more_are_left_unrotated() -> None:
+    for dimensions in (None, 3, 4):
+        assert torch.equal(Projection.fit(correlated(), dimensions, whiten=True).axes, torch.eye(3))
+
+
+def test_a_column_that_never_varies_stays_finite_and_small() -> None:
+    rows = correlated()
+    rows[:, 1] = 5
+    z = Projection.fit(rows)(rows)
+    assert torch.equal(z[:, 1], torch.zeros(len(rows)))
+    nearly = rows.clone()
+    nearly[:, 1] += 1e-3 * torch.arange(len(rows)) / len(rows)
+    torch.testing.assert_close(Projection.fit(nearly)(nearly).std(0), torch.ones(3), atol=1e-2, rtol=0)
+    assert torch.isfinite(Projection.fit(rows, 2, whiten=True)(rows)).all()
+
+
+def test_double_precision_stays_double() -> None:
+    rows = correlated().double()
+    for dimensions in (None, 2):
+        assert Projection.fit(rows, dimensions)(rows).dtype == torch.float64
