@@ -90,7 +90,7 @@ class Recorded:
             return None
         places = [given] if given else [Path(wanted["file"]), checkpoint.default_path()]
         for place in places:
-            if place.is_file() and checkpoint.sha256(place) == wanted["sha256"]:
+            if _is_file(place) and checkpoint.sha256(place) == wanted["sha256"]:
                 return place
         raise ConfigError(
             f"no weights file with SHA-256 {wanted['sha256'][:12]} (model {wanted['name']}) is at {places[0]}",
@@ -124,6 +124,8 @@ def read(path: Path) -> Recorded:
         _ = recorded.config, recorded.device, recorded.products, recorded.series, recorded.keeps_identifiers
         _ = values["fingerprints"]["ct"], values["fingerprints"]["lung_mask"], values["fingerprints"]["label_map"]
         _ = values["model"] is None or (values["model"]["sha256"][:1], values["model"]["name"], values["model"]["file"])
+        if found := _of_another_kind(values):
+            raise TypeError(f"{found} is no text")
     except (KeyError, TypeError, AttributeError) as cause:
         raise ConfigError(f"{path} is incomplete ({cause!r})", remedy=WHOLE) from cause
     if values.get("lungs") != json.loads(json.dumps(LungMaskConfig().to_dict())):
@@ -132,6 +134,24 @@ def read(path: Path) -> Recorded:
             remedy="repeat it there: Segmenter(..., lung_config=LungMaskConfig(**record['lungs']))",
         )
     return recorded
+
+
+def _is_file(place: Path) -> bool:
+    try:
+        return place.is_file()
+    except OSError:  # a name that no system allows
+        return False
+
+
+def _of_another_kind(values: dict[str, Any]) -> str | None:
+    """The first place where a path, a name or a hash is no text, or is missing."""
+    source, model = values.get("source") or {}, values["model"]
+    told = {f"source.{key}": source.get(key) for key in ("path", "lung_mask", "series")}
+    told |= {f"fingerprints.{key}": value for key, value in values["fingerprints"].items()}
+    wrong = [key for key, value in told.items() if not (value is None or isinstance(value, str))]
+    if model is not None:
+        wrong += [f"model.{key}" for key in ("sha256", "name", "file") if not isinstance(model.get(key), str)]
+    return next(iter(wrong), None)
 
 
 def check_output(recorded: Recorded, output: Path) -> None:

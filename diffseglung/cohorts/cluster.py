@@ -123,8 +123,9 @@ def read_options(path: Path) -> dict[str, Any]:
 
     try:
         options = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as cause:
-        raise ConfigError(f"{path} cannot be read: {cause}", remedy="give a YAML or JSON file of options") from cause
+    except (OSError, yaml.YAMLError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as cause:
+        reason = " ".join(str(cause).split())[:160]
+        raise ConfigError(f"{path} cannot be read: {reason}", remedy="give a YAML or JSON file of options") from cause
     if not isinstance(options, dict) or not all(isinstance(name, str) for name in options):
         raise ConfigError(f"{path} holds no options by name", remedy="write lines such as `queue: normal`")
     return options

@@ -39,9 +39,12 @@ def row_of(task: Task, output: Path, failed: dict[str, Any]) -> Row:
     row |= {"scan": task.name, "input": task.source, "status": "waiting"}
     record = read_record(output / task.name)
     if record is not None and record.get("task") == task.mark:
-        return row | {"status": "done"} | _measured(output / task.name, record)
-    if task.name in failed:
-        known = failed[task.name]
+        try:
+            return row | {"status": "done"} | _measured(output / task.name, record)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as cause:
+            what = f"its result cannot be read ({type(cause).__name__}): remove {task.name}, and label it again"
+            return row | {"status": "failed", "error": what}
+    if isinstance(known := failed.get(task.name), dict):
         return row | {"status": "failed", "error": known.get("error"), "seconds": known.get("seconds")}
     return row
 

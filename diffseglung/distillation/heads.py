@@ -85,13 +85,17 @@ def load_student(weights: Mapping[str, Tensor], card: Any) -> StudentHead:
         raise CheckpointError(
             "the checkpoint holds no student head: it was not distilled", remedy="pass a checkpoint written by distill"
         )
-    with torch.device("meta"):
-        network = UNet(card.unet)
-    head = StudentHead.of(network, card.distill)
     try:
+        with torch.device("meta"):
+            network = UNet(card.unet)
+            wanted = StudentHead.of(network, card.distill).state_dict()
+        if {name: value.shape for name, value in wanted.items()} != {name: value.shape for name, value in own.items()}:
+            raise ValueError("its weights have other names or shapes")
+        head = StudentHead.of(network, card.distill)
         head.load_state_dict(own)
-    except RuntimeError as cause:
+    except (ValueError, RuntimeError, KeyError, TypeError, IndexError, ZeroDivisionError) as cause:
+        reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
         raise CheckpointError(
-            f"the student head does not fit its card: {cause}", remedy="write the checkpoint again with distill"
+            f"the student head does not fit its card ({reason})", remedy="write the checkpoint again with distill"
         ) from cause
     return head.eval()

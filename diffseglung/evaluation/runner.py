@@ -12,6 +12,7 @@ import base64
 import dataclasses
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import time
@@ -217,7 +218,9 @@ DRAWING = {f"evaluation/{name}.py" for name in ("page", "plots", "tables", "summ
 
 def _is_current(path: Path, key: dict[str, Any], keep: bool) -> bool:
     """Whether a result is there and was made from the same; `keep` disregards the code."""
-    found = read_json(path).get("key", {}) if path.exists() else {}
+    found = read_json(path).get("key") if path.exists() else None
+    if not isinstance(found, dict):
+        return False
     if keep:
         found, key = ({k: v for k, v in d.items() if k not in ("sources", "package")} for d in (found, key))
     return bool(found) and found == key
@@ -266,6 +269,9 @@ def _plane(volume: Volume, index: int) -> NDArray[Any]:
     return np.ascontiguousarray(Reorientation.of(volume).apply(volume).array[index])
 
 
+MOST_PICTURE_BYTES = 2**28
+
+
 def pack(array: NDArray[Any]) -> dict[str, Any]:
     """An array as JSON."""
     data = base64.b64encode(zlib.compress(array.tobytes(), 6)).decode()
@@ -273,9 +279,16 @@ def pack(array: NDArray[Any]) -> dict[str, Any]:
 
 
 def unpack(packed: dict[str, Any]) -> NDArray[Any]:
-    """Inverse of `pack`."""
-    values = np.frombuffer(zlib.decompress(base64.b64decode(packed["data"])), np.dtype(packed["dtype"]))
-    return values.reshape(packed["shape"])
+    """Inverse of `pack`.  Raises InputError for what it did not make."""
+    try:
+        dtype, shape = np.dtype(packed["dtype"]), [int(n) for n in packed["shape"]]
+        size = math.prod(shape) * dtype.itemsize
+        if not 0 <= size <= MOST_PICTURE_BYTES:
+            raise ValueError("no picture has this shape")
+        data = zlib.decompressobj().decompress(base64.b64decode(packed["data"]), size + 1)
+        return np.frombuffer(data, dtype).reshape(shape)
+    except Exception as cause:  # NumPy parses the name of a type as it likes
+        raise InputError("a kept result holds no picture", remedy="remove the results, and run again") from cause
 
 
 def read_json(path: Path) -> dict[str, Any]:

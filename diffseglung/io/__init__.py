@@ -11,7 +11,7 @@ from diffseglung.errors import InputError
 from diffseglung.io.plausibility import check_hu, quality_notes
 from diffseglung.io.scan import Frame, Scan
 from diffseglung.spool import converted, slabs
-from diffseglung.volume import Volume
+from diffseglung.volume import Array, Volume
 
 __all__ = [
     "SCAN_ENDINGS",
@@ -74,7 +74,7 @@ def read_mask(path: Path | str) -> Volume:
     volume = _read(path, None).volume
     array = volume.array
     if array.dtype.kind == "f":
-        if not all(bool((array[planes] == np.round(array[planes])).all()) for planes in slabs(array)):
+        if not all(_is_whole(array[planes]) for planes in slabs(array)):
             raise InputError(
                 f"{path} is not a mask: it holds numbers that are not whole",
                 remedy="pass a binary mask or a label map, without interpolation",
@@ -89,6 +89,10 @@ def read_mask(path: Path | str) -> Volume:
             remedy="pass a binary mask or a label map; the CT itself goes in with -i",
         )
     return volume.with_array(converted(array, np.uint8 if high <= 255 else np.int32))
+
+
+def _is_whole(values: Array) -> bool:
+    return bool((np.isfinite(values) & (values == np.round(values))).all())
 
 
 def scan_name(path: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,3 +38,19 @@ def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     if kind.kind not in "biufSU" or kind.itemsize == 0 or any(n < 0 for n in shape) or len(shape) > MOST_AXES:
         raise ValueError(f"an array of shape {str(shape)[:60]} and type {str(kind)[:60]}")
     return shape, fortran, kind
+
+
+def require_stored(path: Path) -> None:
+    """ValueError for anything but a ZIP archive as `torch.save` writes it, with its members as they are.
+
+    PyTorch makes room for what a record states, compressed or not.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error) as cause:
+        raise ValueError("it is no archive of tensors") from cause
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("its tensors are compressed")
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise ValueError("it states more than it holds")

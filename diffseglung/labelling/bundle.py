@@ -67,9 +67,20 @@ def tissue_models(weights: Mapping[str, Tensor]) -> dict[str, TissueModel]:
     methods: dict[str, dict[str, Tensor]] = {}
     for name, value in weights.items():
         if name.startswith(PREFIX):
-            method, rest = name.removeprefix(PREFIX).split(".", 1)
+            method, _, rest = name.removeprefix(PREFIX).partition(".")
             methods.setdefault(method, {})[rest] = value
-    return {method: TissueModel.from_tensors(tensors) for method, tensors in methods.items()}
+    found = {}
+    for method, tensors in methods.items():
+        try:
+            found[method] = TissueModel.from_tensors(tensors)
+            found[method].posterior(tensors["projection.mean"].new_zeros(1, len(tensors["projection.mean"])))
+        except (KeyError, ValueError, RuntimeError, TypeError, IndexError, OverflowError) as cause:
+            reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
+            raise CheckpointError(
+                f"the tissue model of method {method[:40]!r} is incomplete or does not fit together ({reason})",
+                remedy="fit it again: diffseglung fit",
+            ) from cause
+    return found
 
 
 def tissue_tensors(tissues: Mapping[str, TissueModel]) -> dict[str, Tensor]:

@@ -94,7 +94,7 @@ class ModelCard:
                 preprocessing=_number(entries, "preprocessing"),
                 training=_mapping(entries, "training"),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as cause:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, ConfigError) as cause:
             raise CheckpointError(f"the model card cannot be read ({cause})", remedy=REMEDY) from cause
 
     def check_use(self, spacing_mm: float) -> None:

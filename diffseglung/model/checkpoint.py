@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diffseglung import durable
 from diffseglung.errors import CheckpointError
+from diffseglung.io.bounds import require_stored
 from diffseglung.model.card import ModelCard
 from diffseglung.model.diffusion import DiffusionModel
 from diffseglung.model.unet import UNet
@@ -77,7 +78,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
 
 def build(weights: Mapping[str, Tensor], card: ModelCard) -> DiffusionModel:
     """The diffusion model of a checkpoint, in float32 on the CPU and in eval mode."""
-    network = UNet(card.unet)
+    network = _outline(card)
     own = {name.removeprefix(NETWORK): value for name, value in weights.items() if name.startswith(NETWORK)}
     wanted = network.state_dict()
     misfits = sorted(own.keys() ^ wanted.keys())
@@ -87,13 +88,27 @@ def build(weights: Mapping[str, Tensor], card: ModelCard) -> DiffusionModel:
             f"{len(misfits)} weights of model {card.name!r} do not fit the network of its card, e.g. {misfits[0]}",
             remedy="use a file written by diffseglung train or distill, unchanged",
         )
-    if not all(bool(torch.isfinite(value).all()) for value in own.values()):
+    if not all(bool(torch.isfinite(value).all()) and not value.is_complex() for value in own.values()):
         raise CheckpointError(
             f"model {card.name!r} holds weights that are not finite",
             remedy="use an earlier checkpoint of the run, and train on with a smaller --lr",
         )
+    network = UNet(card.unet)
     network.load_state_dict(own)
     return DiffusionModel.of(network.float().eval().requires_grad_(False), card.diffusion)
+
+
+def _outline(card: ModelCard) -> UNet:
+    """Its shapes alone: an absurd card takes no memory.  Raises CheckpointError where there is no such network."""
+    try:
+        with torch.device("meta"):
+            return UNet(card.unet)
+    except (ValueError, RuntimeError, TypeError, ZeroDivisionError, IndexError, OverflowError) as cause:
+        reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
+        raise CheckpointError(
+            f"the card of model {card.name[:80]!r} describes no network ({reason})",
+            remedy="use a file written by diffseglung train or distill, unchanged",
+        ) from cause
 
 
 def sha256(path: Path) -> str:
@@ -128,6 +143,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
 
 def _read_pt(path: Path) -> tuple[dict[str, Tensor], str]:
     try:
+        require_stored(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as cause:  # a damaged or foreign file can fail anywhere in the reader
         raise _unreadable(path, cause) from cause

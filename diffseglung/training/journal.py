@@ -97,8 +97,11 @@ def read(path: Path) -> list[Line]:
     """Lines of a journal; a last line cut short by a kill is left out."""
     if not path.is_file():
         return []
-    text = path.read_text()
     try:
-        return [documents.parse(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        text = path.read_text(encoding="utf-8")
+        lines = [documents.parse(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        if not all(isinstance(line, dict) for line in lines):
+            raise ValueError("a line holds no record")
+        return lines
     except ValueError as cause:
         raise TrainingError(f"{path} is damaged: {cause}", remedy="move it away and run again") from cause

@@ -31,7 +31,7 @@ from diffseglung.runtime import Runtime
 from diffseglung.training.data import Batch, Draws, prefetch
 from diffseglung.training.journal import Journal
 from diffseglung.training.objective import DiffusionObjective, DistillObjective, Outcome
-from diffseglung.training.state import State, check_unchanged, load_state, save_state
+from diffseglung.training.state import State, restore, save_state
 
 Objective = DiffusionObjective | DistillObjective
 STATE = "last.pt"
@@ -116,20 +116,14 @@ class Trainer:
         self.ema = Ema(self.objective, self.config.ema)
         self.iteration = run.start
         if (run.folder / STATE).is_file():
-            self._restore(load_state(run.folder / STATE))
+            parts = self.objective, self.optimiser, self.ema
+            self.iteration = restore(run.folder / STATE, run.settings, *parts)
         self.journal = Journal(run.folder, start=self.iteration) if run.runtime.is_first else None
         self.seconds = self.journal.seconds if self.journal else 0.0
         self.module: nn.Module = self.objective
         if run.runtime.world_size > 1:
             dist.barrier()
             self.module = DistributedDataParallel(self.objective)
-
-    def _restore(self, state: State) -> None:
-        check_unchanged(state.settings, self.run.settings)
-        self.objective.load_state_dict(state.weights)
-        self.optimiser.load_state_dict(state.optimiser)
-        self.ema.restore(state.ema)
-        self.iteration = state.iteration
 
     def fit(self) -> Ending:
         """Update until the last iteration or a request to stop (Ctrl-C, SIGTERM); the state is saved either way."""

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from diffseglung.errors import CheckpointError, ConfigError
+from diffseglung.errors import CheckpointError, ConfigError, DiffSegLungError
+from diffseglung.io.bounds import require_stored
 from diffseglung.model import checkpoint
+from diffseglung.model.ema import Ema
+from diffseglung.resources import is_out_of_memory
 
 FORMAT = 1
+Settings = dict[str, dict[str, Any]]
+"""Group -> name -> value."""
 FREE = ("iterations", "sample_every", "save_every", "log_every", "recompute")
 """Settings that may change when a run is continued; the learning rate follows a new length from then on."""
 
@@ -37,12 +45,58 @@ def save_state(path: Path, state: State) -> None:
 
 def load_state(path: Path) -> State:
     """Read last.pt (weights only, on the CPU)."""
-    try:
+    with damage(path):
+        require_stored(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content.pop("format") != FORMAT:
             raise ValueError("written by another version")
         return State(**content)
-    except Exception as cause:  # a damaged or foreign file can fail anywhere in the reader
+
+
+def restore(path: Path, present: Settings, module: nn.Module, optimiser: torch.optim.Optimizer, ema: Ema) -> int:
+    """Put the state of last.pt into what is trained; the iteration it was saved after.
+
+    Raises ConfigError for other settings than `present`, CheckpointError for a file that is damaged or foreign.
+    """
+    state = load_state(path)
+    with damage(path):
+        check_unchanged(state.settings, present)
+        module.load_state_dict(state.weights)
+        _check_moments(state.optimiser, optimiser)
+        optimiser.load_state_dict(state.optimiser)
+        ema.restore(state.ema)
+        if type(state.iteration) is not int or state.iteration < 0:
+            raise ValueError(f"its iteration is {state.iteration!r}")
+    return state.iteration
+
+
+def _check_moments(state: dict[str, Any], optimiser: torch.optim.Optimizer) -> None:
+    """What Adam keeps of each weight has that weight's shape, and its settings are those of `optimiser`."""
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    for index, kept in state["state"].items():
+        if set(kept) != {"step", "exp_avg", "exp_avg_sq"} or kept["step"].shape != ():
+            raise ValueError("the optimiser is not Adam")
+        if not 0 <= float(kept["step"]) < 2**31:
+            raise ValueError(f"the optimiser has made {float(kept['step']):g} steps")
+        if any(kept[name].shape != weights[index].shape for name in ("exp_avg", "exp_avg_sq")):
+            raise ValueError("the optimiser is that of another network")
+    for saved, own in zip(state["param_groups"], optimiser.param_groups, strict=True):
+        if tuple(saved["betas"]) != tuple(own["betas"]) or saved["eps"] != own["eps"] or not 0 <= saved["lr"] < 1e6:
+            raise ValueError("the optimiser has other settings")
+        if any(type(saved[name]) is not type(own[name]) for name in own if name not in ("params", "lr")):
+            raise ValueError("the optimiser has other settings")
+
+
+@contextmanager
+def damage(path: Path) -> Iterator[None]:
+    """Whatever a damaged or foreign file raises anywhere is a CheckpointError, a want of memory excepted."""
+    try:
+        yield
+    except DiffSegLungError:
+        raise
+    except Exception as cause:
+        if is_out_of_memory(cause):
+            raise
         reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
         raise CheckpointError(
             f"{path} is not the state of a training run ({reason})",
@@ -50,7 +104,7 @@ def load_state(path: Path) -> State:
         ) from cause
 
 
-def check_unchanged(saved: dict[str, dict[str, Any]], present: dict[str, dict[str, Any]]) -> None:
+def check_unchanged(saved: Settings, present: Settings) -> None:
     """Raise ConfigError naming the first setting that differs from the interrupted run's.
 
     Settings that only one of them knows (a newer version) are not compared.
