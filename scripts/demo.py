@@ -53,7 +53,7 @@ def summary(out: Path) -> None:
     """Shares of the lungs, and every file with what it is."""
     print("\nshare of the lungs, %        healthy  emphysema  ggo  fibrosis  consolidation")
     for name, title in (("lidc_1011", "real CT, near normal"), ("phantom", "phantom with lesions")):
-        statistics: dict[str, Any] = json.loads((out / name / "statistics.json").read_text())
+        statistics: dict[str, Any] = json.loads((out / name / "statistics.json").read_text(encoding="utf-8"))
         shares = [statistics[key]["fraction_of_lung"] for key in NAMES]
         print(f"  {title:24}" + "".join(f"{100 * share:9.1f}" for share in shares))
     print("\nwritten:")

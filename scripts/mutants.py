@@ -5,7 +5,7 @@
 
 Each mutant lives in a temporary copy of the repository, alone; the tests of its module run on it until one fails.
 Answers 1 where a promise's test passes on its mutant; survivors are listed, to be looked at: see
-docs/reliability_mutants.md.
+docs/reliability.md.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def contents(folder: Path) -> dict[str, Any]:
     found["result"] = {
         "method": record.config.method, "labels": digest(labels.array), "affine": labels.affine.tolist(),
         "recorded": record.values["fingerprints"]["label_map"],
-        "healthy_ml": json.loads((folder / "result" / "statistics.json").read_text())["healthy"]["volume_ml"],
+        "healthy_ml": json.loads((folder / "result" / "statistics.json").read_text("utf-8"))["healthy"]["volume_ml"],
     }  # fmt: skip
     return found
 

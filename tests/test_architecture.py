@@ -169,12 +169,16 @@ assert not {"torch", "numpy", "SimpleITK", "matplotlib", "sklearn"} & sys.module
 
 def test_root_scripts_are_a_docstring_and_one_call() -> None:
     for path in ROOT.glob("*.py"):
-        lines = [line for line in path.read_text().splitlines() if line.strip()]
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         assert len(lines) <= 6, path.name
         assert any("run_script(" in line for line in lines), path.name
 
 
 def test_requirements_repeat_the_package_s_dependencies() -> None:
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    listed = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] not in "#-"]
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    listed = [
+        line
+        for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+        if line and line[0] not in "#-"
+    ]
     assert listed == declared

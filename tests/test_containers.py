@@ -35,7 +35,9 @@ def test_the_recipe_for_clusters_copies_the_same() -> None:
     files = re.search(r"%files\n(.*?)\n\n", APPTAINER, re.DOTALL)
     assert files
     pairs = [line.split() for line in files[1].splitlines()]
-    assert {source for source, _ in pairs} == set(re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), re.M))
+    assert {source for source, _ in pairs} == set(
+        re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(encoding="utf-8"), re.M)
+    )
     assert all(target == f"/src/{source}" for source, target in pairs)
 
 

@@ -35,7 +35,7 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
         assert not target.exists()
         assert part.parent == target.parent
         part.write_text("whole")
-    assert target.read_text() == "whole"
+    assert target.read_text(encoding="utf-8") == "whole"
     assert list(target.parent.iterdir()) == [target]
 
 
@@ -49,7 +49,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="no space"):
         fail()
-    assert target.read_text() == "old"
+    assert target.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [target]
 
 
@@ -61,10 +61,10 @@ def test_a_killed_writer_leaves_what_was_there_and_the_next_one_cleans_up(tmp_pa
         " part.write_text('new'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
-    assert target.read_text() == "old"
+    assert target.read_text(encoding="utf-8") == "old"
     assert len(list(tmp_path.iterdir())) == 2
     write_text(target, "newer")
-    assert target.read_text() == "newer"
+    assert target.read_text(encoding="utf-8") == "newer"
     assert list(tmp_path.iterdir()) == [target]
 
 
@@ -91,7 +91,7 @@ def test_only_the_dead_of_this_machine_are_swept(tmp_path: Path, gone: int) -> N
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="a dead process is told from its entry there")
 def test_the_dead_whom_nobody_has_buried_yet_do_not_count_as_alive(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        while Path(f"/proc/{process.pid}/stat").read_text().split()[2] != "Z":
+        while Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").split()[2] != "Z":
             time.sleep(0.01)
         (tmp_path / part_of("a", process=process.pid)).touch()
         write_text(tmp_path / "a", "text")
@@ -108,7 +108,7 @@ def test_links_are_neither_followed_nor_waited_for(tmp_path: Path, gone: int) ->
     folder.mkdir()
     (folder / part_of("a", process=gone)).symlink_to(outside)
     write_text(folder / "a", "text")
-    assert (outside / "precious").read_text() == "kept"
+    assert (outside / "precious").read_text(encoding="utf-8") == "kept"
     assert [path.name for path in folder.iterdir()] == ["a"]
     names = set()
     for _ in range(20):
@@ -123,7 +123,11 @@ def test_a_target_that_is_a_link_is_replaced_and_what_it_leads_to_is_kept(tmp_pa
     link = tmp_path / "link"
     link.symlink_to(kept)
     write_text(link, "new")
-    assert (kept.read_text(), link.read_text(), link.is_symlink()) == ("old", "new", False)
+    assert (kept.read_text(encoding="utf-8"), link.read_text(encoding="utf-8"), link.is_symlink()) == (
+        "old",
+        "new",
+        False,
+    )
 
 
 def test_what_a_file_holds_is_on_the_disk_before_it_has_its_name(
@@ -153,7 +157,7 @@ def test_many_writers_of_one_name_leave_one_of_their_files(tmp_path: Path) -> No
         thread.start()
     for thread in threads:
         thread.join()
-    assert target.read_text() in texts
+    assert target.read_text(encoding="utf-8") in texts
     assert list(tmp_path.iterdir()) == [target]
 
 

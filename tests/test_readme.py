@@ -27,7 +27,7 @@ def test_every_command_of_the_readme_is_one_that_is_tested() -> None:
 
 
 def test_make_targets_that_are_named_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.M))
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
     for document in DOCUMENTS:
         assert set(re.findall(r"`?make ([a-z]+)`", document.read_text(encoding="utf-8"))) <= targets
 

@@ -50,7 +50,10 @@ def test_expected_volumes_follow_the_posterior(chest: Segmentation) -> None:
 
 def rows_of_totalsegmentator(path: Path) -> dict[str, tuple[float, float | None]]:
     """What programs do with TotalSegmentator's statistics.json, {name: {"volume": mm3, "intensity": HU}}."""
-    return {name: (entry["volume"], entry["intensity"]) for name, entry in json.loads(path.read_text()).items()}
+    return {
+        name: (entry["volume"], entry["intensity"])
+        for name, entry in json.loads(path.read_text(encoding="utf-8")).items()
+    }
 
 
 def test_a_parser_of_totalsegmentator_s_statistics_reads_ours(chest: Segmentation, tmp_path: Path) -> None:

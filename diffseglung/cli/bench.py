@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             rows += _timer(part, args)()
             files = write(args.output, rows, machine())
     if args.json:
-        print(files[1].read_text(), end="")
+        print(files[1].read_text(encoding="utf-8"), end="")
     elif not args.quiet:
         print(table(rows, machine()))
         print("\n".join(str(path) for path in files))

@@ -28,5 +28,5 @@ def test_files_hold_the_same_rows(tmp_path: Path) -> None:
     row = Row(part="mixture", what="fit", cost=Cost((1.0,), (1.0,)), amount=10.0, unit="rows")
     files = write(tmp_path / "new", [row], BOX)
     assert [path.name for path in files] == ["bench.md", "bench.json"]
-    assert json.loads(files[1].read_text())["rows"] == [json.loads(json.dumps(row.to_dict()))]
+    assert json.loads(files[1].read_text(encoding="utf-8"))["rows"] == [json.loads(json.dumps(row.to_dict()))]
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["bench.json", "bench.md"]

@@ -90,7 +90,7 @@ def test_check_and_clusters_print_one_document(
     assert (found["passed"], found["tests"][0]["found"]) == (False, "ValueError: two is not three")
     (case,) = toy_cases(tmp_path, 1)
     clusters = run(capsys, "clusters", "-i", case, "-o", tmp_path / "out", "--k", 2)
-    assert clusters == json.loads((tmp_path / "out" / "clusters.json").read_text())
+    assert clusters == json.loads((tmp_path / "out" / "clusters.json").read_text(encoding="utf-8"))
 
 
 def test_a_cohort_tells_of_its_scans_on_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,7 @@ def test_the_bar_is_on_the_terminal_and_the_line_in_the_file(code: str, tmp_path
     drawn = os.read(master, 65536).decode()
     os.close(slave)
     os.close(master)
-    assert (tmp_path / "out").read_text() == "a line\n"
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "a line\n"
     assert "working" in drawn
     assert "3/3" in drawn
 

@@ -22,7 +22,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_quick_run_times_the_whole_job_its_stages_and_the_published_way(bench: Path) -> None:
-    content = json.loads((bench / "bench.json").read_text())
+    content = json.loads((bench / "bench.json").read_text(encoding="utf-8"))
     rows = {(row["part"], row["what"]): row for row in content["rows"]}
     scan = next(row for (part, _), row in rows.items() if part == "scan")
     stages = {what: row["cost"]["wall_s"][0] for (part, what), row in rows.items() if part == "stage"}
@@ -35,8 +35,8 @@ def test_a_quick_run_times_the_whole_job_its_stages_and_the_published_way(bench:
 
 
 def test_the_table_tells_the_machine_and_a_row_for_each_measurement(bench: Path) -> None:
-    text = (bench / "bench.md").read_text()
-    content = json.loads((bench / "bench.json").read_text())
+    text = (bench / "bench.md").read_text(encoding="utf-8")
+    content = json.loads((bench / "bench.json").read_text(encoding="utf-8"))
     assert content["machine"]["processor"] in text
     assert all(f"| {row['what']} |" in text for row in content["rows"])
 

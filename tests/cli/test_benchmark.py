@@ -23,14 +23,14 @@ def test_the_quick_list_end_to_end(
     assert "4 results computed, 0 kept" in capsys.readouterr().out
     value = {
         (r.method, r.tissue): r.estimate
-        for r in read_csv((tmp_path / "table.csv").read_text())
+        for r in read_csv((tmp_path / "table.csv").read_text(encoding="utf-8"))
         if r.stratum == "all" and r.metric in ("dice_pooled", "dice_mean")
     }
     assert value["physics", "all"].cases == 2
     assert value["hu_bands_median", "fibrosis"].value == 0
     assert value["physics", "all"].value > value["hu_bands_median", "all"].value
-    assert "K-means" not in (tmp_path / "table.md").read_text()
-    assert "http" not in (tmp_path / "index.html").read_text()
+    assert "K-means" not in (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "http" not in (tmp_path / "index.html").read_text(encoding="utf-8")
     assert main(words) == 0
     assert "0 results computed, 4 kept" in capsys.readouterr().out
 
@@ -39,7 +39,7 @@ def test_a_folder_of_cases_and_one_of_them(tmp_path: Path, capsys: pytest.Captur
     folder = write_cases(tmp_path / "cases")
     words = ["--cases", str(folder), "--only", "case3", "--methods", "hu_bands_slicer", "--no-surfaces", "--robustness"]
     assert main(["benchmark", "-o", str(tmp_path / "out"), *words]) == 0
-    moved = json.loads((tmp_path / "out" / "robustness.json").read_text())
+    moved = json.loads((tmp_path / "out" / "robustness.json").read_text(encoding="utf-8"))
     assert "hu_bands_slicer" in json.dumps(moved)
     assert "case3" in json.dumps(moved)
     assert "1 results computed" in capsys.readouterr().out
@@ -79,6 +79,6 @@ def test_missing_real_scans_are_named_with_the_way_around(
 @pytest.mark.slow
 def test_the_generation_table(tmp_path: Path) -> None:
     assert main(["benchmark", "-o", str(tmp_path), "--generation", "--quick", "-q"]) == 0
-    table = json.loads((tmp_path / "generation" / "generation.json").read_text())
+    table = json.loads((tmp_path / "generation" / "generation.json").read_text(encoding="utf-8"))
     assert {"stage 1", "stage 2"} <= {row["set"].split(",")[0] for row in table["rows"]}
     assert (tmp_path / "generation" / "generation.png").is_file()

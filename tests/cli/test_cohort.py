@@ -59,14 +59,14 @@ def test_a_cohort_with_a_bad_scan_and_a_second_start(tmp_path: Path, capsys: pyt
     assert {name: after[name] for name in before} == before
     assert {row["status"] for row in table(output).values()} == {"done"}
     assert not (output / "failed.json").exists()
-    page = (output / "index.html").read_text()
+    page = (output / "index.html").read_text(encoding="utf-8")
     assert '"folders":["scan_000","scan_001","scan_002"],"files":[3,3,3]' in page
     files = {"cohort.csv", "cohort_redcap.csv", "redcap_data_dictionary.csv"}
     assert all(f'href="{name}"' in page for name in files)
     shown = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()}
     (output / "index.html").unlink()
     assert main(["cohort", "-o", str(output), "--page-only", "-q"]) == 0
-    assert (output / "index.html").read_text() == page
+    assert (output / "index.html").read_text(encoding="utf-8") == page
     remade = {"index.html", "cohort_redcap.csv", "redcap_data_dictionary.csv"}
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in shown.items() if path.name not in remade)
     assert main(words) == 0
@@ -119,7 +119,7 @@ def test_two_hundred_scans_a_corrupt_one_and_a_killed_worker(tmp_path: Path) -> 
         time.sleep(0.5)
         assert started.poll() is None
     children = subprocess.run(["pgrep", "-P", str(started.pid)], capture_output=True, text=True).stdout.split()
-    workers = [int(pid) for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+    workers = [int(pid) for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")]
     os.kill(workers[0], signal.SIGKILL)
     started.communicate()
     assert started.returncode == 1

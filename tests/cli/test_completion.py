@@ -26,7 +26,7 @@ def completed(line: str, tmp_path: Path) -> set[str]:
     }  # fmt: skip
     done = subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
-    return {word.strip() for word in answer.read_text().split("\n") if word.strip()}
+    return {word.strip() for word in answer.read_text(encoding="utf-8").split("\n") if word.strip()}
 
 
 def test_commands_are_completed(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_labels_and_geometry_equal_the_label_map(labelled: Path, real_series: Pa
 
 
 def test_the_report_repeats_the_statistics(labelled: Path) -> None:
-    statistics = json.loads((labelled / "statistics.json").read_text())
+    statistics = json.loads((labelled / "statistics.json").read_text(encoding="utf-8"))
     content = hd.sr.srread(labelled / "measurements.dcm").content
     groups = {g.tracking_identifier: g for g in content.get_volumetric_roi_measurement_groups()}
     volume = next(m for m in groups["DiffSegLung healthy"].get_measurements() if m.name.meaning == "Volume")

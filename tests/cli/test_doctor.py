@@ -94,5 +94,7 @@ def test_quiet_shows_only_what_is_not_good(capsys: pytest.CaptureFixture[str]) -
 
 def test_the_list_of_hashes_covers_every_shipped_model() -> None:
     folder = checkpoint.default_path().parent
-    listed = {line.split()[1]: line.split()[0] for line in (folder / "SHA256SUMS").read_text().splitlines()}
+    listed = {
+        line.split()[1]: line.split()[0] for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    }
     assert listed == {path.name: checkpoint.sha256(path) for path in folder.glob("*.safetensors")}

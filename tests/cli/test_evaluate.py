@@ -42,7 +42,7 @@ def test_a_pair_is_scored(cases: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_folders_are_scored_with_baselines_and_written(cases: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--cases", str(cases / "cases"), "--predictions", str(cases / "results"), "--baselines"]
     assert main(["evaluate", *words, "-o", str(cases / "scores.json")]) == 0
-    scores = json.loads((cases / "scores.json").read_text())["pooled"]
+    scores = json.loads((cases / "scores.json").read_text(encoding="utf-8"))["pooled"]
     assert scores["prediction"]["classes"]["ggo"]["dice_pooled"] == pytest.approx(2 / 3, abs=1e-3)
     assert {"hu_bands_slicer", "hu_bands_median", "fixed_mixture", "kmeans_radiomics"} < set(scores)
     assert (cases / "scores.csv").exists()

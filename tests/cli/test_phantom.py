@@ -23,7 +23,7 @@ def test_cases_are_written_with_truth_and_parameters(tmp_path: Path, capsys: pyt
         lungs = io.read_mask(folder / "lungs.nii.gz")
         assert ct.same_grid(truth)
         np.testing.assert_array_equal(truth.array > 0, lungs.array > 0)
-        assert json.loads((folder / "meta.json").read_text())["generator"] == "procedural"
+        assert json.loads((folder / "meta.json").read_text(encoding="utf-8"))["generator"] == "procedural"
     case = read_case(tmp_path / "phantom__train_0005.npz")
     np.testing.assert_array_equal(case.lungs.array, io.read_mask(folders[0] / "lungs.nii.gz").array)
     assert not list(tmp_path.glob("*.part"))
@@ -53,13 +53,13 @@ def test_condition_and_severity_shape_a_chest_and_a_given_scan(tmp_path: Path) -
     assert main(["phantom", "-o", str(tmp_path / "a"), "--size", "small", *chosen]) == 0
     base = tmp_path / "a" / "phantom_train_0000"
     assert io.read_volume(base / "ct.nii.gz").spacing_mm[0] == pytest.approx(5.0)
-    meta = json.loads((base / "meta.json").read_text())
+    meta = json.loads((base / "meta.json").read_text(encoding="utf-8"))
     assert (meta["config"]["condition"], meta["config"]["severity"]) == ("thick", "subtle")
     words = ["--background", str(base / "ct.nii.gz"), "--lung-mask", str(base / "lungs.nii.gz")]
     chosen[1] = "low_dose"
     assert main(["phantom", "-o", str(tmp_path / "b"), *words, *chosen]) == 0
     (folder,) = (tmp_path / "b").iterdir()
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     assert (meta["condition"], meta["severity"]) == ("low_dose", "subtle")
 
 

@@ -73,7 +73,7 @@ def grid_of_series(folder: Path) -> tuple[tuple[int, ...], np.ndarray]:
 
 def check_result(source: Path, folder: Path) -> None:
     """The label map lies on the grid of `source`, the statistics count its voxels, and the record names it."""
-    assert json.loads((folder / "run.json").read_text())["input"] == source.name
+    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["input"] == source.name
     shape, affine = grid_of(source)
     image = nib.load(folder / "label_map.nii.gz")
     assert image.shape == tuple(shape)
@@ -82,7 +82,7 @@ def check_result(source: Path, folder: Path) -> None:
     labels = np.asarray(image.dataobj)
     assert labels.dtype == np.uint8
     assert set(np.unique(labels)) <= set(range(6))
-    statistics = json.loads((folder / "statistics.json").read_text())
+    statistics = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
     voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000
     assert statistics["lung"]["volume_ml"] == pytest.approx((labels > 0).sum() * voxel_ml, rel=1e-3)
     assert statistics["lung"]["volume_ml"] > 1000

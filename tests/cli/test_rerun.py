@@ -45,7 +45,7 @@ def made(first: Path, tmp_path: Path) -> Path:
     """The same in a folder of the test's own, with the record pointing there."""
     folder = tmp_path / "made"
     shutil.copytree(first, folder)
-    record = json.loads((folder / "out" / "run.json").read_text())
+    record = json.loads((folder / "out" / "run.json").read_text(encoding="utf-8"))
     record["source"] |= {"path": str(folder / "ct.nii.gz"), "lung_mask": str(folder / "lungs.nii.gz")}
     (folder / "out" / "run.json").write_text(json.dumps(record))
     return folder
@@ -53,7 +53,9 @@ def made(first: Path, tmp_path: Path) -> Path:
 
 def rerun(folder: Path, *words: object, capsys: pytest.CaptureFixture[str] | None = None) -> tuple[int, Any]:
     code = main(["rerun", str(folder / "out" / "run.json"), "-o", str(folder / "again"), "-q", *map(str, words)])
-    return code, json.loads((folder / "again" / "run.json").read_text()) if (folder / "again").exists() else None
+    return code, json.loads((folder / "again" / "run.json").read_text(encoding="utf-8")) if (
+        folder / "again"
+    ).exists() else None
 
 
 def test_the_same_labels_files_and_settings_come_out(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +66,7 @@ def test_the_same_labels_files_and_settings_come_out(made: Path, capsys: pytest.
     assert told["same_statistics"]
     assert told["voxels_that_differ"] == 0
     assert told["versions_that_differ"] == {}
-    older = json.loads((made / "out" / "run.json").read_text())
+    older = json.loads((made / "out" / "run.json").read_text(encoding="utf-8"))
     assert again["fingerprints"] == older["fingerprints"]
     assert again["files"] == older["files"]
     assert {**again["settings"], "precision": 0} == {**older["settings"], "precision": 0}
@@ -95,7 +97,7 @@ def test_another_mask_is_refused(made: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_result_that_cannot_be_had_again_ends_with_1(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = json.loads((made / "out" / "run.json").read_text())
+    record = json.loads((made / "out" / "run.json").read_text(encoding="utf-8"))
     record["settings"]["abstain"] = 0.0  # as if the record were not of these files
     (made / "out" / "run.json").write_text(json.dumps(record))
     code, _ = rerun(made, "--json")
@@ -131,7 +133,7 @@ def test_what_is_no_run_json_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("field", ["fingerprints", "model", "files", "device", "lungs", "precision"])
 def test_a_record_without_a_part_is_refused(made: Path, capsys: pytest.CaptureFixture[str], field: str) -> None:
-    record = json.loads((made / "out" / "run.json").read_text())
+    record = json.loads((made / "out" / "run.json").read_text(encoding="utf-8"))
     record.pop(field)
     (made / "out" / "run.json").write_text(json.dumps(record))
     assert rerun(made) == (2, None)
@@ -147,14 +149,14 @@ def test_a_series_of_several_and_its_patient(tmp_path: Path, capsys: pytest.Capt
     folder = series(tmp_path, named)
     words = ["segment", "-i", str(folder), "--method", "rule", "--no-preview", "-q"]
     assert main([*words, "-o", str(tmp_path / "out")]) == 0
-    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     assert "identifiers" not in record["source"]
     assert len(record["source"]["series"]) == 16
     assert rerun(tmp_path)[0] == 0
     assert main([*words, "-o", str(tmp_path / "known"), "--keep-identifiers"]) == 0
-    known = json.loads((tmp_path / "known" / "run.json").read_text())
+    known = json.loads((tmp_path / "known" / "run.json").read_text(encoding="utf-8"))
     assert known["source"]["identifiers"]["PatientID"] == "MRN-0042"
-    report = (tmp_path / "known" / "report.html").read_text()
+    report = (tmp_path / "known" / "report.html").read_text(encoding="utf-8")
     assert "MRN-0042" in report
     assert "Doe^Jane" in report
     for file in (tmp_path / "out").iterdir():
@@ -163,9 +165,9 @@ def test_a_series_of_several_and_its_patient(tmp_path: Path, capsys: pytest.Capt
     shutil.move(tmp_path / "series", tmp_path / "DOE_JANE")
     words[2] = str(tmp_path / "DOE_JANE")
     assert main([*words, "-o", str(tmp_path / "masked")]) == 0
-    masked = json.loads((tmp_path / "masked" / "run.json").read_text())
+    masked = json.loads((tmp_path / "masked" / "run.json").read_text(encoding="utf-8"))
     assert masked["source"]["path"] is None
     assert masked["input"] == f"scan-{masked['fingerprints']['ct'][:8]}"
-    assert "DOE_JANE" not in (tmp_path / "masked" / "report.html").read_text()
+    assert "DOE_JANE" not in (tmp_path / "masked" / "report.html").read_text(encoding="utf-8")
     assert main(["rerun", str(tmp_path / "masked"), "-o", str(tmp_path / "again"), "-q"]) == 2
     assert "name the scan with -i" in capsys.readouterr().err

@@ -37,7 +37,7 @@ def test_samples_are_written_in_hu_with_their_spacing(toy: Path, tmp_path: Path)
     assert volume.shape == (8, 12, 16)
     assert volume.spacing_mm == pytest.approx((2.0, 2.0, 2.0))
     assert -1000 <= volume.array.min() < volume.array.max() <= 400
-    record = json.loads((out / "samples.json").read_text())
+    record = json.loads((out / "samples.json").read_text(encoding="utf-8"))
     assert record["model"]["name"] == "toy"
     assert record["model"]["sha256"] == checkpoint.sha256(toy)
     assert record["settings"]["steps"] == 3

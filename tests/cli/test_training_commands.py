@@ -246,8 +246,8 @@ def test_changed_settings_on_the_second_run_are_named(base, cut, capsys):
 
 
 def test_settings_and_journal_can_be_read_by_anyone(base):
-    settings = json.loads((base / "settings.json").read_text())
+    settings = json.loads((base / "settings.json").read_text(encoding="utf-8"))
     assert settings["train"]["iterations"] == 6
     assert settings["network"]["size"] == "tiny"
-    lines = [json.loads(line) for line in (base / "journal.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (base / "journal.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["iteration"] for line in lines] == list(range(1, 7))

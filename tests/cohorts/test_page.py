@@ -105,7 +105,7 @@ def test_the_policy_allows_this_script_alone(tmp_path: Path) -> None:
 def test_the_script_writes_no_markup() -> None:
     folder = Path(__file__).parents[2] / "diffseglung" / "cohorts" / "static"
     for path in folder.glob("*.js"):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert len(text.splitlines()) <= 400
         for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "srcdoc"):
             assert word not in text, (path.name, word)
@@ -114,7 +114,7 @@ def test_the_script_writes_no_markup() -> None:
 def test_the_page_reads_nothing_from_elsewhere(tmp_path: Path) -> None:
     path = write_page(a_cohort(3), tmp_path)
     assert path.name == "index.html"
-    text = path.read_text().replace("http://www.w3.org/2000/svg", "")  # a namespace, never loaded
+    text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")  # a namespace, never loaded
     assert "http:" not in text
     assert "https:" not in text
     assert not list(tmp_path.glob("*.part"))

@@ -194,7 +194,7 @@ def test_the_rows_shown_are_saved_as_the_table_has_them(
     assert download.value.suggested_filename == "cohort_shown.csv"
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "cohort.csv").write_bytes(Path(download.value.path()).read_bytes())
-    assert (tmp_path / "saved" / "cohort.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
+    assert (tmp_path / "saved" / "cohort.csv").read_text(encoding="utf-8").splitlines()[0] == ",".join(COLUMNS)
     some = [row for row in rows if "scan_002" in str(row["scan"])]
     found = read_table(tmp_path / "saved")
     assert [row["scan"] for row in found] == expected(some, "lung_ml", down=True)

@@ -61,7 +61,7 @@ def test_csv_and_parquet_hold_the_same(tmp_path: Path, cohort: list[Task]) -> No
 def test_no_name_becomes_a_formula(name: str, tmp_path: Path) -> None:
     (task,) = tasks(tmp_path, "x")
     rows = rows_of([Task("x", Study("x", Path(name)), task.mark)], tmp_path)
-    text = write_tables(rows, tmp_path)[0].read_text()
+    text = write_tables(rows, tmp_path)[0].read_text(encoding="utf-8")
     assert f",'{name}," in text
 
 

@@ -72,7 +72,7 @@ def test_a_case_is_made_once_and_holds_what_its_spec_says(tmp_path: Path) -> Non
     assert ct.array.min() >= -1024
     np.testing.assert_array_equal(lungs.array > 0, truth.array > 0)
     assert {BY_NAME[name].id for name in spec.pathologies} <= set(np.unique(truth.array).tolist())
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     assert meta["spec"] == json.loads(json.dumps(dataclasses.asdict(spec)))
     assert meta["catalogue_version"] == VERSION
     written = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
@@ -85,7 +85,7 @@ def test_a_folder_that_holds_something_else_is_made_again(tmp_path: Path) -> Non
     make_case(spec, tmp_path / "case", None)
     before = {p.name: p.read_bytes() for p in (tmp_path / "case").iterdir()}
     meta = tmp_path / "case" / "meta.json"
-    values = json.loads(meta.read_text())
+    values = json.loads(meta.read_text(encoding="utf-8"))
     other_version = values | {"catalogue_version": VERSION - 1}
     other_spec = values | {"spec": values["spec"] | {"seed": 7}}
     for fault in (json.dumps(other_version), json.dumps(other_spec), "{", "[]", None):
@@ -146,7 +146,7 @@ def test_every_model_of_a_spec_is_really_there(tmp_path: Path, spec: CaseSpec) -
     """At least 1, 4 or 8 mL of every model and of every pathology, by severity."""
     least_ml = {"subtle": 1.0, "moderate": 4.0, "extensive": 8.0}[spec.severity]
     make_case(spec, tmp_path / "case", None)
-    lesions = json.loads((tmp_path / "case" / "meta.json").read_text())["lesions"]
+    lesions = json.loads((tmp_path / "case" / "meta.json").read_text(encoding="utf-8"))["lesions"]
     for model in spec.models:
         assert sum(lesion["added_ml"] for lesion in lesions if lesion["model"] == model) >= least_ml
     truth = _mask(tmp_path / "case", "truth")
@@ -166,7 +166,7 @@ def test_a_change_of_the_catalogue_raises_its_version(tmp_path: Path) -> None:
 
     lists = digest([dataclasses.asdict(spec) for spec in EVERY])
     make_case(LISTS["quick"][1], tmp_path / "case", None)
-    meta = json.loads((tmp_path / "case" / "meta.json").read_text())
+    meta = json.loads((tmp_path / "case" / "meta.json").read_text(encoding="utf-8"))
     lesions = [{k: v for k, v in lesion.items() if k != "added_ml"} for lesion in meta["lesions"]]
     drawn = digest([meta["anatomy"], meta["scanner"], lesions])
     assert (VERSION, lists, drawn) == (1, "810f8752dad1ce5e", "cf643fccafe4e6be")

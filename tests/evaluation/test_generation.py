@@ -50,8 +50,8 @@ def test_every_row_and_file_is_there_and_a_second_run_measures_nothing(
     for row in record["rows"]:
         for name, figure in row["figures"].items():
             assert figure["value"] is not None, (row["set"], name)
-    assert json.loads((out / "generation.json").read_text()) == record
-    lines = list(csv.DictReader(io.StringIO((out / "generation.csv").read_text())))
+    assert json.loads((out / "generation.json").read_text(encoding="utf-8")) == record
+    lines = list(csv.DictReader(io.StringIO((out / "generation.csv").read_text(encoding="utf-8"))))
     assert {line["metric"] for line in lines} >= {"frechet training", "recall", "voxels_hu ratio", "ssim lungs"}
     assert (out / "generation.png").read_bytes().startswith(b"\x89PNG")
     monkeypatch.setattr(generation, "_figures", None)
@@ -67,7 +67,9 @@ def test_without_training_patches_what_they_tell_is_unknown(inputs: Inputs, tmp_
     for row in record["rows"]:
         assert not [name for name in row["figures"] if "training" in name or "voxels" in name]
         assert row["figures"]["frechet held-out"]["value"] is not None
-    assert "Unknown: the training patches were not given" in (tmp_path / "out" / "generation.md").read_text()
+    assert "Unknown: the training patches were not given" in (tmp_path / "out" / "generation.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_model_that_repeats_training_patches_is_told(
@@ -81,7 +83,7 @@ def test_a_model_that_repeats_training_patches_is_told(
     assert sample["voxels_hu"]["value"] < 1
     assert sample["voxels_hu ratio"]["high"] < 0.1
     assert record["rows"][1]["figures"]["voxels_hu"]["value"] > 5  # real patches do not repeat themselves
-    assert "Warning, stage 1: by voxels" in (tmp_path / "out" / "generation.md").read_text()
+    assert "Warning, stage 1: by voxels" in (tmp_path / "out" / "generation.md").read_text(encoding="utf-8")
 
 
 def test_held_out_patches_have_ratio_one_and_pairs_a_likeness_of_their_own(inputs: Inputs, tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ def test_every_file_is_written_and_kept_results_are_admitted(tmp_path: Path) -> 
     assert {p.name for p in paths} == {
         "table.md", "table.csv", "benchmark.json", "dice.png", "agreement.png", "index.html",
     }  # fmt: skip
-    record = json.loads((tmp_path / "benchmark.json").read_text())
+    record = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
     assert record["header"]["command"] == "diffseglung benchmark"
     assert record["header"]["model SHA-256"] == "no model"
     assert record["results"]["hu_bands_slicer"]["case3"]["scores"]["confusion"]
-    assert "all made by this code" in (tmp_path / "table.md").read_text()
+    assert "all made by this code" in (tmp_path / "table.md").read_text(encoding="utf-8")
     publish(tmp_path, jobs, runner.Plan(entrants=tuple(chosen), surfaces=False, keep=True), {})
-    assert "other versions of the code" in (tmp_path / "table.md").read_text()
+    assert "other versions of the code" in (tmp_path / "table.md").read_text(encoding="utf-8")
     assert not list(tmp_path.rglob("*.part"))

@@ -27,10 +27,10 @@ def test_json_and_csv_are_written_together(tmp_path: Path) -> None:
     case = scored()
     paths = report.write(tmp_path / "new" / "scores.json", {"m": scores.pool([case])}, {"m": {"one": case}})
     assert [p.name for p in paths] == ["scores.json", "scores.csv"]
-    loaded = json.loads(paths[0].read_text())
+    loaded = json.loads(paths[0].read_text(encoding="utf-8"))
     assert loaded["pooled"]["m"]["classes"]["healthy"]["dice_pooled"] == 1
     assert loaded["pooled"]["m"]["classes"]["ggo"]["dice_pooled"] is None
-    rows = list(csv.DictReader(io.StringIO(paths[1].read_text())))
+    rows = list(csv.DictReader(io.StringIO(paths[1].read_text(encoding="utf-8"))))
     assert len(rows) == 5
     assert rows[0]["dice"] == "1.0"
     assert rows[2]["dice"] == ""

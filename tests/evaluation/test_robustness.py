@@ -116,7 +116,7 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path, subject: Subject) ->
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, [subject], labellers={"t": counted})
-    assert len(json.loads((tmp_path / "robustness.json").read_text())["rows"]) == 2
+    assert len(json.loads((tmp_path / "robustness.json").read_text(encoding="utf-8"))["rows"]) == 2
     seen: list[Any] = []
 
     def track(jobs: Iterable[Any], total: int) -> Iterable[Any]:
@@ -127,10 +127,10 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path, subject: Subject) ->
     assert (len(rows), len(calls), seen) == (5, 4 + 1 + 3, [1])
     whole = run(tmp_path / "new", [subject], labellers={"t": threshold})
     assert {r["change"]: r["same"] for r in rows} == {r["change"]: r["same"] for r in whole}
-    lines = list(csv.DictReader((tmp_path / "robustness.csv").read_text().splitlines()))
+    lines = list(csv.DictReader((tmp_path / "robustness.csv").read_text(encoding="utf-8").splitlines()))
     assert len(lines) == 25
     assert {line["dice"] for line in lines if line["class"] == "fibrosis"} == {""}
-    assert len((tmp_path / "robustness.md").read_text().splitlines()) == 2 + 5
+    assert len((tmp_path / "robustness.md").read_text(encoding="utf-8").splitlines()) == 2 + 5
     assert not list(tmp_path.glob("*.part"))
 
 

@@ -34,7 +34,7 @@ def test_a_card_fits_its_schema_and_comes_back(card: ModelCard) -> None:
 
 def test_the_schema_that_is_published_is_the_one_that_is_used() -> None:
     kept = ROOT / "docs" / "reference" / "model-card.schema.json"
-    assert json.loads(kept.read_text()) == schema(), "python scripts/card_schema.py writes it"
+    assert json.loads(kept.read_text(encoding="utf-8")) == schema(), "python scripts/card_schema.py writes it"
     jsonschema.Draft202012Validator.check_schema(schema())
 
 

@@ -24,7 +24,7 @@ def test_every_file_is_written_and_listed(chest: Segmentation, tmp_path: Path) -
     paths = output.write(chest, tmp_path / "deep" / "out", Products(probabilities=True))
     expected = set(output.FILES) - set(dicom.NAMES.values())
     assert {path.name for path in paths} == names(tmp_path / "deep" / "out") == expected
-    record = json.loads((tmp_path / "deep" / "out" / "run.json").read_text())
+    record = json.loads((tmp_path / "deep" / "out" / "run.json").read_text(encoding="utf-8"))
     assert set(record["files"]) == expected
     assert names(tmp_path / "deep") == {"out"}
 

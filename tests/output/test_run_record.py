@@ -27,4 +27,4 @@ def test_unknown_numbers_become_null(tmp_path: Path) -> None:
     value = {"a": np.float32("nan"), 1: [np.int64(3), float("inf"), np.array([1.5])], "path": Path("x"), "no": None}
     assert plain(value) == {"a": None, "1": [3, None, [1.5]], "path": "x", "no": None}
     write_json(tmp_path / "x.json", value)
-    assert json.loads((tmp_path / "x.json").read_text()) == plain(value)
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == plain(value)

@@ -21,7 +21,9 @@ def test_what_is_written_is_read_back(tmp_path: Path, small: Phantom) -> None:
         back = back or io.read_mask(tmp_path / "case" / f"{name}.nii.gz")
         assert back.same_grid(volume)
         np.testing.assert_array_equal(back.array, volume.array)
-    assert json.loads((tmp_path / "case" / "meta.json").read_text()) == json.loads(json.dumps(small.meta))
+    assert json.loads((tmp_path / "case" / "meta.json").read_text(encoding="utf-8")) == json.loads(
+        json.dumps(small.meta)
+    )
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path, small: Phantom) -> None:

@@ -95,7 +95,7 @@ def test_command_writes_picture_table_and_map(
     words = ["clusters", flags[0], str(tmp_path / "toy__a.npz"), flags[1], str(out), "--k", "3"]
     assert main([*words, "--spacing-mm", "3", "--stride", "3", "--window", "6"]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["clusters.json", "clusters.nii.gz", "clusters.png"]
-    document = json.loads((out / "clusters.json").read_text())
+    document = json.loads((out / "clusters.json").read_text(encoding="utf-8"))
     assert [cluster["id"] for cluster in document["clusters"]] == [1, 2, 3]
     assert set(document["clusters"][0]["centre"]) == set(DESCRIPTOR_NAMES)
     from diffseglung.io.nifti import read_nifti

@@ -16,7 +16,7 @@ from .conftest import GOLDEN, Patch
 
 def test_ibsi_digital_phantom() -> None:
     """The published consensus values of the phantom, to the digits given."""
-    golden = json.loads((GOLDEN / "ibsi_digital_phantom.json").read_text())["first_order"]
+    golden = json.loads((GOLDEN / "ibsi_digital_phantom.json").read_text(encoding="utf-8"))["first_order"]
     image, mask = (np.load(GOLDEN / f"ibsi_digital_phantom_{name}.npy") for name in ("image", "mask"))
     inside = image[mask > 0]
     mean, variance, skewness, kurtosis = moments(inside)

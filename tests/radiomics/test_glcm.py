@@ -31,7 +31,7 @@ def _named(measures: np.ndarray, counts: np.ndarray) -> dict[str, float]:
 
 def test_ibsi_phantom_merged_over_directions() -> None:
     """IBSI aggregation 3D, merged: the one in use here, by the reference and by the fast path."""
-    golden = json.loads((GOLDEN / "ibsi_digital_phantom.json").read_text())["glcm_3d_merged"]
+    golden = json.loads((GOLDEN / "ibsi_digital_phantom.json").read_text(encoding="utf-8"))["glcm_3d_merged"]
     image, mask = _phantom()
     counts = count_pairs(image, mask, 7)
     found = _named(measure(counts), counts)
@@ -43,7 +43,7 @@ def test_ibsi_phantom_merged_over_directions() -> None:
 
 def test_ibsi_phantom_averaged_over_directions() -> None:
     """IBSI aggregation 3D, averaged: the same counts and measures, direction by direction."""
-    golden = json.loads((GOLDEN / "ibsi_digital_phantom.json").read_text())["glcm_3d_averaged"]
+    golden = json.loads((GOLDEN / "ibsi_digital_phantom.json").read_text(encoding="utf-8"))["glcm_3d_averaged"]
     image, mask = _phantom()
     each = []
     for offset in DIRECTIONS:

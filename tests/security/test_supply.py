@@ -17,11 +17,11 @@ def pinned(text: str) -> dict[str, str]:
     return {normal(name): version for name, version in re.findall(r"^([\w.-]+)==([\w.+]+)", text, re.MULTILINE)}
 
 
-LOCK = (ROOT / "requirements.lock").read_text()
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 
 
 def test_every_locked_package_has_hashes_and_the_tested_version() -> None:
-    tested = pinned((ROOT / "constraints.txt").read_text())
+    tested = pinned((ROOT / "constraints.txt").read_text(encoding="utf-8"))
     locked = pinned(LOCK)
     assert {"torch", "numpy", "pydicom", "highdicom", "distributed", "cryptography", "tensorboard"} <= locked.keys()
     assert {name: locked[name] for name in locked.keys() & tested.keys()} == {
@@ -33,6 +33,6 @@ def test_every_locked_package_has_hashes_and_the_tested_version() -> None:
 
 
 def test_the_bill_of_materials_lists_what_is_locked() -> None:
-    bill = json.loads((ROOT / "docs" / "sbom.cdx.json").read_text())
+    bill = json.loads((ROOT / "docs" / "sbom.cdx.json").read_text(encoding="utf-8"))
     assert bill["bomFormat"] == "CycloneDX"
     assert {normal(part["name"]): part["version"] for part in bill["components"]} == pinned(LOCK)

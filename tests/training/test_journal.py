@@ -19,7 +19,7 @@ def test_lines_are_json_and_unknown_values_are_null(tmp_path):
     journal = Journal(tmp_path)
     journal.write(line(1, diffusion_q1=math.nan))
     journal.close()
-    assert json.loads((tmp_path / "journal.jsonl").read_text()) == {
+    assert json.loads((tmp_path / "journal.jsonl").read_text(encoding="utf-8")) == {
         "iteration": 1,
         "diffusion": 1.0,
         "seconds": 2.0,
@@ -66,7 +66,7 @@ def test_the_curve_and_the_events_are_written(tmp_path):
     journal.settings({"train": {"lr": 1e-4}})
     journal.close()
     assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
-    assert json.loads((tmp_path / "settings.json").read_text()) == {"train": {"lr": 1e-4}}
+    assert json.loads((tmp_path / "settings.json").read_text(encoding="utf-8")) == {"train": {"lr": 1e-4}}
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 

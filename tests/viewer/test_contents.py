@@ -60,7 +60,7 @@ def test_without_records_every_number_is_unknown(result: Path) -> None:
 
 
 def test_what_is_no_number_is_unknown(result: Path) -> None:
-    record = json.loads((result / "statistics.json").read_text())
+    record = json.loads((result / "statistics.json").read_text(encoding="utf-8"))
     record["ggo"] = {"volume_ml": "<b>much</b>", "fraction_of_lung": True, "right": 3, "mean_hu": -600}
     record["emphysema"] = None
     (result / "statistics.json").write_text(json.dumps(record))

@@ -165,11 +165,11 @@ def test_a_port_that_is_taken_is_named(server: ViewServer) -> None:
 
 
 def test_vendored_files_are_the_recorded_ones() -> None:
-    for name, record in json.loads((STATIC / "vendored.json").read_text())["files"].items():
+    for name, record in json.loads((STATIC / "vendored.json").read_text(encoding="utf-8"))["files"].items():
         assert hashlib.sha256((STATIC / name).read_bytes()).hexdigest() == record["sha256"]
         assert record["version"] in record["origin"]
         assert f"{record['name']}@{record['version']}" in record["renew"][0]
-        assert "Redistribution and use" in (STATIC / record["licences_of_parts"]).read_text()
+        assert "Redistribution and use" in (STATIC / record["licences_of_parts"]).read_text(encoding="utf-8")
 
 
 def test_the_package_brings_its_static_files() -> None:
@@ -177,12 +177,12 @@ def test_the_package_brings_its_static_files() -> None:
     assert listed == {"index.html", "view.css", "view.js", "niivue.umd.js", "LICENCES.txt", "vendored.json"}
     import tomllib
 
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
     assert "viewer/static/*" in project["tool"]["setuptools"]["package-data"]["diffseglung"]
 
 
 def test_the_page_names_no_other_machine_and_builds_no_markup_from_text() -> None:
     for name in ("index.html", "view.css", "view.js"):
-        text = (STATIC / name).read_text()
+        text = (STATIC / name).read_text(encoding="utf-8")
         assert "//" not in text.replace("// ", ""), name
         assert not any(word in text for word in ("innerHTML", "insertAdjacent", "document.write", " onclick", "eval("))
