@@ -19,6 +19,7 @@ from diffseglung.features.local import positions
 from diffseglung.labelling.methods import WITH_NETWORK
 from diffseglung.model.footprint import call_bytes
 from diffseglung.pipeline import Segmenter
+from diffseglung.preprocess.repeats import own_voxels
 from diffseglung.preprocess.scene import Scene, make_scene
 from diffseglung.resources import memory_bytes
 from diffseglung.runtime import spread
@@ -74,9 +75,10 @@ def foretell(segmenter: Segmenter, ct: Volume, lung_mask: Volume | None = None, 
     Finds the lungs and makes the scene, so it takes as long as that, and no more memory.  Raises InputError as they do.
     """
     begin = time.perf_counter()
-    lungs = segmenter.lungs(ct, lung_mask)
+    _, own, own_mask = own_voxels(ct, lung_mask)
+    lungs = segmenter.lungs(own, own_mask)
     found = 0.0 if lung_mask is not None else time.perf_counter() - begin
-    scene = make_scene(ct, lungs, segmenter.config.spacing_mm)
+    scene = make_scene(own, lungs, segmenter.config.spacing_mm)
     took = time.perf_counter() - begin
     scan, grid = ct.array.size / 1e6, scene.hu.size / 1e6
     usual = _stage(SCENE_S, scan) + (_stage(LUNGS_S, scan) if found else 0.0)

@@ -20,9 +20,11 @@ from diffseglung.io import Scan, read_mask, read_scan
 from diffseglung.labelling.bundle import Bundle, load_bundle
 from diffseglung.labelling.methods import WITHOUT_MODEL, Rows, class_posterior
 from diffseglung.labels import TISSUES, UNASSIGNED
+from diffseglung.preprocess.envelope import WEIGHTS, weights_hash
 from diffseglung.preprocess.lungs import find_lungs
 from diffseglung.preprocess.masks import adapt_mask
 from diffseglung.preprocess.quality import merged, quality
+from diffseglung.preprocess.repeats import Repeats, own_voxels
 from diffseglung.preprocess.scene import Scene, make_scene, onto_window
 from diffseglung.provenance import Origin, fingerprint, source_record, told_name
 from diffseglung.runtime import Runtime, choose_device, choose_precision, spread, started
@@ -102,10 +104,11 @@ class Segmenter:
         """
         watch, ct_hash = Stopwatch(), started(lambda: fingerprint(ct))
         with watch.stage("lungs"):
-            lungs = self.lungs(ct, lung_mask)
+            repeats, own, own_mask = own_voxels(ct, lung_mask)
+            own_lungs = self.lungs(own, own_mask)
         with watch.stage("scene"):
-            scene = make_scene(ct, lungs, self.config.spacing_mm)
-        guard = started(lambda: quality(ct, lungs, scene.level))
+            scene = make_scene(own, own_lungs, self.config.spacing_mm)
+        guard = started(lambda: quality(own, own_lungs, scene.level))
         with watch.stage("tissue"):
             rows = Rows(scene, self.bundle, self.runtime, self.features(), progress, self.config.stride)
             posterior = class_posterior(rows, self.config)
@@ -118,22 +121,21 @@ class Segmenter:
             else:
                 fine = to_voxels(coarse, stride, scene.grid.shape)
         with watch.stage("back"):
-            back = back_onto(ct, lungs, scene, fine.numpy(), self.config, probabilities)
+            back = back_onto(own, own_lungs, scene, fine.numpy(), self.config, probabilities).again(ct, repeats)
+            lungs = ct.with_array(repeats.again(own_lungs.array))
         with watch.stage("statistics"):
             statistics = measure(ct, lungs, back.label_map, back.expected_voxels)
         with watch.stage("quality"):  # what of it is not done yet
             found = guard()
         run = {
             "input": name,
-            "settings": self.config.to_dict(),
-            "lungs": self.lung_config.to_dict(),
-            "model": self._model(),
+            **self._means(lung_mask is not None),
             "device": str(self.runtime.device),
             "precision": self.runtime.precision,
             "seconds": watch.seconds,
-            "warnings": [*self.notes, *merged(notes or [], found)],
+            "warnings": [*self.notes, *merged(notes or [], found), *repeats.notes()],
             "quality": dataclasses.asdict(found),
-            "scan": self._details(scene, lung_mask is not None),
+            "scan": self._details(scene, lung_mask is not None) | {"voxels_stored_times": list(repeats.times)},
             "fingerprints": {
                 "ct": ct_hash(),
                 "lung_mask": None if lung_mask is None else fingerprint(lung_mask),
@@ -161,12 +163,17 @@ class Segmenter:
         config = FeatureConfig(seed=self.config.seed)
         return dataclasses.replace(config, overlap=0.0) if self.config.fast else config
 
-    def _model(self) -> dict[str, Any] | None:
-        if self.bundle is None:
-            return None
-        card = self.bundle.card
-        own = {"name": card.name, "stage": card.stage, "iteration": card.iteration}
-        return own | {"file": str(self.bundle.path.absolute()), "sha256": self.bundle.sha256}
+    def _means(self, mask_given: bool) -> dict[str, Any]:
+        """Settings and weights."""
+        model, network = None, None
+        if self.bundle is not None:
+            card = self.bundle.card
+            model = {"name": card.name, "stage": card.stage, "iteration": card.iteration}
+            model |= {"file": str(self.bundle.path.absolute()), "sha256": self.bundle.sha256}
+        if self.lung_config.envelope and not mask_given:
+            network = {"name": WEIGHTS.stem, "sha256": weights_hash()}
+        settings, lungs = self.config.to_dict(), self.lung_config.to_dict()
+        return {"settings": settings, "lungs": lungs, "model": model, "lung_network": network}
 
     def _details(self, scene: Scene, mask_given: bool) -> dict[str, Any]:
         return {
@@ -189,6 +196,12 @@ class OnScan:
     posterior: NDArray[np.float16] | None
     expected_voxels: NDArray[np.float64]
     certainty: NDArray[np.uint8]
+
+    def again(self, ct: Volume, repeats: Repeats) -> OnScan:
+        """The same on the grid of `ct`, on which each voxel is stored several times."""
+        posterior = None if self.posterior is None else repeats.again(self.posterior)
+        labels, certainty = repeats.again(self.label_map.array), repeats.again(self.certainty)
+        return OnScan(ct.with_array(labels), posterior, self.expected_voxels * repeats.copies, certainty)
 
 
 def back_onto(

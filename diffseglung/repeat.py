@@ -171,6 +171,7 @@ def compare(recorded: Recorded, result: Segmentation) -> dict[str, Any]:
         "versions_that_differ": {
             name: [older.get(name), now.get(name)] for name in sorted(now) if older.get(name) != now.get(name)
         },
+        "same_lung_network": _network_hash(result.run) == _network_hash(recorded.values),
     }
 
 
@@ -184,7 +185,14 @@ def lines(found: dict[str, Any]) -> list[str]:
     if found["same_statistics"] is not None:
         told.append("the same statistics" if found["same_statistics"] else "other statistics")
     changed = [f"{name} {old} then, {new} now" for name, (old, new) in found["versions_that_differ"].items()]
+    if not found["same_lung_network"]:
+        changed.append("the network that helps to find the lungs has other weights now, or was not recorded then")
     return [*told, *(f"  note: {text}" for text in changed)]
+
+
+def _network_hash(run: dict[str, Any]) -> Any:
+    network = run.get("lung_network")
+    return network.get("sha256") if isinstance(network, dict) else None
 
 
 def _same_statistics(path: Path, result: Segmentation) -> bool | None:

@@ -7,6 +7,7 @@ whose lungs were partly filled at random. It sees no pathology labels. Its train
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -77,6 +78,13 @@ def lung_envelope(upright: Volume) -> NDArray[np.float32]:
     z, y, x = hu.shape
     lungs = torch.sigmoid(logits)[:z, :y, :x].numpy()
     return resample_onto(coarse.with_array(lungs), upright, fill=0.0).array
+
+
+@cache
+def weights_hash() -> str:
+    """SHA-256 of the weights file, hexadecimal."""
+    with WEIGHTS.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @cache

@@ -66,12 +66,21 @@ def test_the_same_labels_files_and_settings_come_out(made: Path, capsys: pytest.
     assert told["same_statistics"]
     assert told["voxels_that_differ"] == 0
     assert told["versions_that_differ"] == {}
+    assert told["same_lung_network"]
     older = json.loads((made / "out" / "run.json").read_text(encoding="utf-8"))
     assert again["fingerprints"] == older["fingerprints"]
     assert again["files"] == older["files"]
     assert {**again["settings"], "precision": 0} == {**older["settings"], "precision": 0}
     for name in ("statistics.json", "label_map.nii.gz", "label_map.ctbl"):
         assert (made / "again" / name).read_bytes() == (made / "out" / name).read_bytes()
+
+
+def test_other_weights_that_find_the_lungs_are_told(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = json.loads((made / "out" / "run.json").read_text(encoding="utf-8"))
+    assert record["lung_network"] is None  # a mask was given
+    (made / "out" / "run.json").write_text(json.dumps(record | {"lung_network": {"name": "x", "sha256": "0" * 64}}))
+    assert rerun(made, "--json")[0] == 0
+    assert not json.loads(capsys.readouterr().out)["same_lung_network"]
 
 
 def test_files_that_moved_are_named_and_recognised(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
