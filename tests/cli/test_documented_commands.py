@@ -6,6 +6,7 @@ torchrun with two processes is tested in test_training_commands.py; here its scr
 
 from __future__ import annotations
 
+import functools
 import shlex
 from pathlib import Path
 
@@ -13,17 +14,18 @@ import numpy as np
 import pytest
 
 from diffseglung.cli import build_parser, run_command
-from diffseglung.config import PhantomConfig
 from diffseglung.io.cases import Case, write_case
 from diffseglung.io.nifti import write_nifti
+from diffseglung.labelling import tissue
 from diffseglung.model import checkpoint
 from diffseglung.model.card import ModelCard
-from diffseglung.phantom.procedural import make_phantom
 from diffseglung.preprocess.resample import resample, resample_onto
+from diffseglung.volume import Volume
 from tests.cli.documented import ALL, OWN, PUBLISHED, SCRIPTS
 from tests.cli.test_cli import SCRIPTS as COMMAND_OF
 from tests.io.conftest import write_series_of
 from tests.output.dicom.conftest import identify_patient
+from tests.toy_models import small_phantom
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings(
@@ -41,7 +43,7 @@ SMALL = {
     "phantom": "-n 1 --size small",
     "evaluate": "--no-surfaces",
     "convert": "",
-    "fit": "",
+    "fit": "--rows-per-scan 2000",
     "info": "",
     "check": "",
     "cohort": "--workers 1",
@@ -68,15 +70,20 @@ def test_it_parses(line: str) -> None:
     assert args.run
 
 
+@functools.cache
+def coarse() -> tuple[Volume, Volume]:
+    """A small phantom on voxels of 2.5 mm, and its lungs."""
+    phantom = small_phantom(5)
+    ct = resample(phantom.ct, 2.5)
+    return ct, ct.with_array(resample_onto(phantom.lungs, ct, order=0).array.astype(np.uint8))
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with one phantom as NPZ case, NIfTI, mask and study, where the documented paths point."""
     monkeypatch.setattr(ModelCard, "check_use", lambda card, spacing_mm: None)  # 3 mm, to be quick
-    folder = tmp_path
-    phantom = make_phantom(PhantomConfig(size="small", split="dev", seed=5))
-    ct = resample(phantom.ct, 2.5)
-    lungs = resample_onto(phantom.lungs, ct, order=0)
-    lungs = ct.with_array(lungs.array.astype(np.uint8))
+    monkeypatch.setattr(tissue, "TissueFitConfig", functools.partial(tissue.TissueFitConfig, iterations=20))
+    folder, (ct, lungs) = tmp_path, coarse()
     for name in ("NPZ_DATA", "studies"):
         (folder / name).mkdir()
     write_case(folder / "NPZ_DATA" / "toy__0.npz", Case("toy__0", ct, lungs, {}))

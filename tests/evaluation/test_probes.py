@@ -21,7 +21,7 @@ from diffseglung.model.card import ModelCard
 from diffseglung.model.unet import UNet
 from diffseglung.phantom.folder import write_case_folder
 from diffseglung.runtime import Runtime
-from tests.evaluation.benchmarked import phantom
+from tests.toy_models import toy_phantom
 
 RUNTIME = Runtime(device=torch.device("cpu"))
 
@@ -29,7 +29,7 @@ RUNTIME = Runtime(device=torch.device("cpu"))
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cases") / "one"
-    write_case_folder(phantom(3), folder)
+    write_case_folder(toy_phantom(), folder)
     return folder
 
 
