@@ -29,15 +29,20 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture
-def oblique_affine() -> np.ndarray:
-    """Tilted, anisotropic and flipped: a grid on which mistakes in axis order cannot hide."""
+def tilted() -> np.ndarray:
+    """An affine that is tilted, anisotropic and flipped: a grid on which mistakes in axis order cannot hide."""
     tilt = np.deg2rad(12)
     rotation = np.array([[np.cos(tilt), -np.sin(tilt), 0], [np.sin(tilt), np.cos(tilt), 0], [0, 0, 1]])
     affine = np.eye(4)
     affine[:3, :3] = rotation @ np.array([[0, 0, -0.7], [0, 0.8, 0], [2.5, 0, 0]])
     affine[:3, 3] = (31.0, -7.5, 120.25)
     return affine
+
+
+@pytest.fixture
+def oblique_affine() -> np.ndarray:
+    """The tilted grid."""
+    return tilted()
 
 
 @pytest.fixture
@@ -48,7 +53,12 @@ def oblique(oblique_affine: np.ndarray) -> Volume:
 
 
 @pytest.fixture
-def chest(oblique_affine: np.ndarray) -> Segmentation:
+def chest() -> Segmentation:
+    """A labelled chest on the tilted grid."""
+    return make_chest()
+
+
+def make_chest() -> Segmentation:
     """40 x 36 x 48 voxels of 2.5 x 0.8 x 0.7 mm: two boxes of lung, each with one block of every lesion."""
     hu = np.full((40, 36, 48), 30.0, np.float32)
     lungs = np.zeros(hu.shape, np.uint8)
@@ -59,7 +69,7 @@ def chest(oblique_affine: np.ndarray) -> Segmentation:
         labels[6 * label - 6 : 6 * label, 8:14, 30:32] = label
         hu[labels == label] = level
     hu[labels == 1] = -860
-    ct = Volume(hu, oblique_affine)
+    ct = Volume(hu, tilted())
     posterior = np.zeros((*hu.shape, 5), np.float16)
     for column in range(5):
         posterior[..., column][labels == column + 1] = 0.8

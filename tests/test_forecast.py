@@ -10,22 +10,18 @@ import pytest
 
 from diffseglung import forecast, spool
 from diffseglung.cli import main
-from diffseglung.config import PhantomConfig, SegmentConfig
+from diffseglung.config import SegmentConfig
 from diffseglung.features import diffusion
-from diffseglung.phantom.procedural import make_phantom
 from diffseglung.phantom.record import Phantom
 from diffseglung.pipeline import Segmenter
-from diffseglung.volume import Volume
 from tests.cli.test_bad_input import scan
+from tests.toy_models import toy_phantom
 
 
 @pytest.fixture(scope="module")
 def phantom() -> Phantom:
     """A few centimetres of both lungs."""
-    whole = make_phantom(PhantomConfig(seed=3, size="small", split="dev"))
-    z, y, x = whole.ct.shape
-    parts = (v.crop((z // 3, 0, 0), (2 * z // 3, y, x)) for v in (whole.ct, whole.lungs, whole.truth))
-    return Phantom(*(Volume(np.ascontiguousarray(v.array), v.affine) for v in parts), whole.meta)
+    return toy_phantom()
 
 
 @pytest.mark.parametrize("fast", [False, True])

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from diffseglung.config import PhantomConfig, SegmentConfig
+from diffseglung.config import SegmentConfig
 from diffseglung.evaluation.scores import dice
 from diffseglung.io import read_volume
 from diffseglung.labels import TISSUES
-from diffseglung.phantom.procedural import make_phantom
 from diffseglung.pipeline import Segmenter
 from diffseglung.preprocess.envelope import WEIGHTS
 from diffseglung.preprocess.resample import resample_onto
 from diffseglung.volume import Volume
 from tests.io.conftest import write_series_of
+from tests.toy_models import small_phantom
 
 Labels = NDArray[np.uint8]
 BORDER = 5
@@ -30,7 +30,7 @@ LEAST_DICE = 0.98
 @cache
 def chest() -> Volume:
     """A small chest with every kind of lesion, whole HU."""
-    made = make_phantom(PhantomConfig(seed=5, size="small", split="dev")).ct
+    made = small_phantom(5).ct
     return Volume(np.rint(made.array).astype(np.float32), made.affine)
 
 
@@ -71,34 +71,30 @@ def taken_back(found: Labels, axes: tuple[int, int, int], flips: tuple[int, ...]
     return found.transpose(np.argsort(axes))
 
 
-@pytest.mark.parametrize(
-    ("axes", "flips"), [((0, 1, 2), (0,)), ((0, 1, 2), (1, 2)), ((2, 0, 1), ()), ((1, 2, 0), (0, 2)), ((2, 1, 0), (1,))]
-)
+@pytest.mark.parametrize(("axes", "flips"), [((0, 1, 2), (0, 1)), ((1, 2, 0), (0, 2)), ((2, 1, 0), (1,))])
 def test_stored_along_other_axes_and_backwards(axes: tuple[int, int, int], flips: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(taken_back(labels(placed(chest(), axes, flips)), axes, flips), plain())
 
 
-@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float64])
-def test_stored_as_other_numbers(tmp_path: Path, dtype: type) -> None:
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ chest().affine[:, [2, 1, 0, 3]]
-    nib.save(nib.Nifti1Image(chest().array.T.astype(dtype), affine, dtype=dtype), tmp_path / "ct.nii")
-    found = read_volume(tmp_path / "ct.nii")
-    np.testing.assert_array_equal(found.array, chest().array)
-    np.testing.assert_array_equal(labels(found), plain())
+def test_stored_as_other_numbers(tmp_path: Path) -> None:
+    """And as scanners' software does it: whole numbers from 0, and the way to HU in the header.
 
-
-def test_stored_with_a_slope_and_an_intercept(tmp_path: Path) -> None:
-    """As scanners' software does: whole numbers from 0, and the way to HU in the header."""
+    What is read is the same to the last bit, so that one of them is labelled for all.
+    """
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ chest().affine[:, [2, 1, 0, 3]]
+    for dtype in (np.int16, np.int32, np.float64):
+        path = tmp_path / f"{np.dtype(dtype).name}.nii"
+        nib.save(nib.Nifti1Image(chest().array.T.astype(dtype), affine, dtype=dtype), path)
     image = nib.Nifti1Image(((chest().array.T + 2000) / 0.5).astype(np.int16), affine)
-    image.header.set_slope_inter(0.5, -2000)
     raw = image.to_bytes()
-    header = image.header.copy()
-    header.set_slope_inter(0.5, -2000)
-    (tmp_path / "ct.nii").write_bytes(raw[:112] + np.array([0.5, -2000], "<f4").tobytes() + raw[120:])
-    found = read_volume(tmp_path / "ct.nii")
-    np.testing.assert_array_equal(found.array, chest().array)
-    np.testing.assert_array_equal(labels(found), plain())
+    (tmp_path / "scaled.nii").write_bytes(raw[:112] + np.array([0.5, -2000], "<f4").tobytes() + raw[120:])
+    found = [read_volume(path) for path in sorted(tmp_path.iterdir())]
+    assert len(found) == 4
+    for volume in found:
+        np.testing.assert_array_equal(volume.array, chest().array)
+        assert volume.array.dtype == found[0].array.dtype
+        np.testing.assert_array_equal(volume.affine, found[0].affine)
+    np.testing.assert_array_equal(labels(found[0]), plain())
 
 
 def test_slices_in_any_order(tmp_path: Path) -> None:

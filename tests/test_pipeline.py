@@ -28,8 +28,8 @@ def phantom() -> Phantom:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
-    return toy_model(tmp_path_factory.mktemp("model") / "tiny.safetensors", phantom)
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -25,8 +25,8 @@ def phantom() -> Phantom:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
-    return toy_model(tmp_path_factory.mktemp("model") / "tiny.safetensors", phantom)
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 def answer(phantom: Phantom, model: Path | None, method: str, *, threads: int = 1, device: str = "cpu") -> Segmentation:

@@ -13,14 +13,14 @@ import pytest
 import torch
 
 import diffseglung
-from diffseglung.config import PhantomConfig, SegmentConfig
+from diffseglung.config import SegmentConfig
 from diffseglung.errors import ConfigError, GeometryError, InputError
 from diffseglung.io import read_mask
 from diffseglung.io.nifti import write_nifti
-from diffseglung.phantom.procedural import make_phantom
 from diffseglung.pipeline import segment
 from diffseglung.transforms import LungPathology, LungPathologyd, segment_array
 from diffseglung.volume import Reorientation, Volume
+from tests.toy_models import small_phantom
 
 FAST = SegmentConfig(fast=True)
 TURNS = [
@@ -50,7 +50,7 @@ def channel_first(volume: Volume) -> np.ndarray:
 @pytest.fixture(scope="module")
 def oblique_chest() -> tuple[Volume, Volume]:
     """A few centimetres of a small phantom with lesions on a tilted, anisotropic grid, and its lungs."""
-    whole = make_phantom(PhantomConfig(seed=3, size="small", split="dev"))
+    whole = small_phantom(3)
     tilt = np.deg2rad(9)
     turn = np.eye(4)
     turn[:2, :2] = [[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]]

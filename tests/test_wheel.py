@@ -82,6 +82,6 @@ def test_it_works_in_an_empty_environment_without_a_network(wheel: Path, tmp_pat
     assert run("--version").startswith("diffseglung ")
     run("phantom", "-o", "phantoms", "-n", "1", "--size", "small", "-q")
     ct = next((away / "phantoms").glob("*/ct.nii.gz"))
-    found = json.loads(run("segment", "-i", str(ct), "-o", "out", "--method", "combined", "--json", "-q"))
+    found = json.loads(run("segment", "-i", str(ct), "-o", "out", "--method", "combined", "--fast", "--json", "-q"))
     assert found["lung"]["volume_ml"] > 300
     assert (away / "out" / "report.html").stat().st_size > 100_000

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from diffseglung.config import UNETS, DistillConfig, PhantomConfig
+from diffseglung.config import UNETS, DistillConfig, PhantomConfig, UNetConfig
 from diffseglung.distillation.heads import StudentHead
 from diffseglung.labelling.bundle import load_bundle, tissue_tensors
 from diffseglung.labelling.cohort import Cohort
@@ -22,10 +24,20 @@ from diffseglung.preprocess.scene import make_scene
 from diffseglung.runtime import Runtime
 from diffseglung.volume import Volume
 
+DEEPER = UNetConfig(base_channels=8, multipliers=(1, 1, 2), stem_stride=2, heads=2)
+"""As small as `tiny`, with a level more: attention sees an eighth of the positions, which is most of the time."""
 
+
+@functools.cache
+def small_phantom(seed: int) -> Phantom:
+    """A small phantom of the development split, made once for all tests of a process: nobody writes into it."""
+    return make_phantom(PhantomConfig(seed=seed, size="small", split="dev"))
+
+
+@functools.cache
 def toy_phantom() -> Phantom:
     """The middle of a small phantom: a few centimetres of both lungs."""
-    whole = make_phantom(PhantomConfig(seed=3, size="small", split="dev"))
+    whole = small_phantom(3)
     z, y, x = whole.ct.shape
     low, high = (z // 3, 0, 0), (2 * z // 3, y, x)
     parts = [
@@ -41,17 +53,25 @@ def toy_network() -> dict[str, torch.Tensor]:
     return {f"network.{name}": value for name, value in UNet(UNETS["tiny"]).state_dict().items()}
 
 
-def toy_model(path: Path, phantom: Phantom) -> Path:
-    """A tiny untrained model with tissue models fitted on one phantom by physics alone."""
+def toy_model(path: Path) -> Path:
+    """A tiny untrained model with tissue models fitted on the toy phantom by physics alone."""
+    checkpoint.save(path, *_toy_model())
+    return path
+
+
+@functools.cache
+def _toy_model() -> tuple[dict[str, torch.Tensor], ModelCard]:
     torch.manual_seed(0)
-    network, distill = UNet(UNETS["tiny"]), DistillConfig(dimensions=8, hidden=8)
+    network, distill = UNet(DEEPER), DistillConfig(dimensions=8, hidden=8)
     head = StudentHead.of(network, distill)
     weights = {f"network.{k}": v for k, v in network.state_dict().items()}
     weights |= {f"head.{k}": v for k, v in head.state_dict().items()}
-    card = ModelCard(unet=UNETS["tiny"], distill=distill, stage=2, name="tiny")
-    checkpoint.save(path, weights, card)
-    cohort = Cohort(rows_per_scan=4000)
-    cohort.add(Rows(make_scene(phantom.ct, phantom.lungs, 1.5), load_bundle(path), Runtime(device=torch.device("cpu"))))
+    card = ModelCard(unet=DEEPER, distill=distill, stage=2, name="tiny")
+    phantom, cohort = toy_phantom(), Cohort(rows_per_scan=4000)
+    with tempfile.TemporaryDirectory() as folder:
+        bare = Path(folder) / "bare.safetensors"
+        checkpoint.save(bare, weights, card)
+        bundle = load_bundle(bare)
+    cohort.add(Rows(make_scene(phantom.ct, phantom.lungs, 1.5), bundle, Runtime(device=torch.device("cpu"))))
     tissues = cohort.fit(TissueFitConfig(iterations=200, hidden=(16,), components=1))
-    checkpoint.save(path, weights | tissue_tensors(tissues), card)
-    return path
+    return weights | tissue_tensors(tissues), card

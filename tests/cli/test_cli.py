@@ -65,8 +65,8 @@ def test_no_command_s_help_loads_the_heavy_libraries() -> None:
 def test_help_answers_in_a_moment() -> None:
     import resource
 
-    seconds = []
-    for _ in range(3):
+    seconds: list[float] = []
+    while len(seconds) < 3 and min(seconds, default=1.0) >= 0.3:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert python("-m", "diffseglung", "segment", "--help").returncode == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -42,7 +42,7 @@ def test_a_cohort_with_a_bad_scan_and_a_second_start(tmp_path: Path, capsys: pyt
     paths = toys.write_scans(scans, 3)
     whole = paths[1].read_bytes()
     toys.spoil(paths[1])
-    words = ["cohort", "-i", str(scans), "-o", str(output), "--workers", "2", "-q"]
+    words = ["cohort", "-i", str(scans), "-o", str(output), "--workers", "1", "-q"]
     assert main(words) == 1
     assert "scan_001" in capsys.readouterr().err
     rows, before = table(output), times(output)

@@ -6,6 +6,7 @@ torchrun with two processes is tested in test_training_commands.py; here its scr
 
 from __future__ import annotations
 
+import functools
 import shlex
 from pathlib import Path
 
@@ -13,17 +14,20 @@ import numpy as np
 import pytest
 
 from diffseglung.cli import build_parser, run_command
-from diffseglung.config import PhantomConfig
+from diffseglung.evaluation import probes
+from diffseglung.evaluation.cases import LISTS
 from diffseglung.io.cases import Case, write_case
 from diffseglung.io.nifti import write_nifti
+from diffseglung.labelling import tissue
 from diffseglung.model import checkpoint
 from diffseglung.model.card import ModelCard
-from diffseglung.phantom.procedural import make_phantom
 from diffseglung.preprocess.resample import resample, resample_onto
+from diffseglung.volume import Volume
 from tests.cli.documented import ALL, OWN, PUBLISHED, SCRIPTS
 from tests.cli.test_cli import SCRIPTS as COMMAND_OF
 from tests.io.conftest import write_series_of
 from tests.output.dicom.conftest import identify_patient
+from tests.toy_models import small_phantom
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings(
@@ -41,12 +45,12 @@ SMALL = {
     "phantom": "-n 1 --size small",
     "evaluate": "--no-surfaces",
     "convert": "",
-    "fit": "",
+    "fit": "--rows-per-scan 2000",
     "info": "",
     "check": "",
     "cohort": "--workers 1",
     "bench": "--quick --parts mixture",
-    "benchmark": "--quick --methods physics hu_bands_median --workers 1",
+    "benchmark": f"--quick --only {LISTS['quick'][0].name} --methods physics hu_bands_median --workers 1",
 }
 """Flags appended to a documented command so that it runs in seconds."""
 
@@ -68,15 +72,22 @@ def test_it_parses(line: str) -> None:
     assert args.run
 
 
+@functools.cache
+def coarse() -> tuple[Volume, Volume]:
+    """A small phantom on voxels of 2.5 mm, and its lungs."""
+    phantom = small_phantom(5)
+    ct = resample(phantom.ct, 2.5)
+    return ct, ct.with_array(resample_onto(phantom.lungs, ct, order=0).array.astype(np.uint8))
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with one phantom as NPZ case, NIfTI, mask and study, where the documented paths point."""
     monkeypatch.setattr(ModelCard, "check_use", lambda card, spacing_mm: None)  # 3 mm, to be quick
-    folder = tmp_path
-    phantom = make_phantom(PhantomConfig(size="small", split="dev", seed=5))
-    ct = resample(phantom.ct, 2.5)
-    lungs = resample_onto(phantom.lungs, ct, order=0)
-    lungs = ct.with_array(lungs.array.astype(np.uint8))
+    read = probes.read_scene
+    monkeypatch.setattr(probes, "read_scene", lambda path, spacing_mm: read(path, 3.0))
+    monkeypatch.setattr(tissue, "TissueFitConfig", functools.partial(tissue.TissueFitConfig, iterations=20))
+    folder, (ct, lungs) = tmp_path, coarse()
     for name in ("NPZ_DATA", "studies"):
         (folder / name).mkdir()
     write_case(folder / "NPZ_DATA" / "toy__0.npz", Case("toy__0", ct, lungs, {}))
@@ -142,6 +153,7 @@ def test_the_published_commands_run_in_order(place: Path, capsys: pytest.Capture
     assert any((place / "samples").iterdir())
 
 
+@pytest.mark.timeout(600)
 def test_our_own_commands_run_in_order(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for line in OWN:
         if "lung-mycohort" in line and "segment" in line:

@@ -146,5 +146,7 @@ def test_help_answers_at_once(command: str) -> None:
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     words = [word for word in ("-m", "diffseglung", command, "--help") if word]
-    least = min(seconds(*words) for _ in range(2))
-    assert least < SLACK_S or least - seconds("-c", "pass") < SLACK_S
+    tries: list[float] = []  # the least of two, and a third beside an empty Python where the machine is slow
+    while len(tries) < 2 and min(tries, default=SLACK_S) >= SLACK_S:
+        tries.append(seconds(*words))
+    assert min(tries) < SLACK_S or min(tries) - seconds("-c", "pass") < SLACK_S

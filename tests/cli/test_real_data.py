@@ -99,7 +99,7 @@ def test_the_label_map_of_a_real_scan_lies_on_its_grid(shared_data: Path, tmp_pa
 
 @pytest.mark.parametrize("name", SMALL, ids=lambda name: Path(name).name)
 def test_so_it_does_without_the_network(shared_data: Path, tmp_path: Path, name: str) -> None:
-    words = ["-q", "--method", "physics", "--no-preview"]
+    words = ["-q", "--method", "physics", "--no-preview", "--no-report"]
     assert main(["segment", "-i", str(shared_data / name), "-o", str(tmp_path / "out"), *words]) == 0
     check_result(shared_data / name, tmp_path / "out")
 

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diffseglung.config import PhantomConfig
 from diffseglung.evaluation import scores
 from diffseglung.evaluation.runner import pack
 from diffseglung.phantom.folder import write_case_folder
-from diffseglung.phantom.procedural import make_phantom
-from diffseglung.phantom.record import Phantom
 from diffseglung.volume import Volume
-
-
-@functools.cache
-def phantom(seed: int) -> Phantom:
-    return make_phantom(PhantomConfig(seed=seed, split="dev", size="small"))
+from tests.toy_models import small_phantom
 
 
 def write_cases(folder: Path, seeds: tuple[int, ...] = (3, 4)) -> Path:
     for seed in seeds:
-        write_case_folder(phantom(seed), folder / f"case{seed}")
+        write_case_folder(small_phantom(seed), folder / f"case{seed}")
     return folder
 
 

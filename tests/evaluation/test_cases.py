@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -16,6 +17,7 @@ from diffseglung.errors import InputError
 from diffseglung.evaluation import cases
 from diffseglung.evaluation.cases import BACKGROUNDS, LISTS, VERSION, CaseSpec, make_case
 from diffseglung.labels import BY_NAME, LESIONS
+from diffseglung.phantom import procedural
 from diffseglung.phantom.lesions import MODELS, check_models
 from diffseglung.volume import Volume
 
@@ -80,7 +82,9 @@ def test_a_case_is_made_once_and_holds_what_its_spec_says(tmp_path: Path) -> Non
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == written
 
 
-def test_a_folder_that_holds_something_else_is_made_again(tmp_path: Path) -> None:
+def test_a_folder_that_holds_something_else_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That a chest drawn again is the same is a law of its own, so it is drawn once."""
+    monkeypatch.setattr(procedural, "make_phantom", functools.cache(procedural.make_phantom))
     spec = dataclasses.replace(LISTS["quick"][0], models=(), severity="healthy", novelty="healthy")
     make_case(spec, tmp_path / "case", None)
     before = {p.name: p.read_bytes() for p in (tmp_path / "case").iterdir()}

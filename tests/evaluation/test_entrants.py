@@ -20,7 +20,7 @@ from diffseglung.labelling.methods import WITHOUT_MODEL
 from diffseglung.mixture.projection import Projection
 from diffseglung.pipeline import Segmenter
 from diffseglung.runtime import Runtime
-from tests.evaluation.benchmarked import phantom
+from tests.toy_models import small_phantom
 
 
 def test_every_method_and_baseline_takes_part() -> None:
@@ -50,7 +50,7 @@ def test_what_cannot_run_is_refused_when_asked_for() -> None:
 
 
 def test_an_answer_is_the_pipeline_s() -> None:
-    case = phantom(3)
+    case = small_phantom(3)
     chosen, _ = choose(["physics", "physics_no_fusion", "hu_bands_median"], None)
     field = Field(runtime=Runtime(device=torch.device("cpu")))
     answers = {entrant.key: answer for entrant, answer in field.answers(case.ct, case.lungs, chosen)}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffseglung.config import UNETS, DistillConfig
+from diffseglung.config import DistillConfig
 from diffseglung.distillation.heads import StudentHead
 from diffseglung.evaluation import probes
 from diffseglung.evaluation.probes import Probe, Reading, gather
@@ -21,7 +21,7 @@ from diffseglung.model.card import ModelCard
 from diffseglung.model.unet import UNet
 from diffseglung.phantom.folder import write_case_folder
 from diffseglung.runtime import Runtime
-from tests.evaluation.benchmarked import phantom
+from tests.toy_models import DEEPER, toy_phantom
 
 RUNTIME = Runtime(device=torch.device("cpu"))
 
@@ -29,18 +29,18 @@ RUNTIME = Runtime(device=torch.device("cpu"))
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cases") / "one"
-    write_case_folder(phantom(3), folder)
+    write_case_folder(toy_phantom(), folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     torch.manual_seed(0)
-    network, distill = UNet(UNETS["tiny"]), DistillConfig(dimensions=8, hidden=8)
+    network, distill = UNet(DEEPER), DistillConfig(dimensions=8, hidden=8)
     weights = {f"network.{k}": v for k, v in network.state_dict().items()}
     weights |= {f"head.{k}": v for k, v in StudentHead.of(network, distill).state_dict().items()}
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    checkpoint.save(path, weights, ModelCard(unet=UNETS["tiny"], distill=distill, stage=2, name="tiny"))
+    checkpoint.save(path, weights, ModelCard(unet=DEEPER, distill=distill, stage=2, name="tiny"))
     return load_bundle(path)
 
 

@@ -14,7 +14,8 @@ from diffseglung.evaluation import cases, entrants, runner
 from diffseglung.evaluation.cases import VERSION, CaseSpec
 from diffseglung.evaluation.runner import Plan, folder_jobs, run_all, unpack
 from diffseglung.volume import Volume
-from tests.evaluation.benchmarked import phantom, write_cases
+from tests.evaluation.benchmarked import write_cases
+from tests.toy_models import small_phantom
 
 NAMES = ("fixed_mixture", "hu_bands_slicer")
 
@@ -95,7 +96,7 @@ def test_a_posterior_is_scored_on_the_scan_s_own_voxels(jobs: list[runner.Job]) 
     list(run_all(jobs[:1], plan("rule")))
     found = runner.read_json(jobs[0].results / "rule.json")
     bins = np.array(found["calibration"]["bins"])
-    voxels = int((phantom(3).truth.array > 0).sum())
+    voxels = int((small_phantom(3).truth.array > 0).sum())
     assert min(voxels, runner.CALIBRATION_VOXELS) <= bins[0].sum() == found["calibration"]["positions"] <= voxels
     right = np.trace(found["scores"]["confusion"]) / voxels
     assert bins[2].sum() / bins[0].sum() == pytest.approx(right, abs=0.01)
@@ -104,7 +105,7 @@ def test_a_posterior_is_scored_on_the_scan_s_own_voxels(jobs: list[runner.Job]) 
 def test_the_shown_slice_is_the_one_with_most_disease(jobs: list[runner.Job]) -> None:
     list(run_all(jobs[:1], plan("fixed_mixture")))
     shown = unpack(runner.read_json(jobs[0].results / "case.json")["slice"]["truth"])
-    truth = phantom(3).truth.array
+    truth = small_phantom(3).truth.array
     assert (shown > 1).sum() == (truth > 1).sum((1, 2)).max()
 
 

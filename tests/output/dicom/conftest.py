@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diffseglung import output
 from diffseglung.io import read_scan
 from diffseglung.io.scan import Scan
+from diffseglung.output import Products
 from diffseglung.segmentation import Segmentation
 from diffseglung.statistics import measure
+from diffseglung.volume import Volume
+from tests.conftest import make_chest
 from tests.io.conftest import write_series_of
 
 
@@ -36,18 +40,40 @@ def identify_patient(dataset: Any, k: int) -> None:
 
 
 @pytest.fixture
-def labelled(tmp_path: Path, chest: Segmentation) -> Labelled:
-    """The chest of tests/conftest.py as a DICOM series, read again, with its labels."""
-    folder = tmp_path / "series"
-    write_series_of(folder, chest.ct, edit=identify_patient)
+def labelled(tmp_path: Path) -> Labelled:
+    """The chest of tests/conftest.py as a DICOM series, read again, with its labels: the test's own."""
+    return label_series(tmp_path / "series")
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Labelled:
+    """The same for tests that only look at it."""
+    return label_series(tmp_path_factory.mktemp("kept") / "series")
+
+
+@pytest.fixture(scope="session")
+def written(kept: Labelled, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of all that is written of `kept`, for tests that only look at it."""
+    folder = tmp_path_factory.mktemp("written") / "out"
+    products = Products(preview=False, report=False, dicom=("seg", "sr", "sc"))
+    output.write(kept.result, folder, products, frames=kept.scan.frames)
+    return folder
+
+
+def label_series(folder: Path) -> Labelled:
+    """Every second slice of the chest as a series in `folder`, read again, with its labels."""
+    chest = make_chest()
+    affine = chest.ct.affine @ np.diag([2.0, 1, 1, 1])
+    thin = [Volume(np.ascontiguousarray(v.array[::2]), affine) for v in (chest.ct, chest.lungs, chest.label_map)]
+    write_series_of(folder, thin[0], edit=identify_patient)
     scan = read_scan(folder)
-    turned = _on_grid(chest, scan)
+    turned = _on_grid(thin[1:], scan)
     parts = scan.volume, scan.volume.with_array(turned[0]), scan.volume.with_array(turned[1])
     run = {**chest.run, "settings": {"method": "context", "fusion": True}}
     return Labelled(folder, scan, Segmentation(*parts, measure(*parts), None, run))
 
 
-def _on_grid(chest: Segmentation, scan: Scan) -> list[np.ndarray]:
+def _on_grid(volumes: list[Volume], scan: Scan) -> list[np.ndarray]:
     """Lungs and labels in the slice order that the reader chose."""
-    run = chest.ct.affine[:3, 0] @ scan.volume.affine[:3, 0] > 0
-    return [np.ascontiguousarray(v.array if run else v.array[::-1]) for v in (chest.lungs, chest.label_map)]
+    run = volumes[0].affine[:3, 0] @ scan.volume.affine[:3, 0] > 0
+    return [np.ascontiguousarray(v.array if run else v.array[::-1]) for v in volumes]

@@ -16,14 +16,6 @@ from diffseglung.output.dicom import NAMES, codes
 from tests.output.dicom.conftest import Labelled
 
 
-@pytest.fixture
-def folder(labelled: Labelled, tmp_path: Path) -> Path:
-    output.write(
-        labelled.result, tmp_path / "out", Products(preview=False, dicom=("seg", "sr")), frames=labelled.scan.frames
-    )
-    return tmp_path / "out"
-
-
 def values(group: Any) -> dict[tuple[str, str | None], float]:
     """(measurement's code, side or None) -> value of one group."""
     found = {}
@@ -34,29 +26,29 @@ def values(group: Any) -> dict[tuple[str, str | None], float]:
     return found
 
 
-def test_measurements_are_those_of_the_statistics(folder: Path, labelled: Labelled) -> None:
-    content = hd.sr.srread(folder / NAMES["sr"]).content
+def test_measurements_are_those_of_the_statistics(written: Path, kept: Labelled) -> None:
+    content = hd.sr.srread(written / NAMES["sr"]).content
     groups = {g.tracking_identifier: g for g in content.get_volumetric_roi_measurement_groups()}
     for label in TISSUES:
-        entry, found = labelled.result.statistics[label.name], values(groups[f"DiffSegLung {label.name}"])
+        entry, found = kept.result.statistics[label.name], values(groups[f"DiffSegLung {label.name}"])
         for side, part in ((None, entry), ("right", entry["right"]), ("left", entry["left"])):
             assert found[codes.VOLUME.value, side] == pytest.approx(part["volume_ml"], rel=1e-5)
             assert found[codes.SHARE.value, side] == pytest.approx(100 * part["fraction_of_lung"], rel=1e-5)
             assert found[codes.ATTENUATION.value, side] == pytest.approx(part["mean_hu"], rel=1e-5)
 
 
-def test_densitometry_of_the_lungs_has_a_group(folder: Path, labelled: Labelled) -> None:
-    content = hd.sr.srread(folder / NAMES["sr"]).content
+def test_densitometry_of_the_lungs_has_a_group(written: Path, kept: Labelled) -> None:
+    content = hd.sr.srread(written / NAMES["sr"]).content
     (group,) = content.get_image_measurement_groups(tracking_uid=None)
-    found, lung = values(group), labelled.result.statistics["lung"]
+    found, lung = values(group), kept.result.statistics["lung"]
     for side, part in ((None, lung), ("right", lung["right"]), ("left", lung["left"])):
         assert found["LAA-950", side] == pytest.approx(100 * part["LAA-950"], rel=1e-5)
         assert found["perc15", side] == pytest.approx(part["percentiles_hu"]["15"], rel=1e-5)
 
 
-def test_each_group_refers_to_its_segment(folder: Path) -> None:
-    segmentation = pydicom.dcmread(folder / NAMES["seg"])
-    for group in hd.sr.srread(folder / NAMES["sr"]).content.get_volumetric_roi_measurement_groups():
+def test_each_group_refers_to_its_segment(written: Path) -> None:
+    segmentation = pydicom.dcmread(written / NAMES["seg"])
+    for group in hd.sr.srread(written / NAMES["sr"]).content.get_volumetric_roi_measurement_groups():
         images = [item for item in group[0].ContentSequence if item.ValueType == "IMAGE"]
         (reference,) = [i for item in images for i in item.ReferencedSOPSequence if "ReferencedSegmentNumber" in i]
         assert reference.ReferencedSOPInstanceUID == segmentation.SOPInstanceUID
@@ -65,9 +57,9 @@ def test_each_group_refers_to_its_segment(folder: Path) -> None:
         assert group.tracking_uid == by_number[number].TrackingUID
 
 
-def test_units_are_ucum(folder: Path) -> None:
+def test_units_are_ucum(written: Path) -> None:
     units = set()
-    for group in hd.sr.srread(folder / NAMES["sr"]).content.get_volumetric_roi_measurement_groups():
+    for group in hd.sr.srread(written / NAMES["sr"]).content.get_volumetric_roi_measurement_groups():
         units |= {(m.unit.value, m.unit.scheme_designator) for m in group.get_measurements()}
     assert units == {("mL", "UCUM"), ("%", "UCUM"), ("[hnsf'U]", "UCUM")}
 

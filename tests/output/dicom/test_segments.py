@@ -28,12 +28,6 @@ SEG_ONLY = Products(preview=False, report=False, dicom=("seg",))
 SEG_AND_REPORT = Products(preview=False, report=False, dicom=("seg", "sr"))
 
 
-@pytest.fixture
-def written(labelled: Labelled, tmp_path: Path) -> Path:
-    output.write(labelled.result, tmp_path / "out", ALL, frames=labelled.scan.frames)
-    return tmp_path / "out"
-
-
 def validated(path: Path) -> list[str]:
     """Errors that dciodvfy finds; skips where it is not installed."""
     if shutil.which("dciodvfy") is None:
@@ -49,14 +43,14 @@ def test_an_independent_validator_finds_no_error(written: Path, name: str) -> No
     assert validated(written / name) == []
 
 
-def test_the_validator_is_not_blind(written: Path) -> None:
+def test_the_validator_is_not_blind(written: Path, tmp_path: Path) -> None:
     item = pydicom.dcmread(written / NAMES["seg"])
     del item.SegmentSequence[0].SegmentLabel
-    item.save_as(written / "broken.dcm")
-    assert validated(written / "broken.dcm")
+    item.save_as(tmp_path / "broken.dcm")
+    assert validated(tmp_path / "broken.dcm")
 
 
-def test_each_voxel_lies_where_the_label_map_has_it(written: Path, labelled: Labelled) -> None:
+def test_each_voxel_lies_where_the_label_map_has_it(written: Path) -> None:
     """Read by highdicom: the position of every voxel of every segment, in mm."""
     item = hd.seg.segread(written / NAMES["seg"])
     volume = item.get_volume(combine_segments=True)
@@ -71,16 +65,14 @@ def test_each_voxel_lies_where_the_label_map_has_it(written: Path, labelled: Lab
     np.testing.assert_array_equal(ours[tuple(index)], volume.array[tuple(points.T)])
 
 
-def test_a_second_library_reads_the_label_map_back(written: Path, labelled: Labelled) -> None:
+def test_a_second_library_reads_the_label_map_back(written: Path, tmp_path: Path) -> None:
     """dcmqi, which builds on DCMTK and ITK and shares no code with what wrote the file."""
     reader = Path(sys.executable).with_name("segimage2itkimage")
     if not reader.exists():
         pytest.skip("dcmqi is not installed")
-    back = written / "dcmqi"
-    back.mkdir()
-    options = ["--inputDICOM", written / NAMES["seg"], "--outputDirectory", back, "-t", "nii", "--mergeSegments"]
+    options = ["--inputDICOM", written / NAMES["seg"], "--outputDirectory", tmp_path, "-t", "nii", "--mergeSegments"]
     subprocess.run([reader, *options], check=True, capture_output=True)
-    theirs, ours = nib.load(next(back.glob("*.nii.gz"))), nib.load(written / "label_map.nii.gz")
+    theirs, ours = nib.load(next(tmp_path.glob("*.nii.gz"))), nib.load(written / "label_map.nii.gz")
     found = np.argwhere(np.asarray(theirs.dataobj) > 0)
     assert len(found) == (np.asarray(ours.dataobj) > 0).sum()
     world = found @ theirs.affine[:3, :3].T + theirs.affine[:3, 3]
@@ -102,8 +94,8 @@ def test_segments_are_the_classes_with_codes_and_colours(written: Path) -> None:
     assert "Research use only" in item.ContentDescription
 
 
-def test_patient_study_and_frame_of_reference_are_the_ct_s(written: Path, labelled: Labelled) -> None:
-    ct = pydicom.dcmread(labelled.scan.frames[0].path)
+def test_patient_study_and_frame_of_reference_are_the_ct_s(written: Path, kept: Labelled) -> None:
+    ct = pydicom.dcmread(kept.scan.frames[0].path)
     for name in NAMES.values():
         item = pydicom.dcmread(written / name)
         for tag in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate"):
