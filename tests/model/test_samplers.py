@@ -179,3 +179,33 @@ def test_a_count_of_steps_outside_the_process_is_refused(count: int) -> None:
         spaced_steps(1000, count)
     with pytest.raises(ConfigError, match="between 1 and 1000"):
         logsnr_steps(SIGNAL, count)
+
+
+def test_noise_is_asked_for_where_it_is_added_and_nowhere_else() -> None:
+    """The last jump adds none, and deterministic sampling none at all."""
+    asked: list[int] = []
+
+    def draw(step: int) -> torch.Tensor:
+        asked.append(step)
+        return normal(step, 40)
+
+    noise, steps = normal(1, 40), [900, 500, 20]
+    ddpm(exact_denoiser(SIGNAL), noise, SIGNAL, steps, draw=draw)
+    ddim(exact_denoiser(SIGNAL), noise, SIGNAL, steps, eta=0.3, draw=draw)
+    ddim(exact_denoiser(SIGNAL), noise, SIGNAL, steps, eta=0.0, draw=draw)
+    assert asked == [900, 500, 900, 500]
+
+
+@pytest.mark.parametrize("signal", [SIGNAL, linear_signal(1000)])
+def test_logsnr_steps_are_the_nearest_to_even_places(signal: torch.Tensor) -> None:
+    steps = logsnr_steps(signal, 9)
+    level = 0.5 * torch.logit(signal)  # infinite at step 0, which is never nearest
+    for step, place in zip(steps, torch.linspace(*level[[steps[0], 1]].tolist(), 9).tolist(), strict=True):
+        assert step == int((level - place).abs().argmin())
+
+
+def test_spaced_steps_are_multiples_of_the_spacing_rounded_up() -> None:
+    assert spaced_steps(1000, 4) == [1000, 750, 500, 250]
+    assert spaced_steps(10, 3) == [10, 7, 4]
+    assert spaced_steps(5, 5) == [5, 4, 3, 2, 1]
+    assert spaced_steps(7, 1) == [7]
