@@ -197,11 +197,15 @@ def test_noise_is_asked_for_where_it_is_added_and_nowhere_else() -> None:
 
 
 @pytest.mark.parametrize("signal", [SIGNAL, linear_signal(1000)])
-def test_logsnr_steps_are_the_nearest_to_even_places(signal: torch.Tensor) -> None:
-    steps = logsnr_steps(signal, 9)
+@pytest.mark.parametrize("count", [9, 400])
+def test_logsnr_steps_are_the_nearest_to_even_places_or_the_next_that_is_free(signal: torch.Tensor, count: int) -> None:
+    steps = logsnr_steps(signal, count)
     level = 0.5 * torch.logit(signal)  # infinite at step 0, which is never nearest
-    for step, place in zip(steps, torch.linspace(*level[[steps[0], 1]].tolist(), 9).tolist(), strict=True):
-        assert step == int((level - place).abs().argmin())
+    places = torch.linspace(*level[[steps[0], 1]].tolist(), count, dtype=torch.float64)
+    nearest = [int((level - place).abs().argmin()) for place in places.tolist()]
+    for i in range(count):
+        assert steps[i] in (nearest[i], steps[i - 1] - 1, count - i)
+    assert (steps == nearest) == (count == 9)
 
 
 def test_spaced_steps_are_multiples_of_the_spacing_rounded_up() -> None:
