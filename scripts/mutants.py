@@ -294,7 +294,7 @@ def keep_promises(work: Copy) -> int:
         raise SystemExit("error: the tests of the promises fail without any mutant")
     unkept = 0
     for promise in PROMISES:
-        source = (ROOT / "diffseglung" / promise.file).read_text(encoding="utf-8")
+        source = (work.folder / "diffseglung" / promise.file).read_text(encoding="utf-8")
         if source.count(promise.text) != 1:
             raise SystemExit(f"error: {promise.file} holds {source.count(promise.text)} times: {promise.text}")
         failed = work.fails([promise.test], file=promise.file, source=source.replace(promise.text, promise.instead))
@@ -313,7 +313,7 @@ def survey(work: Copy, files: Sequence[str], each: int, seed: int, minutes: floa
         if work.fails([CORE[file]], limit_s=300):
             raise SystemExit(f"error: {CORE[file]} fails without any mutant")
         limit_s = 10 + 5 * (time.monotonic() - begin)
-        possible = mutants((ROOT / "diffseglung" / file).read_text(encoding="utf-8"))
+        possible = mutants((work.folder / "diffseglung" / file).read_text(encoding="utf-8"))
         drawn = sorted(random.Random(f"{seed} {file}").sample(possible, min(each, len(possible))))  # noqa: S311
         tried, alive = 0, []
         for line, text, source in drawn:
