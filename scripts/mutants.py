@@ -220,16 +220,24 @@ def mutants(source: str) -> list[tuple[int, str, str]]:
         for change in range(0 if id(node) in left_out else len(list(_changes(node)))):
             other = copy.deepcopy(tree)
             twin = next(n for i, n in enumerate(ast.walk(other)) if i == index)
-            before = ast.unparse(twin)
+            shown = _shown(twin, other)
+            before = ast.unparse(shown)
             if isinstance(twin, ast.Call):
                 before = ast.unparse(twin.func) + "(...)" if len(before) > 90 else before
             for number, _ in enumerate(_changes(twin)):
                 if number == change:
                     break
-            after = ast.unparse(twin)
+            after = ast.unparse(shown)
             text = f"{before[:90]}  ->  {after[:90]}"
             found.append((getattr(node, "lineno", 0), text.replace("\n", " "), ast.unparse(other)))
     return found
+
+
+def _shown(node: ast.AST, tree: ast.AST) -> ast.AST:
+    """The node, or what a constant is part of."""
+    if not isinstance(node, ast.Constant):
+        return node
+    return next((n for n in ast.walk(tree) if node in ast.iter_child_nodes(n) and len(ast.unparse(n)) < 90), node)
 
 
 def _left_out(tree: ast.AST) -> Iterator[ast.AST]:

@@ -63,7 +63,7 @@ def test_shares_count_lung_pixels_only(noise: Patch) -> None:
     assert np.isnan(lbp_plane(plane, np.zeros_like(mask))).all()
 
 
-@pytest.mark.parametrize(("gap", "code"), [(0.0, 8), (0.0099, 8), (0.0101, 9)])
+@pytest.mark.parametrize(("gap", "code"), [(0.0, 8), (0.01, 8), (0.0101, 9)])
 def test_a_hundredth_of_a_hu_is_a_tie(gap: float, code: int) -> None:
     """Four neighbours darker by the gap: as bright as the centre, or a pattern of eight changes."""
     plane = np.zeros((5, 5))
