@@ -13,6 +13,7 @@ from diffseglung.labels import BACKGROUND, LESIONS, TISSUES, UNASSIGNED
 from diffseglung.output.run_record import plain, write_json
 from diffseglung.segmentation import Segmentation
 from diffseglung.statistics import LAA_HU, density, measure
+from diffseglung.volume import Volume
 
 
 def measured(chest: Segmentation) -> dict:
@@ -146,3 +147,20 @@ def test_lung_without_a_label_is_counted_and_a_class_of_last_resort_told_where_i
     assert found[UNASSIGNED.name]["left"]["volume"] == pytest.approx(2 * 2.5 * 0.8 * 0.7, abs=0.05)
     assert found[UNASSIGNED.name]["right"]["volume"] == 0
     assert found["lung"]["volume"] == measured(chest)["lung"]["volume"]
+
+
+def test_figures_carry_a_fixed_number_of_digits() -> None:
+    """A tenth of a cubic millimetre, three digits of a millilitre, six of a share, two of HU, one of a percentile."""
+    hu = Volume(np.array([-700.0, -701.0, -703.0]).reshape(1, 1, 3), np.diag([0.77, 0.83, 1.91, 1]))
+    ones = hu.with_array(np.ones(hu.shape, np.uint8))
+    labels = hu.with_array(np.array([1, 1, 3], np.uint8).reshape(1, 1, 3))
+    found = measure(hu, ones, labels, np.full(5, 1 / 3))
+    voxel_mm3 = 0.77 * 0.83 * 1.91
+    assert found["healthy"]["volume"] == round(2 * voxel_mm3, 1)
+    assert found["healthy"]["volume_ml"] == round(2 * voxel_mm3 / 1000, 3)
+    assert found["healthy"]["expected_volume_ml"] == round(voxel_mm3 / 3000, 3)
+    assert found["healthy"]["fraction_of_lung"] == 0.666667
+    assert found["lung"]["mean_hu"] == found["lung"]["mean_lung_density_hu"] == -701.33
+    assert found["lung"]["HAA"] == 0
+    assert density(np.array([-990.0, -700, -700]))["LAA-950"] == 0.333333
+    assert density(np.array([-700.0, -699.3]))["percentiles_hu"]["15"] == -699.9
