@@ -62,19 +62,17 @@ def test_where():
     assert all(FOLDER in (m.__file__ or m.__path__[0]) for m in ours)
     told = subprocess.check_output([sys.executable, "-c", "import diffseglung; print(diffseglung.__file__)"], text=True)
     assert FOLDER in told
-    assert diffseglung.volume.Shape == tuple[int, int, int]
 """
 DRIVER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-import mutants
+import numpy, pytest, mutants
 folder = Path(sys.argv[2])
 work, tests = mutants.Copy(folder), ["tests/test_probe.py"]
 (folder / tests[0]).write_text(f"FOLDER = {str(folder)!r}" + sys.argv[3])
 source = (folder / "diffseglung" / "volume.py").read_text()
 print(work.fails(tests))
-print(work.fails(tests, file="volume.py", source=source.replace("tuple[int, int, int]", "tuple[int, int]")))
 print(work.fails(tests, file="volume.py", source="raise RuntimeError"))
 assert (folder / "diffseglung" / "volume.py").read_text() == source
 """
@@ -83,8 +81,4 @@ assert (folder / "diffseglung" / "volume.py").read_text() == source
 def test_tests_run_on_the_copy_and_on_the_mutant_in_it(tmp_path: Path) -> None:
     """All that they load of the repository is the copy's. A mutant that the fixtures cannot load is killed too."""
     command = [sys.executable, "-c", DRIVER, str(ROOT / "scripts"), str(tmp_path), PROBE]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == [
-        "False",
-        "True",
-        "True",
-    ]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["False", "True"]
