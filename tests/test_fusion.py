@@ -219,3 +219,14 @@ def test_what_is_off_the_lungs_does_not_flow_in() -> None:
     other[:, :, :, 7:] = 0.2
     one, two = (fuse(c, 4, hu, lungs, spacing_mm=1.5)[:, :, :, :20] for c in (coarse, other))
     torch.testing.assert_close(one, two)
+
+
+def test_where_fibrosis_meets_one_tissue_hu_move_nothing() -> None:
+    """Its texture cannot be told from one voxel, so its share stays, and so does the only other's."""
+    coarse, hu, lungs = two_tissues()
+    coarse[3], coarse[4] = coarse[4], 0
+    without, with_hu = (
+        fuse(coarse, 4, hu, lungs, spacing_mm=1.5, config=FusionConfig(evidence=evidence)) for evidence in (0, 1)
+    )
+    assert set(with_hu.argmax(0).unique().tolist()) == {0, 3}
+    torch.testing.assert_close(with_hu, without, rtol=0, atol=1e-4)
