@@ -9,9 +9,11 @@ from diffseglung.fusion import (
     FusionConfig,
     HuLikelihood,
     border_conductance,
+    classes_nearby,
     diffuse,
     fuse,
     median_at,
+    most_probable,
     neutral,
     sobel_magnitude,
     to_voxels,
@@ -133,3 +135,98 @@ def test_diffusion_keeps_the_mean_and_stops_at_edges() -> None:
 def test_sobel_of_a_ramp_is_its_slope(axis: int) -> None:
     ramp = np.moveaxis(np.tile(np.arange(8.0, dtype=np.float32) * 30, (8, 8, 1)), -1, axis)
     assert sobel_magnitude(ramp)[4, 4, 4] == pytest.approx(30)
+
+
+def test_between_centres_of_cells_the_posterior_is_linear() -> None:
+    coarse = np.zeros((2, 2, 2, 5), np.float32)
+    coarse[0] = np.linspace(0.1, 0.9, 5, dtype=np.float32)
+    coarse[1] = 1 - coarse[0]
+    fine = to_voxels(coarse, 4, (8, 8, 20))
+    wanted = np.interp(np.arange(20), 4 * np.arange(5) + 1.5, coarse[0, 0, 0])
+    np.testing.assert_allclose(fine[0, 5, 2].numpy(), wanted, atol=1e-6)
+
+
+def test_the_first_of_equals_is_most_probable() -> None:
+    posterior = np.random.default_rng(0).integers(0, 4, (5, 6, 7, 8)).astype(np.float32)
+    np.testing.assert_array_equal(most_probable(posterior), posterior.argmax(0))
+
+
+def test_a_step_gives_a_seventh_of_each_difference_through_the_narrower_side() -> None:
+    spike, open_ = torch.zeros(1, 5, 5, 5), torch.ones(5, 5, 5)
+    spike[0, 2, 2, 2] = 7
+    narrow = open_.clone()
+    narrow[2, 2, 3] = 0.5
+    out = diffuse(spike, narrow, 1)[0]
+    assert float(out[2, 2, 2]) == pytest.approx(1.5)
+    assert float(out[2, 2, 3]) == pytest.approx(0.5)
+    for place in ((1, 2, 2), (3, 2, 2), (2, 1, 2), (2, 3, 2), (2, 2, 1)):
+        assert float(out[place]) == pytest.approx(1)
+    assert int((out != 0).sum()) == 7
+    torch.testing.assert_close(diffuse(spike, narrow, 3), diffuse(diffuse(spike, narrow, 1), narrow, 2))
+
+
+@pytest.mark.parametrize(("slope", "exponent"), [(0.2, 1.0), (0.1 / 2**0.5, 1.0), (0.05 / 2**0.5, 0.25)])
+def test_conductance_is_one_over_e_at_the_edge_of_the_settings(slope: float, exponent: float) -> None:
+    """HU rise by `edge_hu` a voxel; where the posterior turns by less than 0.1 a voxel, it is a border in part."""
+    x = np.tile(np.arange(12, dtype=np.float32), (8, 8, 1))
+    posterior = torch.from_numpy(np.stack([slope * x, -slope * x]))
+    found = border_conductance(80 * x, posterior, FusionConfig(edge_hu=80))[4, 4, 6]
+    assert float(found) == pytest.approx(np.exp(-exponent), rel=1e-3)
+
+
+def test_a_tissue_is_learned_from_sure_lung_voxels_against_2000_of_experience() -> None:
+    random = np.random.default_rng(3)
+    hu = torch.from_numpy(random.normal(-560, 90, (20, 20, 20)).astype(np.float32))
+    lungs = torch.from_numpy(random.random(hu.shape) < 0.7)
+    posterior = torch.zeros(5, *hu.shape)
+    posterior[2] = torch.where(torch.from_numpy(random.random(hu.shape) < 0.5), 0.81, 0.79)
+    found = HuLikelihood.of(hu, posterior, lungs)
+    sure = hu[lungs & (posterior[2] > 0.8)].double().numpy()
+    mean = (sure.sum() + 2000 * -600) / (len(sure) + 2000)
+    variance = (((sure - mean) ** 2).sum() + 2000 * 120**2) / (len(sure) + 2000)
+    assert float(found.mean[2]) == pytest.approx(mean, abs=0.01)
+    assert float(found.sd[2]) == pytest.approx(variance**0.5, abs=0.01)
+    torch.testing.assert_close(found.sd[3:], PRIOR_SD[3:])
+
+
+def test_nearby_is_a_cube_of_lung_voxels() -> None:
+    top, lungs = np.zeros((9, 9, 9), np.uint8), np.ones((9, 9, 9), bool)
+    top[4, 4, 4] = top[0, 0, 0] = 1
+    lungs[0, 0, 0] = False
+    near = classes_nearby(top, lungs, 3, 2)
+    wanted = np.zeros((9, 9, 9), bool)
+    wanted[2:7, 2:7, 2:7] = True
+    np.testing.assert_array_equal(near[1].numpy(), wanted)
+    assert bool(near[0].all())
+    assert not bool(near[2].any())
+
+
+@pytest.mark.parametrize(("spacing_mm", "reach"), [(1.0, 4), (2.0, 2), (10.0, 1)])
+def test_hu_counts_within_some_millimetres_of_a_border(spacing_mm: float, reach: int) -> None:
+    coarse, hu, lungs = two_tissues()
+    without, with_hu = (
+        fuse(coarse, 4, hu, lungs, spacing_mm=spacing_mm, config=FusionConfig(evidence=evidence)) for evidence in (0, 1)
+    )
+    border = int((without[:, 8, 12].argmax(0) == 4).nonzero()[0])
+    moved = (without != with_hu).any(0).any(0).any(0).nonzero().flatten().tolist()
+    assert moved == list(range(border - reach, border + reach))
+
+
+def test_what_is_off_the_lungs_does_not_flow_in() -> None:
+    coarse, hu, lungs = two_tissues()
+    lungs[:, :, 21:] = False
+    other = coarse.copy()
+    other[:, :, :, 7:] = 0.2
+    one, two = (fuse(c, 4, hu, lungs, spacing_mm=1.5)[:, :, :, :20] for c in (coarse, other))
+    torch.testing.assert_close(one, two)
+
+
+def test_where_fibrosis_meets_one_tissue_hu_move_nothing() -> None:
+    """Its texture cannot be told from one voxel, so its share stays, and so does the only other's."""
+    coarse, hu, lungs = two_tissues()
+    coarse[3], coarse[4] = coarse[4], 0
+    without, with_hu = (
+        fuse(coarse, 4, hu, lungs, spacing_mm=1.5, config=FusionConfig(evidence=evidence)) for evidence in (0, 1)
+    )
+    assert set(with_hu.argmax(0).unique().tolist()) == {0, 3}
+    torch.testing.assert_close(with_hu, without, rtol=0, atol=1e-4)

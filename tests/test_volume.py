@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -82,3 +84,54 @@ def test_undo_keeps_trailing_axes(oblique: Volume) -> None:
     upright = turn.apply(oblique)
     stacked = np.stack([upright.array, -upright.array], axis=-1)
     np.testing.assert_array_equal(turn.undo(stacked)[..., 0], oblique.array)
+
+
+def test_the_first_voxel_lies_at_its_distances_along_the_grids_own_axes(oblique: Volume) -> None:
+    directions = oblique.affine[:3, :3] / oblique.spacing_mm
+    np.testing.assert_allclose(directions @ oblique.first_mm, oblique.affine[:3, 3])
+    moved = oblique.crop((1, 2, 3), (5, 7, 9)).first_mm - oblique.first_mm
+    np.testing.assert_allclose(moved, np.multiply((1, 2, 3), oblique.spacing_mm))
+
+
+@pytest.mark.parametrize("corner", list(np.ndindex(2, 2, 2)))
+def test_a_grid_that_leaves_at_one_corner_alone_is_another(oblique: Volume, corner: tuple[int, int, int]) -> None:
+    """Sheared about the opposite corner, so that this one moves most; a hundredth of a millimetre is let pass."""
+    last = np.subtract(oblique.shape, 1)
+    place, opposite = corner * last, (1 - np.array(corner)) * last
+    for gap, same in ((0.0099, True), (0.0101, False)):
+        other = oblique.affine.copy()
+        other[0, :3] += gap * (place - opposite) / ((place - opposite) @ (place - opposite))
+        other[0, 3] = oblique.affine[0, 3] - (other - oblique.affine)[0, :3] @ opposite
+        assert oblique.same_grid(Volume(oblique.array, other)) == same
+
+
+def test_axes_follow_directions_whatever_the_spacing() -> None:
+    """The nearest permutation is that of largest cosines together."""
+    for seed in range(60):
+        directions = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
+        orders = list(itertools.permutations(range(3)))
+        best = max(orders, key=lambda axes: sum(abs(directions[2 - i, axes[i]]) for i in range(3)))
+        for spacing in ((1, 1, 1), (5, 0.7, 0.7), (0.5, 4, 1)):
+            affine = np.eye(4)
+            affine[:3, :3] = directions * spacing
+            assert Reorientation.of(Volume(np.zeros((2, 2, 2)), affine)).axes == best
+
+
+def test_a_view_is_the_array_itself(oblique: Volume) -> None:
+    turn = Reorientation((2, 0, 1), (True, False, True))
+    values = np.zeros((2, 3, 4, 5))
+    seen = turn.view(values)
+    assert seen.shape == (4, 2, 3, 5)
+    seen[0, 1, 2, 4] = 7
+    assert values[1, 0, 3, 4] == 7
+    assert np.shares_memory(turn.apply(oblique).array, oblique.array)
+
+
+@pytest.mark.parametrize(("edge_mm", "usable"), [(1.1e-3, True), (0.9e-3, False)])
+def test_voxels_of_less_than_a_micrometre_are_no_grid(edge_mm: float, usable: bool) -> None:
+    affine = np.diag([edge_mm, edge_mm, edge_mm, 1.0])
+    if usable:
+        assert Volume(np.zeros((2, 2, 2)), affine).spacing_mm == pytest.approx((edge_mm,) * 3)
+    else:
+        with pytest.raises(GeometryError, match="singular"):
+            Volume(np.zeros((2, 2, 2)), affine)

@@ -98,3 +98,64 @@ def test_logarithms_stand_the_energy_of_a_flat_window():
     rows = torch.rand(20, 34)
     scaler.fit(rows)
     assert torch.isfinite(scaler(torch.zeros(1, 34))).all()
+
+
+@pytest.mark.parametrize("edge", [2, 4, 8])
+def test_windows_as_large_as_their_stride_tell_the_mean_of_their_own_block(edge):
+    """One position for each block of edge^3 voxels, and what it says of density is that block's mean HU."""
+    clean, lung = patch()[0].clamp(-1, 1), torch.ones(1, 1, 16, 16, 16)
+    out = describe(clean, lung, IntensityConfig(), DistillConfig(grid_stride=edge, window=edge))
+    blocks = torch.nn.functional.avg_pool3d(to_hu(clean, IntensityConfig()), edge)
+    torch.testing.assert_close(out[:, DESCRIPTOR_NAMES.index("hu_mean")], blocks[:, 0], rtol=1e-4, atol=1e-2)
+
+
+def test_a_larger_window_looks_around_its_block():
+    clean, lung = patch()[0].clamp(-1, 1), torch.ones(1, 1, 16, 16, 16)
+    means = [
+        describe(clean, lung, IntensityConfig(), DistillConfig(grid_stride=4, window=window))[0, 0, 1, 1, 1]
+        for window in (4, 8)
+    ]
+    around = to_hu(clean, IntensityConfig())[0, 0, 2:10, 2:10, 2:10].mean()
+    assert float(means[1]) == pytest.approx(float(around), abs=1e-2)
+    assert float(means[0]) != pytest.approx(float(around), abs=1e-2)
+
+
+def test_logarithms_are_taken_of_energies_contrast_and_asm_alone_and_on_demand():
+    rows = torch.rand(5, 34) + 0.5
+    plain, logs = Standardiser().even(rows), Standardiser(logs=True).even(rows)
+    for i, name in enumerate(DESCRIPTOR_NAMES):
+        taken = name.startswith("gabor") or name in ("glcm_contrast", "glcm_asm")
+        torch.testing.assert_close(logs[:, i], plain[:, i].log() if taken else plain[:, i])
+        if not name.endswith(("_045", "_135")):
+            assert torch.equal(plain[:, i], rows[:, i])
+
+
+def test_diagonals_of_one_frequency_become_their_mean():
+    rows = torch.rand(5, 34)
+    even = Standardiser().even(rows)
+    for name in (name for name in DESCRIPTOR_NAMES if name.endswith("_045")):
+        low, high = DESCRIPTOR_NAMES.index(name), DESCRIPTOR_NAMES.index(name.replace("_045", "_135"))
+        for i in (low, high):
+            torch.testing.assert_close(even[:, i], (rows[:, low] + rows[:, high]) / 2)
+
+
+def test_long_tails_are_cut_at_four_deviations_on_both_sides():
+    rows = torch.linspace(-1, 1, 101)[:, None].expand(-1, 34)
+    scaler = Standardiser()
+    scaler.fit(rows)
+    far = torch.tensor([[-100.0], [100.0], [3.9], [0.0]]) * rows.std(0)
+    assert scaler(far)[:, 0].tolist() == pytest.approx([-4, 4, 3.9, 0], abs=1e-5)
+
+
+def test_two_rows_are_enough_and_one_is_not():
+    Standardiser().fit(torch.rand(2, 34))
+    with pytest.raises(TrainingError, match="masks hold lung"):
+        Standardiser().fit(torch.rand(1, 34))
+
+
+def test_rows_follow_the_grid():
+    descriptor = torch.arange(48.0).reshape(2, 3, 2, 2, 2)
+    rows = as_rows(descriptor)
+    assert torch.equal(rows[0], descriptor[0, :, 0, 0, 0])
+    assert torch.equal(rows[11], descriptor[1, :, 0, 1, 1])
+    assert as_rows(rows) is rows

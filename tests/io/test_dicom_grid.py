@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
+from scipy.interpolate import interp1d
 
 from diffseglung.errors import GeometryError
 from diffseglung.io import read_scan
-from diffseglung.io.dicom_grid import fit, normal_of, resample
+from diffseglung.io.dicom_grid import Grid, fit, normal_of, resample
 from diffseglung.volume import Volume
 
 MATRIX = (24, 28)
@@ -149,3 +151,107 @@ def test_tilted_series_is_read_at_its_place(tmp_path: Path, upright: Volume, wri
     found = scan.volume.affine[:3, :3] @ np.average(ball, axis=0, weights=weights) + scan.volume.affine[:3, 3]
     assert np.linalg.norm(found - centre) < 0.5
     assert scan.volume.array.min() == -1024
+
+
+AXIAL = np.array([1.0, 0, 0, 0, 1, 0])
+
+
+@pytest.mark.parametrize("heights", [[0, 2.4, 4.9, 7.7, 10.0], [0, 2.7, 5.1, 7.2, 10.0], [0, 2.5, 5.0, 7.5, 10.0]])
+def test_between_slices_values_are_linear_and_slices_at_their_place_stay(heights: list[float]) -> None:
+    """SciPy's interpolation along the heights; at the ends the first and the last slice, as they are."""
+    images = np.random.default_rng(0).uniform(-1000, 400, (5, *MATRIX)).astype(np.float32)
+    positions = np.array([3, 4, 5]) + np.outer(heights, [0, 0, 1.0])
+    found = resample(images, fit(positions, AXIAL, SPACING, MATRIX, "x"))
+    wanted = interp1d(heights, images, axis=0)(np.arange(5) * 2.5)
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+    np.testing.assert_array_equal(found[[0, -1]], images[[0, -1]])
+
+
+def test_a_shifted_slice_is_scipys_shift() -> None:
+    """By whole pixels and by parts, onto a larger matrix; what was below -1024 HU is padding."""
+    images = np.random.default_rng(0).uniform(-1000, 400, (4, 6, 7)).astype(np.float32)
+    images[0, 2, 3] = -2000
+    shifts = np.array([[0, 0], [1, 0.25], [0.5, 2], [2.75, 1.5]])
+    grid = Grid(np.eye(4), (4, 9, 10), shifts, np.arange(4.0), ("shifted",))
+    for found, image, shift in zip(resample(images, grid), images, shifts, strict=True):
+        padded = np.pad(np.maximum(image, -1024), ((0, 3), (0, 3)), constant_values=-1024)
+        wanted = ndimage.shift(padded, shift, order=1, mode="grid-constant", cval=-1024)
+        np.testing.assert_allclose(found, wanted, atol=1e-2)
+
+
+@pytest.mark.parametrize(("step", "stacked"), [(0.3, True), (0.02, True), (0.009, False)])
+def test_slices_lie_one_behind_the_other_from_a_hundredth_of_a_millimetre_on(step: float, stacked: bool) -> None:
+    positions = stack(AXIAL, np.arange(9) * step, (0, 0))[0]
+    if stacked:
+        assert fit(positions, AXIAL, SPACING, MATRIX, "x").affine[2, 0] == pytest.approx(step)
+    else:
+        with pytest.raises(GeometryError, match="mixed series"):
+            fit(positions, AXIAL, SPACING, MATRIX, "x")
+
+
+@pytest.mark.parametrize(("gap", "one"), [(0.49, True), (0.51, False)])
+def test_half_a_millimetre_off_the_line_is_another_stack(gap: float, one: bool) -> None:
+    positions = stack(AXIAL, np.arange(9) * STEP, (0, 0))[0]
+    positions[4, 0] += gap
+    if one:
+        assert not fit(positions, AXIAL, SPACING, MATRIX, "x").resampled
+    else:
+        with pytest.raises(GeometryError, match="mixed series"):
+            fit(positions, AXIAL, SPACING, MATRIX, "x")
+
+
+@pytest.mark.parametrize(
+    ("step", "gap", "even"), [(2.5, 0.12, True), (2.5, 0.13, False), (0.5, 0.049, True), (0.5, 0.051, False)]
+)
+def test_slices_near_even_places_count_as_even(step: float, gap: float, even: bool) -> None:
+    """Within a twentieth of a step, and within 0.05 mm where that is more: then they are the grid."""
+    heights = np.arange(9) * step
+    heights[4] += gap
+    grid = fit(stack(AXIAL, heights, (0, 0))[0], AXIAL, SPACING, MATRIX, "x")
+    assert grid.resampled != even
+    assert (grid.heights == np.arange(9)).all() == even
+
+
+@pytest.mark.parametrize(("pixels", "resampled"), [(0.49, False), (0.51, True)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_half_a_pixel_over_the_whole_stack_is_upright(pixels: float, resampled: bool, axis: int) -> None:
+    positions = stack(AXIAL, np.arange(9) * STEP, (0, 0))[0]
+    positions[:, 1 - axis] += np.linspace(0, pixels * SPACING[axis], 9)
+    grid = fit(positions, AXIAL, SPACING, MATRIX, "x")
+    assert grid.resampled == resampled
+    larger = [0, 0]
+    larger[axis] = int(resampled)
+    assert grid.shape == (9, MATRIX[0] + larger[0], MATRIX[1] + larger[1])
+
+
+@pytest.mark.parametrize(
+    ("lacking", "told"),
+    [
+        ((3,), "x lacks 1 of its slices: none at position 27.5 mm along"),
+        ((3, 4), "x lacks 2 of its slices: none at position 27.5 mm, 30.0 mm along"),
+        ((1, 2, 4, 7), "x lacks 4 of its slices: none at position 22.5 mm, 25.0 mm, 30.0 mm and others along"),
+    ],
+)
+def test_missing_slices_are_told_and_never_made_up(lacking: tuple[int, ...], told: str) -> None:
+    kept = [i for i in range(14) if i not in lacking]
+    positions = stack(AXIAL, np.arange(14) * STEP, (0, 0))[0][kept]
+    with pytest.raises(GeometryError) as caught:
+        fit(positions, AXIAL, SPACING, MATRIX, "x")
+    assert told in caught.value.problem
+
+
+def test_a_step_of_a_quarter_more_is_interpolated_and_beyond_told_by_its_place() -> None:
+    heights = np.arange(9) * 4.0
+    heights[6:] += 0.99
+    assert fit(stack(AXIAL, heights, (0, 0))[0], AXIAL, SPACING, MATRIX, "x").resampled
+    heights[6:] += 0.02
+    with pytest.raises(GeometryError, match=r"5\.01 mm after slice 6 along the slice normal, 4\.00 elsewhere"):
+        fit(stack(AXIAL, heights, (0, 0))[0], AXIAL, SPACING, MATRIX, "x")
+
+
+@pytest.mark.parametrize(("row", "column"), [((1.009, 0, 0), (0, 1, 0)), ((1, 0, 0), (0.0049, 1, 0))])
+def test_rounded_cosines_have_a_unit_normal(row: tuple[float, ...], column: tuple[float, ...]) -> None:
+    assert normal_of(np.array([*row, *column]), "x") == pytest.approx((0, 0, 1))
+    for bad in ((1.011, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0.989, 0), (1, 0, 0, 0.0051, 1, 0), (1, 0, 0, -0.0051, 1, 0)):
+        with pytest.raises(GeometryError, match="ImageOrientationPatient"):
+            normal_of(np.array(bad, float), "x")

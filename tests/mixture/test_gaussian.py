@@ -201,6 +201,80 @@ def test_a_sample_of_many_rows_starts_the_fit(monkeypatch: pytest.MonkeyPatch) -
     assert fit(rows, 3).log_likelihood(rows) == pytest.approx(whole, abs=1e-3)
 
 
+def test_two_rows_carry_two_components_and_one_row_carries_none() -> None:
+    assert len(fit(torch.tensor([[0.0], [1.0]]), 2).weights) == 2
+    for k in (1, 2):
+        with pytest.raises(InputError, match="1 feature vectors"):
+            fit(torch.zeros(1, 1), k)
+
+
+def test_em_stops_at_the_first_iteration_that_gains_less_than_the_tolerance() -> None:
+    rows, start = crowd(3000, 4, 3)
+    path = [start]
+    for _ in range(12):
+        path.append(em(rows, path[-1], iterations=1))
+    likelihood = [mixture.log_likelihood(rows) for mixture in path]
+    last = next(n for n in range(1, 13) if likelihood[n] - likelihood[n - 1] < 5e-3)
+    assert last > 2
+    torch.testing.assert_close(em(rows, start, tolerance=5e-3).means, path[last].means)
+    torch.testing.assert_close(em(rows, start, iterations=2).means, path[2].means)
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 99, 100, 1000])
+def test_rows_taken_evenly_hold_both_ends_whatever_the_parts(most: int) -> None:
+    rows = torch.arange(100.0)[:, None]
+    taken = gaussian._evenly(rows, most)
+    assert len(taken) == min(most, 100)
+    assert float(taken[0]) == 0
+    if most > 1:
+        assert float(taken[-1]) == 99
+        assert float(taken.diff(dim=0).max() - taken.diff(dim=0).min()) <= 1
+    for size in (1, 10, 33):
+        assert torch.equal(gaussian._evenly(rows.split(size), most), taken)
+
+
+def test_one_m_step_is_numpys_weighted_mean_and_covariance() -> None:
+    rows, _ = crowd(500, 4, 3)
+    soft = torch.rand(500, 3, generator=generator(1)).softmax(1)
+    found = maximise(rows, soft, 0.25)
+    for k, share in enumerate(soft.double().numpy().T):
+        assert float(found.weights[k]) == pytest.approx(share.sum() / 500)
+        assert found.means[k].numpy() == pytest.approx(np.average(rows.numpy(), axis=0, weights=share), rel=1e-5)
+        wanted = np.cov(rows.double().numpy().T, aweights=share, bias=True) + 0.25 * np.eye(4)
+        assert found.covariances[k].numpy() == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+
+
+def test_a_component_without_rows_stays_finite() -> None:
+    rows, _ = crowd(300, 4, 3)
+    found = maximise(rows, torch.tensor([[1.0, 0.0]]).expand(300, 2), 1e-4)
+    assert all(torch.isfinite(part).all() for part in (found.weights, found.means, found.covariances))
+    assert float(found.weights[1]) < 1e-9
+
+
+def test_bic_charges_log_n_for_each_free_number() -> None:
+    """3 components in 4 dimensions: 2 weights, 12 means, 3 x 10 covariances."""
+    rows, start = crowd(300, 4, 3)
+    assert start.bic(rows) == pytest.approx(-600 * start.log_likelihood(rows) + 44 * np.log(300), rel=1e-12)
+
+
+def test_more_starts_never_end_lower() -> None:
+    rows, _ = crowd(600, 3, 5)
+    found = [fit(rows, 5, starts=n).log_likelihood(rows) for n in (1, 2, 3, 4)]
+    assert found == sorted(found)
+    assert found[-1] > found[0]
+
+
+def test_start_centres_are_drawn_by_squared_distance() -> None:
+    """From 0, the next of 0, 1 and 3 is 3 nine times of ten, and never 0; equal rows are no trouble."""
+    rows, random = torch.tensor([[0.0], [1.0], [3.0]]), generator(2)
+    pairs = [kmeans_plus_plus(rows, 2, random)[:, 0].tolist() for _ in range(1500)]
+    seconds = [second for first, second in pairs if first == 0]
+    assert len(seconds) / len(pairs) == pytest.approx(1 / 3, abs=0.04)
+    assert seconds.count(3) / len(seconds) == pytest.approx(0.9, abs=0.04)
+    assert all(first != second for first, second in pairs)
+    assert kmeans_plus_plus(torch.ones(5, 2), 3, random).tolist() == [[1, 1]] * 3
+
+
 @pytest.mark.gpu
 def test_same_on_a_gpu() -> None:
     rows, start = crowd()

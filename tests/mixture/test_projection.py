@@ -64,3 +64,10 @@ def test_double_precision_stays_double() -> None:
     rows = correlated().double()
     for dimensions in (None, 2):
         assert Projection.fit(rows, dimensions)(rows).dtype == torch.float64
+
+
+def test_whitening_lifts_axes_of_little_variance_too() -> None:
+    mixed = torch.randn(4000, 4, generator=generator(3)) @ (torch.eye(4) + 0.8)
+    assert float(torch.linalg.eigvalsh(torch.corrcoef(mixed.T))[1]) < 0.5
+    z = Projection.fit(mixed, 3, whiten=True)(mixed)
+    torch.testing.assert_close(torch.cov(z.T), torch.eye(3), atol=5e-3, rtol=0)

@@ -3,6 +3,7 @@ import torch
 
 from diffseglung.errors import InputError
 from diffseglung.mixture import seeded
+from diffseglung.mixture.gaussian import fit
 from diffseglung.mixture.seeded import SeededMixture
 from diffseglung.runtime import generator
 
@@ -88,3 +89,13 @@ def test_three_components_a_class_and_one_seed_by_default() -> None:
     model, again = (SeededMixture.fit(rows, label, 3, **given) for given in ({}, {"seed": 0, "components": 3}))
     assert model.owner.tolist() == [0] * 3 + [1] * 3 + [2] * 3
     assert torch.equal(model.mixture.means, again.mixture.means)
+
+
+def test_each_class_is_fitted_on_its_own_rows_as_if_alone() -> None:
+    rows, label = rows_and_labels()
+    model = SeededMixture.fit(rows, label, 3, components=3, seed=5)
+    for c in range(3):
+        alone = fit(rows[label == c], 3, seed=5, starts=2, ridge=1e-2)
+        mine = model.owner == c
+        assert torch.equal(model.mixture.means[mine], alone.means)
+        assert torch.equal(model.mixture.covariances[mine], alone.covariances)

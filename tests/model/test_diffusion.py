@@ -116,3 +116,34 @@ def test_abar_has_the_shape_and_type_of_the_patches() -> None:
     assert abar.shape == (3, 1, 1, 1, 1)
     assert abar.dtype == clean.dtype
     assert float(abar[0]) == 1
+
+
+def test_linear_betas_rise_evenly_and_grow_as_the_chain_gets_shorter() -> None:
+    for steps in (1000, 250):
+        signal = linear_signal(steps)
+        betas = 1 - signal[1:] / signal[:-1]
+        wanted = torch.linspace(0.1, 20, steps, dtype=torch.float64) / steps
+        torch.testing.assert_close(betas, wanted, rtol=1e-9, atol=0)
+
+
+@torch.no_grad()
+def test_the_network_is_told_the_share_of_the_process_and_where_lung_is() -> None:
+    """Denoising and scoring ask it alike: (noisy, lung) as channels, step / T."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    class Listening(UNet):
+        def with_taps(self, x: torch.Tensor, step: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            seen.append((x, step))
+            return super().with_taps(x, step)
+
+    model = DiffusionModel.of(Listening(UNETS["tiny"]), DiffusionConfig(steps=500))
+    clean, lung, noise = batch()
+    lung[:, :, :3] = 0
+    step = torch.tensor([5, 250, 500])
+    noisy = noised(clean, noise, per_patch(model.signal, step, clean))
+    model.loss(clean, lung, noise, step)
+    model.denoiser(lung)(noisy, step)
+    assert len(seen) == 2
+    for x, share in seen:
+        torch.testing.assert_close(x, torch.cat([noisy, lung], 1))
+        assert share.tolist() == pytest.approx([0.01, 0.5, 1.0])

@@ -179,3 +179,37 @@ def test_a_count_of_steps_outside_the_process_is_refused(count: int) -> None:
         spaced_steps(1000, count)
     with pytest.raises(ConfigError, match="between 1 and 1000"):
         logsnr_steps(SIGNAL, count)
+
+
+def test_noise_is_asked_for_where_it_is_added_and_nowhere_else() -> None:
+    """The last jump adds none, and deterministic sampling none at all."""
+    asked: list[int] = []
+
+    def draw(step: int) -> torch.Tensor:
+        asked.append(step)
+        return normal(step, 40)
+
+    noise, steps = normal(1, 40), [900, 500, 20]
+    ddpm(exact_denoiser(SIGNAL), noise, SIGNAL, steps, draw=draw)
+    ddim(exact_denoiser(SIGNAL), noise, SIGNAL, steps, eta=0.3, draw=draw)
+    ddim(exact_denoiser(SIGNAL), noise, SIGNAL, steps, eta=0.0, draw=draw)
+    assert asked == [900, 500, 900, 500]
+
+
+@pytest.mark.parametrize("signal", [SIGNAL, linear_signal(1000)])
+@pytest.mark.parametrize("count", [9, 400])
+def test_logsnr_steps_are_the_nearest_to_even_places_or_the_next_that_is_free(signal: torch.Tensor, count: int) -> None:
+    steps = logsnr_steps(signal, count)
+    level = 0.5 * torch.logit(signal)  # infinite at step 0, which is never nearest
+    places = torch.linspace(*level[[steps[0], 1]].tolist(), count, dtype=torch.float64)
+    nearest = [int((level - place).abs().argmin()) for place in places.tolist()]
+    for i in range(count):
+        assert steps[i] in (nearest[i], steps[i - 1] - 1, count - i)
+    assert (steps == nearest) == (count == 9)
+
+
+def test_spaced_steps_are_multiples_of_the_spacing_rounded_up() -> None:
+    assert spaced_steps(1000, 4) == [1000, 750, 500, 250]
+    assert spaced_steps(10, 3) == [10, 7, 4]
+    assert spaced_steps(5, 5) == [5, 4, 3, 2, 1]
+    assert spaced_steps(7, 1) == [7]

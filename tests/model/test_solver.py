@@ -9,7 +9,7 @@ from scipy.integrate import solve_ivp
 
 from diffseglung.errors import ConfigError
 from diffseglung.model.diffusion import cosine_signal, linear_signal
-from diffseglung.model.samplers import ddim, logsnr_steps, spaced_steps
+from diffseglung.model.samplers import ddim, ddim_invert, logsnr_steps, spaced_steps
 from diffseglung.model.solver import dpm_solver, dpm_solver_invert
 from tests.model.gaussian import even_signal, exact_denoiser, on_the_ode, quantiles_of, slopes
 
@@ -85,6 +85,14 @@ def test_order_one_is_ddim(steps: list[int]) -> None:
     start = on_the_ode(signal, 1000)
     found = dpm_solver(exact_denoiser(signal), start, signal, steps, order=1)
     torch.testing.assert_close(found, ddim(exact_denoiser(signal), start, signal, steps), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [spaced_steps(1000, 25), [700, 400, 3]])
+def test_the_inverse_of_order_one_is_that_of_ddim(steps: list[int]) -> None:
+    signal = linear_signal(1000)
+    denoise, data = exact_denoiser(signal), on_the_ode(signal, 0)
+    found = dpm_solver_invert(denoise, data, signal, steps, order=1)
+    torch.testing.assert_close(found, ddim_invert(denoise, data, signal, steps), rtol=0, atol=1e-12)
 
 
 def test_higher_orders_need_fewer_steps() -> None:

@@ -151,3 +151,91 @@ def test_beyond_its_faces_a_volume_goes_on_as_it_ends(oblique_affine: np.ndarray
     bordered = Volume(np.pad(hu, 9, mode="edge"), oblique_affine.copy())
     bordered.affine[:3, 3] -= bordered.affine[:3, :3] @ [9, 9, 9]
     np.testing.assert_allclose(coarsened(bordered, fine).array, fine.array, atol=0.05)
+
+
+@pytest.mark.parametrize("thick", [1, 7])
+def test_slabs_leave_no_trace(thick: int, oblique_affine: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few slices at a time, or one: the volume with a wide border, resampled at once."""
+    hu = np.random.default_rng(1).uniform(-900, 100, (21, 17, 19)).astype(np.float32)
+    ct = Volume(hu, oblique_affine)
+    wide = Volume(np.pad(hu, 24, mode="edge"), oblique_affine.copy())
+    wide.affine[:3, 3] -= wide.affine[:3, :3] @ [24, 24, 24]
+    for spacing in (1.5, 4.0):
+        grid = lattice(ct, spacing, 4)
+        step = spacing / 2.5
+        monkeypatch.setattr("diffseglung.preprocess.resample.SLAB_MIB", (thick + 0.5) * 17 * 19 * 4 * step / 2**20)
+        found = coarsened(ct, grid).array
+        np.testing.assert_allclose(found, resample_onto(wide, grid).array, atol=0.05)
+        np.testing.assert_allclose(coarsened(ct, grid, lambda v: 2 * v + 1).array, 2 * found + 1, rtol=1e-4, atol=0.1)
+
+
+def test_coarsening_raises_a_parabola_by_the_variance_of_its_kernel() -> None:
+    """(2^2 - 1) / (8 ln 2) of the Gaussian, and 1/4 for the place midway between two voxels."""
+    x = np.arange(40.0) - 19.5
+    parabola = Volume(np.broadcast_to(x**2, (6, 6, 40)).astype(np.float32), np.diag([1.0, 1, 1, 1])[[2, 1, 0, 3]])
+    coarse = resample(parabola, (1.0, 1.0, 2.0))
+    assert coarse.shape == (6, 6, 20)
+    rise = inside(coarse.array - (2 * np.arange(20.0) - 19) ** 2, 2)[:, :, 4:-4]
+    np.testing.assert_allclose(rise, 3 / (8 * np.log(2)) + 0.25, atol=0.01)
+
+
+def test_cubic_interpolation_keeps_a_parabola_and_linear_cuts_its_corners() -> None:
+    x = np.arange(24.0) - 11.5
+    parabola = Volume(np.broadcast_to(x**2, (5, 5, 24)).astype(np.float32), np.eye(4)[[2, 1, 0, 3]])
+    for order, gap in ((1, 0.25), (3, 0.0)):
+        fine = resample(parabola, (1.0, 1.0, 0.5), order=order)
+        rise = fine.array[2, 2, 16:32] - (0.5 * np.arange(48.0) - 11.75)[16:32] ** 2
+        np.testing.assert_allclose(rise, 0.75 * gap, atol=0.01)  # a quarter of the way between voxels
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_half_precision_is_resampled_as_single(order: int, oblique: Volume) -> None:
+    half = oblique.with_array(oblique.array.astype(np.float16))
+    found, wanted = (resample(half.with_array(half.array.astype(kind)), 1.1, order=order) for kind in ("f2", "f4"))
+    assert found.array.dtype == (np.float16 if order == 0 else np.float32)
+    np.testing.assert_array_equal(found.array, wanted.array)
+
+
+@pytest.mark.parametrize(("spacing", "count"), [(1.5, 20), (1.4999, 20), (1.48, 21), (40.0, 1), (30.0, 1)])
+def test_a_grid_has_as_many_voxels_as_cover_the_extent_but_for_a_hundredth(spacing: float, count: int) -> None:
+    volume = blank(np.eye(4)[[2, 1, 0, 3]], (30, 30, 30))
+    grid = resample(volume, spacing)
+    assert grid.shape == (count,) * 3
+    middle = grid.affine @ [*((n - 1) / 2 for n in grid.shape), 1]
+    np.testing.assert_allclose(middle[:3], [14.5] * 3)
+
+
+def test_rounding_at_a_face_adds_no_block_to_the_lattice() -> None:
+    for rounding in (-1e-8, 0.0, 1e-8):
+        affine = np.eye(4)[[2, 1, 0, 3]]
+        affine[:3, 3] = 12 + 0.5 + rounding
+        grid = lattice(blank(affine, (6, 6, 6)), 1.5, 4)
+        assert grid.shape == (4, 4, 4)
+        np.testing.assert_allclose(grid.first_mm, 12.75)
+
+
+def test_one_box_is_told_from_a_larger_and_a_shifted_one(oblique: Volume) -> None:
+    """To a tenth of the finest voxel (0.07 mm)."""
+    assert covers_same_box(resample(oblique, (2.5 / 3, 0.2, 0.7)), oblique)
+    larger = oblique.affine.copy()
+    larger[:3, 3] -= larger[:3, :3] @ [0, 0, 1]
+    assert not covers_same_box(Volume(np.zeros((5, 7, 10)), larger), oblique)
+    for gap, same in ((0.06, True), (0.08, False)):
+        shifted = oblique.affine.copy()
+        shifted[1, 3] += gap
+        assert covers_same_box(Volume(oblique.array, shifted), oblique) == same
+
+
+def test_grids_that_touch_overlap_and_a_millimetre_on_they_do_not(oblique: Volume) -> None:
+    for axis in range(3):
+        for side in (-1, 1):
+            for gap_mm, apart in ((-0.01, False), (1.0, True)):
+                away = np.zeros(3)
+                away[axis] = side * (oblique.shape[axis] + gap_mm / oblique.spacing_mm[axis])
+                moved = oblique.affine.copy()
+                moved[:3, 3] += moved[:3, :3] @ away
+                if apart:
+                    with pytest.raises(GeometryError, match="overlap"):
+                        resample_onto(oblique, Volume(oblique.array, moved))
+                else:
+                    assert resample_onto(oblique, Volume(oblique.array, moved)).shape == oblique.shape

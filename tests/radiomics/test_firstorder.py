@@ -6,10 +6,19 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from diffseglung.config import RadiomicsConfig
-from diffseglung.radiomics.firstorder import entropy, first_order_patch, moments, quantise
+from diffseglung.radiomics.firstorder import (
+    entropy,
+    first_order_batch,
+    first_order_patch,
+    moments,
+    quantise,
+    quantise_batch,
+    tally,
+)
 
 from .conftest import GOLDEN, Patch
 
@@ -46,3 +55,41 @@ def test_entropy_of_equal_shares() -> None:
     """n equally full bins hold log2 n bits."""
     assert entropy(np.array([5, 5, 0, 5, 5])) == pytest.approx(2.0)
     assert np.isnan(entropy(np.zeros(4, int)))
+
+
+@pytest.mark.parametrize(("sd", "flat"), [(0.009, True), (0.011, False)])
+def test_a_patch_is_constant_below_a_hundredth_of_a_hu(sd: float, flat: bool) -> None:
+    """Constant: skewness and kurtosis 0 by convention. Else those of the values, however small their spread."""
+    values = np.array([-1.0, -1.0, -1.0, 3.0]) / 3**0.5 * sd
+    assert values.std() == pytest.approx(sd)
+    _, variance, skewness, kurtosis = moments(values)
+    assert variance == pytest.approx(sd**2)
+    wanted = [0.0, 0.0] if flat else [stats.skew(values), stats.kurtosis(values)]
+    assert [skewness, kurtosis] == pytest.approx(wanted)
+    hu, lung = torch.from_numpy(values).float().reshape(1, 1, 2, 2), torch.ones(1, 1, 2, 2, dtype=torch.bool)
+    assert first_order_batch(hu, lung, RadiomicsConfig())[0, 2:4].tolist() == pytest.approx(wanted, rel=1e-3)
+
+
+def test_a_batch_is_the_reference_patch_by_patch(noise: Patch) -> None:
+    """Also where a patch has no lung (NaN throughout), one voxel of it, or the same HU everywhere."""
+    config, (hu, lung) = RadiomicsConfig(), noise
+    none, one = np.zeros_like(lung), np.zeros_like(lung)
+    one[3, 4, 5] = True
+    patches = [(hu, lung), (hu[::-1], ~lung), (hu, none), (hu, one), (np.full_like(hu, -700), lung)]
+    fast = first_order_batch(*(torch.from_numpy(np.stack(part)) for part in zip(*patches, strict=True)), config)
+    slow = np.stack([first_order_patch(*patch, config) for patch in patches])
+    assert fast.numpy() == pytest.approx(slow, rel=2e-4, abs=1e-4, nan_ok=True)
+    assert np.isnan(slow).all(1).tolist() == [False, False, True, False, False]
+    assert slow[3:, 1:].tolist() == [[0, 0, 0, 0]] * 2
+
+
+def test_levels_of_a_tensor_are_those_of_its_array() -> None:
+    hu = np.linspace(-1000, 400, 2801, dtype=np.float32)
+    levels = quantise_batch(torch.from_numpy(hu), 64, RadiomicsConfig())
+    assert levels.dtype == torch.int32
+    assert (levels.numpy() == quantise(hu, 64, RadiomicsConfig())).all()
+
+
+def test_a_tally_is_numpys_bincount() -> None:
+    values = torch.tensor([[0, 3, 3], [1, 3, 0]], dtype=torch.int32)
+    assert tally(values, 6).tolist() == [2, 1, 0, 3, 0, 0]

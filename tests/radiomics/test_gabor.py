@@ -5,11 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.signal import convolve2d
+from scipy.signal import convolve2d, fftconvolve
 from skimage.filters import gabor_kernel
 
 from diffseglung.config import RadiomicsConfig
-from diffseglung.radiomics.gabor import angles, energy_maps, gabor_names, kernel, unit_hu, zero_mean_kernel
+from diffseglung.radiomics.gabor import (
+    angles,
+    energy_maps,
+    gabor_names,
+    gabor_plane,
+    kernel,
+    unit_hu,
+    zero_mean_kernel,
+)
 
 from .conftest import Patch
 
@@ -66,3 +74,35 @@ def test_a_grating_excites_its_own_filter(row: int, turn: int) -> None:
 def test_names_tell_frequency_and_orientation() -> None:
     assert gabor_names(CONFIG)[:2] == ("gabor_0.10_000", "gabor_0.10_045")
     assert gabor_names(CONFIG)[-1] == "gabor_mean"
+
+
+def test_tiles_leave_no_trace() -> None:
+    """Planes larger than a tile, of odd sides, several at once: SciPy's convolution at every pixel."""
+    planes = np.random.default_rng(2).normal(0, 200, (2, 45, 70))
+    taps = [zero_mean_kernel(frequency, theta, CONFIG) for frequency, theta in FILTERS]
+    for energy, one in zip(energy_maps(torch.from_numpy(planes).float(), CONFIG), taps, strict=True):
+        assert energy.shape == planes.shape
+        for found, plane in zip(energy.numpy(), planes / unit_hu(CONFIG), strict=True):
+            assert found == pytest.approx(np.abs(fftconvolve(plane, one, mode="same")) ** 2, rel=1e-2, abs=1e-6)
+
+
+def test_without_padding_only_the_inside_is_told() -> None:
+    planes = torch.randn(2, 33, 20, generator=torch.Generator().manual_seed(0)) * 100
+    whole, inside = energy_maps(planes, CONFIG), energy_maps(planes, CONFIG, padding=False)
+    for one, other in zip(whole, inside, strict=True):
+        torch.testing.assert_close(other, one[:, 7:-7, 7:-7], rtol=1e-3, atol=1e-7)
+
+
+def test_energies_of_a_plane_are_means_over_its_lung(noise: Patch) -> None:
+    plane, lung = np.where(noise[1][6], noise[0][6] + 800.0, 0.0), noise[1][6]
+    maps = [e[0].double().numpy() for e in energy_maps(torch.from_numpy(plane).float()[None], CONFIG)]
+    each = [energy[lung].mean() for energy in maps]
+    assert gabor_plane(plane, lung, CONFIG) == pytest.approx(np.array([*each, np.mean(each)]), rel=1e-4)
+    nothing = gabor_plane(plane, np.zeros_like(lung), CONFIG)
+    assert nothing.shape == (len(gabor_names(CONFIG)),)
+    assert np.isnan(nothing).all()
+
+
+def test_half_the_window_is_one_unit() -> None:
+    assert unit_hu(CONFIG) == 700
+    assert unit_hu(RadiomicsConfig(low_hu=-900, high_hu=100)) == 500

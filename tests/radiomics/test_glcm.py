@@ -11,7 +11,17 @@ from skimage.feature import graycomatrix, graycoprops
 
 from diffseglung.config import RadiomicsConfig
 from diffseglung.radiomics.firstorder import entropy, quantise
-from diffseglung.radiomics.glcm import DIRECTIONS, GLCM, count_pairs, count_pairs_batch, measure, measure_batch
+from diffseglung.radiomics.glcm import (
+    DIRECTIONS,
+    GLCM,
+    count_pairs,
+    count_pairs_batch,
+    glcm_batch,
+    glcm_patch,
+    measure,
+    measure_batch,
+    pair_slices,
+)
 
 from .conftest import GOLDEN, Patch
 
@@ -90,3 +100,30 @@ def test_no_pairs_is_unknown_and_one_level_is_uniform() -> None:
     for rows in (np.array([measure(c) for c in counts]), measure_batch(torch.from_numpy(counts)).numpy()):
         assert np.isnan(rows[0]).all()
         assert rows[1].tolist() == [0, 0, 1, 1, 1, 1]
+
+
+def test_a_batch_is_the_reference_patch_by_patch(noise: Patch) -> None:
+    """Patches do not see each other, nor does the end of a line see the start of the next."""
+    hu, lung = noise[0][:5, :6], noise[1][:5, :6]
+    patches = [(hu, lung), (hu[::-1] + 300, ~lung), (hu, np.ones_like(lung)), (hu, np.zeros_like(lung))]
+    fast = glcm_batch(*(torch.from_numpy(np.stack(part)) for part in zip(*patches, strict=True)), RadiomicsConfig())
+    slow = np.stack([glcm_patch(*patch, RadiomicsConfig()) for patch in patches])
+    assert fast.numpy() == pytest.approx(slow, rel=1e-4, abs=1e-6, nan_ok=True)
+    assert np.isnan(slow).all(1).tolist() == [False, False, False, True]
+
+
+def test_measures_of_a_matrix_by_hand() -> None:
+    """Half of the pairs (0, 0), the others (0, 2) and (2, 0): mean 1/2, variance 3/4, covariance -1/4."""
+    counts = np.zeros((3, 3))
+    counts[0, 0], counts[0, 2], counts[2, 0] = 2, 1, 1
+    wanted = np.array([2.0, 1.0, 0.6, 0.375**0.5, -1 / 3, 0.375])
+    assert measure(counts) == pytest.approx(wanted)
+    assert measure_batch(torch.from_numpy(counts)[None])[0].numpy() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("offset", DIRECTIONS)
+def test_slices_of_a_pair_are_its_offset_apart(offset: tuple[int, int, int]) -> None:
+    first, second = pair_slices(offset)
+    places = np.moveaxis(np.indices((3, 4, 5)), 0, -1)
+    assert (places[second] - places[first] == offset).all()
+    assert places[first][..., 0].size == np.prod(np.array([3, 4, 5]) - np.abs(offset))

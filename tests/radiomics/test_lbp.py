@@ -61,3 +61,20 @@ def test_shares_count_lung_pixels_only(noise: Patch) -> None:
     assert shares.sum() == pytest.approx(1)
     assert shares == pytest.approx(np.bincount(codes(plane)[mask], minlength=BINS) / mask.sum())
     assert np.isnan(lbp_plane(plane, np.zeros_like(mask))).all()
+
+
+@pytest.mark.parametrize(("gap", "code"), [(0.0, 8), (0.01, 8), (0.0101, 9)])
+def test_a_hundredth_of_a_hu_is_a_tie(gap: float, code: int) -> None:
+    """Four neighbours darker by the gap: as bright as the centre, or a pattern of eight changes."""
+    plane = np.zeros((5, 5))
+    plane[1, 2] = plane[3, 2] = plane[2, 1] = plane[2, 3] = -gap
+    plane[1, 1] = plane[1, 3] = plane[3, 1] = plane[3, 3] = 90
+    assert codes(plane)[2, 2] == code
+    assert codes_batch(torch.from_numpy(plane).float()[None])[0, 2, 2] == code
+
+
+def test_each_plane_of_a_batch_is_coded_alone() -> None:
+    planes = np.random.default_rng(1).normal(0, 100, (3, 6, 9))
+    fast = codes_batch(torch.from_numpy(planes))
+    assert fast.dtype == torch.uint8
+    assert (fast.numpy() == np.stack([codes(plane) for plane in planes])).all()
