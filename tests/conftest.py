@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -18,6 +19,22 @@ ROOT = Path(__file__).parents[1]
 
 hypothesis.settings.register_profile("repository", deadline=None)  # a first call loads libraries; tests have a timeout
 hypothesis.settings.load_profile("repository")
+
+
+CHILDREN_WARNINGS = (
+    "error",
+    "ignore:builtin type swig:DeprecationWarning",  # SimpleITK 2.4, as in pyproject.toml
+)
+"""Filters of every Python that a test starts, the last that fits holds: `filterwarnings` of pyproject.toml ends at its
+own process."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warnings_are_errors_in_children() -> Iterator[None]:
+    """Commands, scripts, Dask's workers, torchrun's ranks and notebooks inherit the rule through the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONWARNINGS", ",".join(CHILDREN_WARNINGS))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "diffseglung"
 
 
+def pip(*words: str) -> None:
+    """pip of the running environment. What it warns of its own copy of pkg_resources is not ours to mend."""
+    own = "ignore:pkg_resources is deprecated:DeprecationWarning"
+    environment = os.environ | {"PYTHONWARNINGS": f"{os.environ['PYTHONWARNINGS']},{own}", "PYTHONPATH": ""}
+    subprocess.run([sys.executable, "-m", "pip", *words], env=environment, check=True)
+
+
 def data_files() -> set[str]:
     """Everything below the package that is neither code nor made by running it."""
     found = (p for p in PACKAGE.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
@@ -42,7 +49,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, source)
     shutil.copytree(PACKAGE, source / "diffseglung", ignore=shutil.ignore_patterns("__pycache__", "*.part"))
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "-w", str(folder)]
-    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(source)], check=True)
+    pip("wheel", *options, str(source))
     return next(folder.glob("*.whl"))
 
 
@@ -58,7 +65,7 @@ def test_it_works_in_an_empty_environment_without_a_network(wheel: Path, tmp_pat
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
     python = place / "bin" / "python"
     install = ["--no-deps", "--no-index", "--quiet", "--disable-pip-version-check", str(wheel)]
-    subprocess.run([sys.executable, "-m", "pip", "--python", str(python), "install", *install], check=True)
+    pip("--python", str(python), "install", *install)
     own = next(place.glob("lib/python*/site-packages"))
     (own / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n", encoding="utf-8")
     shield = [] if shutil.which("unshare") is None else ["unshare", "-rn"]

@@ -110,7 +110,8 @@ def test_several_files_make_one_series(tmp_path: Path) -> None:
 def test_legacy_converted_ct_is_read(tmp_path: Path) -> None:
     files = write_good(tmp_path / "classic")
     values = {"StudyDate": "20200101", "StudyTime": "101010", "StudyID": "1", "AccessionNumber": "1"}
-    put(files, PatientBirthDate="", PatientSex="", ReferringPhysicianName="", PositionReferenceIndicator="", **values)
+    empty = ("Manufacturer", "PatientBirthDate", "PatientSex", "ReferringPhysicianName", "PositionReferenceIndicator")
+    put(files, **dict.fromkeys(empty, ""), **values)
     converted = hd.legacy.LegacyConvertedEnhancedCTImage(
         [pydicom.dcmread(path) for path in files], generate_uid(), 1, generate_uid(), 1
     )
