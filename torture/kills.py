@@ -12,7 +12,11 @@ from torture.jobs import JOBS, Job, damage, digest
 
 
 def trials(job: Job, folder: Path, count: int, seed: int) -> dict[str, object]:
-    """Kill a job `count` times, each at a moment drawn evenly over its usual duration; what was seen."""
+    """Kill a job `count` times, each at a moment drawn evenly over its usual duration; what was seen.
+
+    Where the job had ended before its moment, it is tried again, twice `count` times in all; and its usual duration is
+    then taken to be that much shorter.
+    """
     source, log = folder / "in", folder / "log"
     job.prepare(source)
     words = job.words.replace("{input}", str(source))
@@ -22,11 +26,13 @@ def trials(job: Job, folder: Path, count: int, seed: int) -> dict[str, object]:
         raise RuntimeError(f"{job.name} fails undisturbed: {ended.text}")
     expected, usual = digest(reference), ended.seconds
     draw, seen, losses = random.Random(f"{seed} {job.name}"), Counter[str](), []
-    for trial in range(count):
-        output = folder / f"trial{trial}"
+    while seen["killed"] < count and seen["trials"] < 2 * count:
+        output = folder / f"trial{seen['trials']}"
         here = words.replace("{output}", str(output))
-        moment = draw.uniform(0.0, 1.02 * usual)
+        moment = draw.uniform(0.0, usual)
         killed = process.wait(process.start(here, log, real=job.real), log, kill_at=moment)
+        seen["trials"] += 1
+        usual = usual if killed.code == -9 else min(usual, killed.seconds)
         seen["killed"] += killed.code == -9
         seen["killed while something was half-written"] += killed.code == -9 and halves(output)
         problems = damage(output) if output.exists() else []
@@ -42,7 +48,7 @@ def trials(job: Job, folder: Path, count: int, seed: int) -> dict[str, object]:
         if problems:
             losses.append({"moment_s": round(moment, 3), "problems": problems})
         shutil.rmtree(output, ignore_errors=True)
-    return {"trials": count, **seen, "usual_s": round(usual, 2), "losses": losses}
+    return {**seen, "usual_s": round(usual, 2), "losses": losses}
 
 
 def halves(output: Path) -> bool:
