@@ -30,7 +30,8 @@ class Ended:
         """Whether a failure is one sentence with a remedy, no traceback, and not taken for a defect."""
         if "Traceback" in self.text or "a defect of this program" in self.text:
             return False
-        return self.code == 0 or ("error:" in self.text and "try:" in self.text)
+        failure = "error:" in self.text or "failed:" in self.text  # of one of several scans
+        return self.code == 0 or (failure and "try:" in self.text)
 
 
 def start(words: str, log: Path, *, real: bool = False, before: Callable[[], None] | None = None) -> int:

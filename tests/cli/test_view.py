@@ -26,14 +26,20 @@ def result(chest: Segmentation, tmp_path: Path) -> Path:
 def test_the_page_is_served_until_it_is_interrupted(result: Path, chest: Segmentation, tmp_path: Path) -> None:
     write_nifti(tmp_path / "ct.nii.gz", chest.ct)
     words = ["-m", "diffseglung", "view", str(result), "--ct", str(tmp_path / "ct.nii.gz"), "--no-browser", "-q"]
-    child = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )  # fmt: skip
     with child:
-        assert child.stdout is not None
-        address = child.stdout.readline().strip()
-        with urllib.request.urlopen(address, timeout=10) as answer:
-            assert b"<title>DiffSegLung</title>" in answer.read()
-        child.send_signal(signal.SIGINT)
-        rest = child.communicate(timeout=20)
+        try:
+            assert child.stdout is not None
+            address = child.stdout.readline().strip()
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                assert b"<title>DiffSegLung</title>" in answer.read()
+            child.send_signal(signal.SIGINT)
+            rest = child.communicate(timeout=20)
+        finally:
+            child.kill()
     assert (child.returncode, *rest) == (0, "", "")
 
 
