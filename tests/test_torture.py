@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from diffseglung.io import read_mask
 from diffseglung.output import write
 from diffseglung.provenance import fingerprint
 from diffseglung.segmentation import Segmentation
@@ -18,8 +19,10 @@ from torture.report import table
 
 @pytest.fixture
 def result(chest: Segmentation, tmp_path: Path) -> Path:
-    chest.run["fingerprints"] = {"label_map": fingerprint(chest.label_map)}
     write(chest, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    record["fingerprints"] = {"label_map": fingerprint(read_mask(tmp_path / "out" / "label_map.nii.gz"))}
+    (tmp_path / "out" / "run.json").write_text(json.dumps(record))
     return tmp_path / "out"
 
 
