@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from diffseglung.labels import ALL, LESIONS
 from diffseglung.preprocess.scene import lung_box
 from diffseglung.runtime import spread
 from diffseglung.segmentation import Segmentation
+from diffseglung.spool import release
 from diffseglung.volume import Reorientation
 
 HU_LOW, HU_STEP = -1060.0, 6.0
@@ -70,7 +70,11 @@ def reduce(segmentation: Segmentation) -> Reduced:
     def pictures(z: int) -> list[Pixels]:
         grey = np.clip((ct.array[z][box] - HU_LOW) / HU_STEP, 0, 255).astype(np.uint8)
         made = [_resized(grey, size, Image.Resampling.BILINEAR), _resized(labels.array[z][box], size, _NEAREST)]
-        return made if sure is None else [*made, _resized(sure[z][box], size, _NEAREST)]
+        if sure is not None:
+            made.append(_resized(sure[z][box], size, _NEAREST))
+        for array in (ct.array, labels.array, *(() if sure is None else (sure,))):
+            release(array)
+        return made
 
     columns = list(zip(*spread(pictures, (int(z) for z in chosen)), strict=True))
     stacked = [np.stack(column) for column in columns]
@@ -82,7 +86,7 @@ def reduce(segmentation: Segmentation) -> Reduced:
         step_mm=z_mm * (chosen[-1] - chosen[0]) / max(1, len(chosen) - 1) or z_mm,
         slices=chosen,
         total=ct.shape[0],
-        amounts_ml=_amounts([labels.array[z][box] for z in range(low[0], high[0])], ct.voxel_ml),
+        amounts_ml=_amounts(labels.array[low[0] : high[0], *box], ct.voxel_ml),
     )
 
 
@@ -94,11 +98,16 @@ def _resized(picture: NDArray[Any], size: tuple[int, int], how: Image.Resampling
     return np.asarray(image.resize(size, how, reducing_gap=2.0 if how != _NEAREST else None))
 
 
-def _amounts(slices: Sequence[NDArray[Any]], voxel_ml: float) -> NDArray[np.float64]:
-    """mL of each lesion in each slice (Z, classes)."""
+def _amounts(labels: NDArray[Any], voxel_ml: float) -> NDArray[np.float64]:
+    """mL of each lesion in each slice of labels (Z, Y, X): (Z, classes)."""
     ids = [label.id for label in LESIONS]
-    counts = spread(lambda picture: np.bincount(picture.ravel(), minlength=len(ALL))[ids], slices)
-    return np.asarray(list(counts)) * voxel_ml
+
+    def counted(z: int) -> NDArray[np.int64]:
+        count = np.bincount(labels[z].ravel(), minlength=len(ALL))[ids]
+        release(labels)
+        return count
+
+    return np.asarray(list(spread(counted, range(len(labels))))) * voxel_ml
 
 
 def axial(reduced: Reduced, quality: int) -> dict[str, Any]:
