@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from diffseglung import spool
 from diffseglung.labels import LESIONS
 from diffseglung.output.report import stacks
 from diffseglung.segmentation import Segmentation
@@ -95,6 +97,23 @@ def test_long_scans_are_shown_by_evenly_chosen_slices(chest: Segmentation, monke
     assert len(reduced.slices) == 9
     assert np.ptp(np.diff(reduced.slices)) <= 1
     assert len(reduced.amounts_ml) > 9
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to see its own memory")
+def test_slices_that_were_read_leave_memory() -> None:
+    """A scan that lives in a mapped file does not come into memory as a whole, however many slices are shown."""
+
+    def resident_mib() -> float:
+        return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
+
+    axes = np.diag([0.7, 0.7, 1.0, 1.0])[:, [2, 1, 0, 3]]
+    ct = Volume(spool.zeros((300, 512, 512), np.float32), axes)  # 300 MiB, in a file
+    lungs = ct.with_array(np.broadcast_to(np.uint8(1), ct.shape))
+    before = resident_mib()
+    reduced = stacks.reduce(Segmentation(ct, lungs, lungs, {}))
+    kept = (reduced.hu.nbytes + reduced.labels.nbytes) / 2**20
+    assert len(reduced.slices) == 300
+    assert resident_mib() - before - kept < 100
 
 
 def test_certainty_travels_in_sixteen_levels(chest: Segmentation) -> None:
