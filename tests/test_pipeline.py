@@ -10,6 +10,7 @@ import pytest
 from diffseglung.config import UNETS, SegmentConfig
 from diffseglung.errors import CheckpointError, GeometryError
 from diffseglung.evaluation.scores import dice
+from diffseglung.io import read_volume
 from diffseglung.labels import TISSUES
 from diffseglung.model import checkpoint
 from diffseglung.model.card import ModelCard
@@ -131,3 +132,9 @@ def test_certainty_is_the_highest_probability(phantom: Phantom) -> None:
     assert result.posterior is not None
     highest = result.posterior.max(-1).astype(np.float64) * 255
     np.testing.assert_allclose(result.certainty, highest, atol=0.7)
+
+
+def test_a_normal_chest_has_next_to_no_lesions_in_lungs_that_were_found() -> None:
+    """LIDC-IDRI-1011, the real scan that comes with the repository."""
+    ct = read_volume(Path(__file__).parents[1] / "demo" / "lidc_1011.nii.gz")
+    assert Segmenter.load()(ct).statistics["lesions"]["fraction_of_lung"] < 0.015

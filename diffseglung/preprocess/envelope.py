@@ -23,6 +23,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights" / "lung-envelope.safetensors"
 SPACING_MM = 5.0
 WINDOWS_HU = ((-1000.0, 200.0), (-150.0, 150.0))
 """The HU ranges that become the two input channels, each -1..1: lung, and soft tissue."""
+AIR_HU = -1000.0
 DEEPEST = 8
 """Voxels of the input in one of the lowest level."""
 CHANNELS = (32, 64, 96)
@@ -70,7 +71,7 @@ def lung_envelope(upright: Volume) -> NDArray[np.float32]:
     upright: HU, axes (Z, Y, X) running to the head, the back and the left, any spacing.
     """
     coarse = coarsened(upright, lattice(upright, SPACING_MM, DEEPEST))
-    hu = np.nan_to_num(coarse.array, nan=-1000.0)
+    hu = np.where(_within(upright, coarse), np.nan_to_num(coarse.array, nan=AIR_HU), np.float32(AIR_HU))
     spare = [(0, -n % DEEPEST) for n in hu.shape]
     padded = np.pad(hu, spare, mode="edge").astype(np.float32)
     with torch.inference_mode():
@@ -78,6 +79,17 @@ def lung_envelope(upright: Volume) -> NDArray[np.float32]:
     z, y, x = hu.shape
     lungs = torch.sigmoid(logits)[:z, :y, :x].numpy()
     return resample_onto(coarse.with_array(lungs), upright, fill=0.0).array
+
+
+def _within(volume: Volume, grid: Volume) -> NDArray[np.bool_]:
+    """Which voxels of a grid of the same axes have their centre in the volume: beyond it is air, not more tissue."""
+    axes = []
+    for first, step, n, start, mm, count in zip(
+        grid.first_mm, grid.spacing_mm, grid.shape, volume.first_mm, volume.spacing_mm, volume.shape, strict=True
+    ):
+        places = (first - start + step * np.arange(n)) / mm
+        axes.append((places >= -0.5) & (places < count - 0.5))
+    return np.asarray(axes[0][:, None, None] & axes[1][:, None] & axes[2])
 
 
 @cache
