@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from diffseglung.errors import ConfigError
+from diffseglung.extras import LUNG_TOOLS
 
 
 def setting(
@@ -121,8 +122,9 @@ class LungMaskConfig(Config):
 
     grid_mm: float = setting(2.0, "spacing of the grid on which the lungs are found", low=1.0, high=4.0)
     threshold_hu: float = setting(-300.0, "voxels below this are air or aerated lung", low=-700, high=-200)
-    closing_mm: float = setting(30.0, "reach of the closing that keeps dense peripheral disease", low=0, high=60)
-    envelope: bool = setting(True, "keep dense disease wherever a network that knows the shape of lungs expects lung")
+    learned: bool = setting(
+        True, "let a network that knows chests tell lung from bowel, room and tissue; else by connectivity alone"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,6 +311,8 @@ class ClusterConfig(Config):
 METHODS = (
     "physics", "rule", "seeded", "combined", "diffusion", "attention", "published", "simulated", "simulated_combined",
 )  # fmt: skip
+LUNGS = ("auto", *LUNG_TOOLS)
+LUNGS_HELP = "what finds the lungs where no mask is given: this package, or an installed tool (docs/howto/lungs.md)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,6 +320,7 @@ class SegmentConfig(Config):
     """One segmentation run."""
 
     method: str = setting("physics", "how tissue classes are found; see docs/science.md", choices=METHODS)
+    lungs: str = setting("auto", LUNGS_HELP, choices=LUNGS)
     spacing_mm: float = setting(1.5, "spacing of the model grid", low=0.5, high=5.0)
     fusion: bool = setting(True, "sharpen borders with Sobel-Diffusion Fusion")
     caution: float = setting(

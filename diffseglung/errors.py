@@ -5,7 +5,8 @@ DiffSegLungError
 │   └── GeometryError   two grids disagree, or a grid is not regular
 ├── ConfigError         a setting or a command line is unknown or out of range
 ├── CheckpointError     a weights file cannot be used here
-└── TrainingError       a training run cannot go on
+├── TrainingError       a training run cannot go on
+└── ToolError           a tool of others failed
 """
 
 from __future__ import annotations
@@ -38,3 +39,7 @@ class CheckpointError(DiffSegLungError):
 
 class TrainingError(DiffSegLungError):
     """A training run cannot go on."""
+
+
+class ToolError(DiffSegLungError):
+    """A tool of others failed."""

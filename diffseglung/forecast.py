@@ -77,11 +77,11 @@ def foretell(segmenter: Segmenter, ct: Volume, lung_mask: Volume | None = None, 
     begin = time.perf_counter()
     _, own, own_mask = own_voxels(ct, lung_mask)
     lungs = segmenter.lungs(own, own_mask)
-    found = 0.0 if lung_mask is not None else time.perf_counter() - begin
+    by_tool = 0.0 if segmenter.config.lungs == "auto" else time.perf_counter() - begin
     scene = make_scene(own, lungs, segmenter.config.spacing_mm)
-    took = time.perf_counter() - begin
+    took = time.perf_counter() - begin - by_tool
     scan, grid = ct.array.size / 1e6, scene.hu.size / 1e6
-    usual = _stage(SCENE_S, scan) + (_stage(LUNGS_S, scan) if found else 0.0)
+    usual = _stage(SCENE_S, scan) + (0.0 if by_tool or lung_mask is not None else _stage(LUNGS_S, scan))
     count = len(positions(scene.lungs, segmenter.config.stride).voxel)
     network = _network(segmenter, scene)
     finer = {2: 1.0, 3: 0.6}[segmenter.config.stride] * _stage(TISSUE_S, grid)
@@ -97,7 +97,7 @@ def foretell(segmenter: Segmenter, ct: Volume, lung_mask: Volume | None = None, 
         memory_bytes=int(memory),
         free_bytes=memory_bytes(),
         temporary_bytes=TEMPORARY_BYTES * ct.array.size if spool.is_large(4 * ct.array.size) else 0,
-        seconds=round(before_s + took + rest * took / usual + network.seconds, 1),
+        seconds=round(before_s + by_tool + took + rest * took / usual + network.seconds, 1),
     )
 
 

@@ -14,18 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffseglung.config import FeatureConfig, LungMaskConfig, SegmentConfig, default_method
+from diffseglung.extras import require_lung_tool
 from diffseglung.features.diffusion import Progress
 from diffseglung.fusion import fuse, most_probable, to_voxels
 from diffseglung.io import Scan, read_mask, read_scan
 from diffseglung.labelling.bundle import Bundle, load_bundle
 from diffseglung.labelling.methods import WITHOUT_MODEL, Rows, class_posterior
 from diffseglung.labels import TISSUES, UNASSIGNED
-from diffseglung.preprocess.envelope import WEIGHTS, weights_hash
-from diffseglung.preprocess.lungs import find_lungs
-from diffseglung.preprocess.masks import adapt_mask
-from diffseglung.preprocess.quality import merged, quality
+from diffseglung.preprocess.alignment import HealthyLevel
+from diffseglung.preprocess.anatomy import WEIGHTS, Anatomy, weights_hash
+from diffseglung.preprocess.lung_quality import LungQuality, lung_quality, lung_sentences
+from diffseglung.preprocess.lung_tools import Source, lungs_of
+from diffseglung.preprocess.lungs import anatomy_of
+from diffseglung.preprocess.quality import Quality, merged, quality
 from diffseglung.preprocess.repeats import Repeats, own_voxels
 from diffseglung.preprocess.scene import Scene, make_scene, onto_window
+from diffseglung.preprocess.torso import Torso
 from diffseglung.provenance import Origin, fingerprint, source_record, told_name
 from diffseglung.runtime import Runtime, choose_device, choose_precision, spread, started
 from diffseglung.segmentation import Segmentation
@@ -75,6 +79,7 @@ class Segmenter:
         """
         named = config is not None if named is None else named
         config = config or SegmentConfig(method=default_method(model is not None))
+        require_lung_tool(config.lungs)
         place = choose_device(device)
         runtime = Runtime(device=place, precision=choose_precision(config.precision, place))
         bundle = None if config.method in WITHOUT_MODEL else load_bundle(Path(model) if model else None, str(place))
@@ -105,10 +110,11 @@ class Segmenter:
         watch, ct_hash = Stopwatch(), started(lambda: fingerprint(ct))
         with watch.stage("lungs"):
             repeats, own, own_mask = own_voxels(ct, lung_mask)
-            own_lungs = self.lungs(own, own_mask)
+            anatomy = anatomy_of(own)
+            own_lungs = self.lungs(own, own_mask, anatomy)
         with watch.stage("scene"):
             scene = make_scene(own, own_lungs, self.config.spacing_mm)
-        guard = started(lambda: quality(own, own_lungs, scene.level))
+        guard = started(lambda: _judged(own, own_lungs, scene.level, anatomy))
         with watch.stage("tissue"):
             rows = Rows(scene, self.bundle, self.runtime, self.features(), progress, self.config.stride)
             posterior = class_posterior(rows, self.config)
@@ -126,15 +132,16 @@ class Segmenter:
         with watch.stage("statistics"):
             statistics = measure(ct, lungs, back.label_map, back.expected_voxels)
         with watch.stage("quality"):  # what of it is not done yet
-            found = guard()
+            found, found_lungs = guard()
         run = {
             "input": name,
             **self._means(lung_mask is not None),
             "device": str(self.runtime.device),
             "precision": self.runtime.precision,
             "seconds": watch.seconds,
-            "warnings": [*self.notes, *merged(notes or [], found), *repeats.notes()],
+            "warnings": [*self.notes, *_told(notes or [], found, found_lungs), *repeats.notes()],
             "quality": dataclasses.asdict(found),
+            "lung_quality": dataclasses.asdict(found_lungs),
             "scan": self._details(scene, lung_mask is not None) | {"voxels_stored_times": list(repeats.times)},
             "fingerprints": {
                 "ct": ct_hash(),
@@ -154,9 +161,14 @@ class Segmenter:
         result.run["source"] = source_record(scan, origin)
         return result
 
-    def lungs(self, ct: Volume, lung_mask: Volume | None = None) -> Volume:
-        """The lungs of a CT (0 outside, 1 right, 2 left): from a mask, or found."""
-        return adapt_mask(lung_mask, ct) if lung_mask is not None else find_lungs(ct, self.lung_config)
+    def lungs(self, ct: Volume, lung_mask: Volume | None = None, anatomy: Anatomy | None = None) -> Volume:
+        """The lungs of a CT (0 outside, 1 right, 2 left): from a mask, found, or by the tool that was asked for."""
+        return lungs_of(ct, lung_mask, self.lung_source, self.lung_config, anatomy)
+
+    @property
+    def lung_source(self) -> Source:
+        """What finds lungs where no mask is given."""
+        return Source(self.config.lungs, str(self.runtime.device), self.config.fast)
 
     def features(self) -> FeatureConfig:
         """How the network reads a scan."""
@@ -170,10 +182,11 @@ class Segmenter:
             card = self.bundle.card
             model = {"name": card.name, "stage": card.stage, "iteration": card.iteration}
             model |= {"file": str(self.bundle.path.absolute()), "sha256": self.bundle.sha256}
-        if self.lung_config.envelope and not mask_given:
+        if self.lung_config.learned and not mask_given and self.config.lungs == "auto":
             network = {"name": WEIGHTS.stem, "sha256": weights_hash()}
         settings, lungs = self.config.to_dict(), self.lung_config.to_dict()
-        return {"settings": settings, "lungs": lungs, "model": model, "lung_network": network}
+        tool = self.lung_source.record()
+        return {"settings": settings, "lungs": lungs, "model": model, "lung_network": network, "lung_tool": tool}
 
     def _details(self, scene: Scene, mask_given: bool) -> dict[str, Any]:
         return {
@@ -183,6 +196,17 @@ class Segmenter:
             "model_grid": {"shape": list(scene.grid.shape), "spacing_mm": list(scene.grid.spacing_mm)},
             "lung_mask": "given" if mask_given else "found",
         }
+
+
+def _judged(ct: Volume, lungs: Volume, level: HealthyLevel, anatomy: Anatomy) -> tuple[Quality, LungQuality]:
+    """The scan and its lungs, measured."""
+    torso = Torso.of(ct)
+    return quality(ct, lungs, level, torso), lung_quality(ct, lungs, anatomy, torso)
+
+
+def _told(notes: list[str], found: Quality, lungs: LungQuality) -> list[str]:
+    """What the scan's reader told, then what is off in the lungs and the scan, each subject once."""
+    return merged([*notes, *lung_sentences(lungs)], found)
 
 
 @dataclass(frozen=True, eq=False)

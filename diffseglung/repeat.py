@@ -128,12 +128,25 @@ def read(path: Path) -> Recorded:
             raise TypeError(f"{found} is no text")
     except (KeyError, TypeError, AttributeError) as cause:
         raise ConfigError(f"{path} is incomplete ({cause!r})", remedy=WHOLE) from cause
-    if values.get("lungs") != json.loads(json.dumps(LungMaskConfig().to_dict())):
-        raise ConfigError(
-            f"{path} tells of lungs that were found with settings of the Python interface",
-            remedy="repeat it there: Segmenter(..., lung_config=LungMaskConfig(**record['lungs']))",
-        )
+    if values["fingerprints"]["lung_mask"] is None and not values.get("lung_tool"):
+        _check_lung_settings(path, values.get("lungs"))
     return recorded
+
+
+def _check_lung_settings(path: Path, told: Any) -> None:
+    """ConfigError where the lungs were found with other settings than the command line's, or in another way."""
+    now = json.loads(json.dumps(LungMaskConfig().to_dict()))
+    if told == now:
+        return
+    if not isinstance(told, dict) or told.keys() != now.keys():
+        raise ConfigError(
+            f"{path} tells of lungs that another version found, in another way",
+            remedy="segment the scan anew, or install the version that run.json names",
+        )
+    raise ConfigError(
+        f"{path} tells of lungs that were found with settings of the Python interface",
+        remedy="repeat it there: Segmenter(..., lung_config=LungMaskConfig(**record['lungs']))",
+    )
 
 
 def _is_file(place: Path) -> bool:
@@ -162,8 +175,8 @@ def check_output(recorded: Recorded, output: Path) -> None:
 
 def compare(recorded: Recorded, result: Segmentation) -> dict[str, Any]:
     """What became of it, in plain values; None where the older files are gone."""
-    now = versions()
-    older = recorded.values.get("versions", {})
+    now = versions() | _tool(result.run)
+    older = recorded.values.get("versions", {}) | _tool(recorded.values)
     return {
         "same_labels": result.run["fingerprints"]["label_map"] == recorded.values["fingerprints"]["label_map"],
         "same_statistics": _same_statistics(recorded.folder / "statistics.json", result),
@@ -188,6 +201,12 @@ def lines(found: dict[str, Any]) -> list[str]:
     if not found["same_lung_network"]:
         changed.append("the network that helps to find the lungs has other weights now, or was not recorded then")
     return [*told, *(f"  note: {text}" for text in changed)]
+
+
+def _tool(run: dict[str, Any]) -> dict[str, Any]:
+    """Name and version of the tool that found the lungs; empty without one."""
+    tool = run.get("lung_tool")
+    return {str(tool.get("name")): tool.get("version")} if isinstance(tool, dict) else {}
 
 
 def _network_hash(run: dict[str, Any]) -> Any:

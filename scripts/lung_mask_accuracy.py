@@ -45,7 +45,7 @@ def recall(folder: Path) -> tuple[float, float] | None:
     if not solid.any():
         return None
     ct = read_nifti(folder / "ct.nii.gz")
-    without = float((find_lungs(ct, LungMaskConfig(envelope=False)).array[solid] > 0).mean())
+    without = float((find_lungs(ct, LungMaskConfig(learned=False)).array[solid] > 0).mean())
     kept = float((find_lungs(ct).array[solid] > 0).mean())
     print(f"{folder.name:40} {solid.sum() * ct.voxel_ml:6.0f} {without:8.2f} {kept:6.2f}", flush=True)
     return without, kept

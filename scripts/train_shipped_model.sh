@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Make the shipped model from real CTs and simulated lesions: both stages, the tissue models, the lung mask's network.
+# Make the shipped model from real CTs and simulated lesions: both stages, the tissue models, the lung finder.
 #
 #   scripts/train_shipped_model.sh DATA [OUT]
 #
-# DATA holds lctsc_7cases, lidc_2cases and lung_pet_ct_dx (docs/data.md). OUT defaults to runs/shipped and may be
-# continued: every step that is done is skipped or resumed. About three hours on two cores.
+# DATA holds lctsc_7cases, lidc_2cases, lung_pet_ct_dx and tcia_9cases (docs/data.md). OUT defaults to runs/shipped and may be
+# continued: every step that is done is skipped or resumed. About four hours on two cores.
 set -euo pipefail
 data=$1 out=${2:-runs/shipped}
 bin=.venv/bin/diffseglung
@@ -42,8 +42,9 @@ $bin distill --patches_dir "$out/patches2" --results_dir "$out/stage2_run" --res
 $bin fit --model "$out/stage2_run/ddpm_distill.pt" --cases "$out/cases" --simulated "$out/synthetic" --half \
   -o "$out/lung-small.safetensors"
 
-# The network of the lung mask: more chests, and the scans once each.
-[ -d "$out/chests/phantom_train_0323" ] || $bin phantom -q -o "$out/chests" --split train --seed 300 -n 24
-chests=$(for scan in $real; do [[ $scan == *_s2 ]] || echo "$data/$scan.nii.gz"; done)
-.venv/bin/python scripts/train_lung_envelope.py --real $chests --phantoms "$out/chests" "$out/synthetic" -o "$out/envelope"
-echo "done: $out/lung-small.safetensors, $out/envelope/lung-envelope.safetensors"
+# The lung finder: more scans and phantoms (docs/model-card.md).
+[ -d "$out/chests/phantom_train_7009" ] || $bin phantom -q -o "$out/chests" --split train --seed 7000 -n 10
+for script in train_lung_finder train_orientation; do
+  .venv/bin/python scripts/$script.py --real "$data" --references references --phantoms "$out/chests" -o "$out/lungs"
+done
+echo "done: $out/lung-small.safetensors, $out/lungs/lung-finder.safetensors, $out/lungs/orientation.safetensors"

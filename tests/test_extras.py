@@ -28,3 +28,26 @@ def test_absence_prints_the_pip_line(extra: str, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ConfigError, match="needs") as caught:
         extras.require(extra, "this")
     assert caught.value.remedy == f"pip install 'diffseglung[{extra}]'"
+
+
+@pytest.mark.parametrize("name", extras.LUNG_TOOLS)
+def test_a_missing_tool_prints_its_own_pip_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=f"--lungs {name} needs") as caught:
+        extras.require_lung_tool(name)
+    assert caught.value.remedy == f"pip install {extras.LUNG_TOOLS[name]}"
+    extras.require_lung_tool("auto", mask_given=True)
+
+
+def test_a_mask_beside_a_tool_is_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda name: object())
+    extras.require_lung_tool("lungmask")
+    with pytest.raises(ConfigError, match="a lung mask is given"):
+        extras.require_lung_tool("lungmask", mask_given=True)
+
+
+def test_a_version_that_nobody_knows_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(extras.LUNG_TOOLS, "numpy", "numpy")
+    monkeypatch.setitem(extras.LUNG_TOOLS, "nobody", "no-such-distribution")
+    assert extras.lung_tool_version("numpy")
+    assert extras.lung_tool_version("nobody") is None

@@ -16,7 +16,7 @@ from diffseglung.evaluation.scores import dice
 from diffseglung.io import read_volume
 from diffseglung.labels import TISSUES
 from diffseglung.pipeline import Segmenter
-from diffseglung.preprocess.envelope import WEIGHTS
+from diffseglung.preprocess.anatomy import WEIGHTS
 from diffseglung.preprocess.resample import resample_onto
 from diffseglung.volume import Volume
 from tests.io.conftest import write_series_of
@@ -162,7 +162,7 @@ def test_each_voxel_stored_several_times(times: tuple[int, int, int]) -> None:
     once = segmenter()(chest())
     assert result.statistics == once.statistics
     assert result.run["scan"] == once.run["scan"] | {"voxels_stored_times": list(times)}
-    assert result.run["lung_network"] == {"name": "lung-envelope", "sha256": sha256(WEIGHTS.read_bytes()).hexdigest()}
+    assert result.run["lung_network"] == {"name": "lung-finder", "sha256": sha256(WEIGHTS.read_bytes()).hexdigest()}
     assert "worked on as one" in result.run["warnings"][-1]
 
 

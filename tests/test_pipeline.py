@@ -108,6 +108,9 @@ def test_the_record_tells_what_was_measured_and_what_not_to_trust(phantom: Phant
     assert len([w for w in run["warnings"] if "the scan covers only" in w]) == 1
     assert any("lungs are cut off (lowest slice of the scan; highest slice of the scan)" in w for w in run["warnings"])
     assert run["quality"]["noise_hu"] == pytest.approx(phantom.meta["scanner"]["noise_hu"], rel=0.25)
+    assert 0 <= run["lung_quality"]["score"] <= 1
+    ml = phantom.lungs.voxel_ml
+    assert run["lung_quality"]["right_ml"] == pytest.approx((phantom.lungs.array == 1).sum() * ml, abs=0.1)
 
 
 def test_a_model_that_was_never_fitted_gives_way_with_a_note_unless_its_method_was_named(

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     """0 all scans are labelled, 1 some failed."""
     from diffseglung.cohorts.plan import alone, plan
     from diffseglung.errors import ConfigError
-    from diffseglung.extras import require
+    from diffseglung.extras import require, require_lung_tool
     from diffseglung.output import check_folder
 
     if args.page_only:
@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if args.input is None:
         raise ConfigError("--input is missing", remedy="name the folder of scans")
     require("cohort", "labelling a cohort")
+    require_lung_tool(args.lungs, mask_given=args.mask_suffix is not None)
     place = _place(args)
     check_folder(args.output)
     order = _order(args)

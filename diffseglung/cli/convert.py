@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from diffseglung.cli import add_conduct
 from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.colours import harmless
+from diffseglung.config import LUNGS, LUNGS_HELP
+from diffseglung.extras import require_lung_tool
 
 if TYPE_CHECKING:
     from diffseglung.errors import DiffSegLungError
@@ -42,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="in a folder, take X<TEXT>.nii.gz as the lung mask of X.nii.gz, for example _lung",
     )
+    parser.add_argument("--lungs", choices=LUNGS, default=LUNGS[0], help=f"{LUNGS_HELP} (default: {LUNGS[0]})")
     parser.add_argument(
         "--spacing-mm",
         "--spacing_mm",
@@ -72,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from diffseglung.io.cases import write_case
     from diffseglung.io.studies import clean_name
 
+    require_lung_tool(args.lungs, mask_given=bool(args.lung_mask or args.mask_suffix))
     dataset = clean_name(args.dataset)
     studies = _studies(args)
     rows: list[dict[str, Any]] = []
@@ -84,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
                 say(args, f"{path.name}: kept (make it again with --overwrite)")
                 continue
             try:
-                case = _convert(study, path.stem, args.spacing_mm)
+                case = _convert(study, path.stem, args)
                 write_case(path, case, compress=not args.no_compress)
             except DiffSegLungError as error:
                 failures.append(error)
@@ -127,20 +131,21 @@ def _studies(args: argparse.Namespace) -> list[Study]:
     return [replace(only, mask=args.lung_mask)]
 
 
-def _convert(study: Study, name: str, spacing_mm: float) -> Case:
+def _convert(study: Study, name: str, args: argparse.Namespace) -> Case:
     from diffseglung.io import read_mask
     from diffseglung.io.cases import Case
-    from diffseglung.preprocess.lungs import find_lungs
-    from diffseglung.preprocess.masks import adapt_mask
+    from diffseglung.preprocess.lung_tools import Source, lungs_of
     from diffseglung.preprocess.resample import resample
+    from diffseglung.runtime import choose_device
 
     scan = study.read()
     ct = scan.volume
-    lungs = adapt_mask(read_mask(study.mask), ct) if study.mask else find_lungs(ct)
-    if spacing_mm:
-        ct, lungs = resample(ct, spacing_mm, order=1), resample(lungs, spacing_mm, order=0)
+    finder = Source(args.lungs, str(choose_device("auto")))
+    lungs = lungs_of(ct, read_mask(study.mask) if study.mask else None, finder)
+    if args.spacing_mm:
+        ct, lungs = resample(ct, args.spacing_mm, order=1), resample(lungs, args.spacing_mm, order=0)
     meta = {"source": scan.source, "notes": scan.notes, "lung_mask": "given" if study.mask else "found"}
-    return Case(name, ct, lungs, meta)
+    return Case(name, ct, lungs, meta | {"lung_tool": finder.record()})
 
 
 def _facts(case: Case) -> dict[str, Any]:

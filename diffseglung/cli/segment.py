@@ -20,6 +20,7 @@ from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.colours import harmless
 from diffseglung.cli.products import add_products, read_products
 from diffseglung.config import METHODS, SegmentConfig, default_method
+from diffseglung.extras import LUNG_TOOLS, require_lung_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +94,8 @@ def run(args: argparse.Namespace) -> int:
     from diffseglung.cli.bars import bar
 
     job = _job(args)
+    if args.lungs != "auto":
+        say(args, f"{LUNG_TOOLS[args.lungs]} finds the lungs; without a GPU that takes minutes")
     if args.dry_run:
         return _foretell(args, job)
     with bar(quiet=args.quiet) as progress:
@@ -106,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
 def _job(args: argparse.Namespace) -> Job:
     from diffseglung.provenance import Origin
 
+    require_lung_tool(args.lungs, mask_given=args.lung_mask is not None)
     named, args.method = args.method is not None, args.method or default_method(args.model is not None)
     return Job(
         origin=Origin(args.input, args.lung_mask, keep=args.keep_identifiers),
@@ -146,7 +150,7 @@ def ready(job: Job) -> tuple[Segmenter, Scan, Volume | None]:
         check_folder(job.output)
         scan = reading.result()
     check_products(job.products, scan.frames)
-    mask = read_mask(job.origin.mask) if job.origin.mask else case_lungs(path)
+    mask = read_mask(job.origin.mask) if job.origin.mask else case_lungs(path, job.config)
     return Segmenter.load(job.model, config=job.config, device=job.device, named=job.named), scan, mask
 
 
@@ -164,9 +168,9 @@ def _foretell(args: argparse.Namespace, job: Job) -> int:
     return 0
 
 
-def case_lungs(path: Path) -> Volume | None:
-    """The lung mask inside an NPZ case; None for every other input, whose lungs are found."""
-    if path.suffix.lower() != ".npz":
+def case_lungs(path: Path, config: SegmentConfig) -> Volume | None:
+    """The lung mask inside an NPZ case; None for every other input, and where a tool was asked for by name."""
+    if path.suffix.lower() != ".npz" or config.lungs != "auto":
         return None
     from diffseglung.io.cases import read_lungs
 

@@ -43,6 +43,9 @@ _KNOWN = (
     Column("pixel_mm", "Pixel width", "mm", "the larger of rows and columns", 2, 0),
     Column("noise_hu", "Noise", "HU", "standard deviation inside the body", 0, 0),
     Column("healthy_level_hu", "Healthy level", "HU", "density of this scan's healthy lung", 0),
+    Column(
+        "lung_score", "Lung score", "", "whether the lung mask can be right, 0 to 1; look at it below 0.75", 2, 0, 1
+    ),
     Column("lung_ml", "Lung volume", "mL", "both lungs", 0, 0),
     Column("mean_lung_density_hu", "Mean lung density", "HU", "both lungs", 0),
     Column("laa950_percent", "LAA-950", "%", "share of both lungs below -950 HU", 1, 0, 100),

@@ -27,7 +27,7 @@ from diffseglung.output.selfcontained import embedded, source_of
 SHARES = ("lesions_percent", *(f"{label.name}_percent" for label in (*LESIONS, HEALTHY)))
 MEASURES = (*SHARES, "lung_ml", "mean_lung_density_hu")
 """What has a distribution, and outliers."""
-SHOWN = ("scan", "status", *MEASURES, "noise_hu", "warnings")
+SHOWN = ("scan", "status", *MEASURES, "lung_score", "noise_hu", "warnings")
 """Columns that the table has at first."""
 STATUSES = {"done": "labelled", "failed": "failed", "waiting": "waiting"}
 LONGEST_TEXT = 1000
@@ -85,8 +85,8 @@ def _colours() -> str:
 def _rule(scans: int) -> str:
     rule = (
         f"Diamonds are outliers: further from the median than {LIMIT:g} &times; {MAD_TO_SD:g} &times; the median "
-        "distance from it (Iglewicz and Hoaglin 1993; dashed lines). An outlier in lung volume is often a lung mask "
-        "that failed: look at its picture."
+        "distance from it (Iglewicz and Hoaglin 1993; dashed lines). An outlier in lung volume, and a low lung score, "
+        "is often a lung mask that failed: look at its picture."
     )
     return rule if scans >= FEWEST else f"Outliers are marked from {FEWEST} scans on."
 

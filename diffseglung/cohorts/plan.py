@@ -16,6 +16,7 @@ from diffseglung.config import SegmentConfig
 from diffseglung.errors import ConfigError
 from diffseglung.io.studies import Study, find_studies
 from diffseglung.output import Products
+from diffseglung.preprocess.lung_tools import Source
 
 try:
     import fcntl
@@ -103,7 +104,7 @@ def alone(output: Path) -> Iterator[None]:
 
 
 def mark(study: Study, order: Order) -> dict[str, Any]:
-    """What decides a result: the scan's files by size and time of change, the settings, the model, the version."""
+    """What decides a result: the scan's files by size and time of change, settings, model, tool, and the version."""
     files = list(dict.fromkeys(item.path for item in study.slices)) or [study.path]
     states = [path.stat() for path in (*files, *((study.mask,) if study.mask else ())) if path.exists()]
     return {
@@ -115,6 +116,7 @@ def mark(study: Study, order: Order) -> dict[str, Any]:
         },
         "settings": json.loads(json.dumps(order.config.to_dict())),
         "model": order.model_hash,
+        "lung_tool": Source(order.config.lungs, fast=order.config.fast).record(),
         "outputs": json.loads(json.dumps(asdict(order.products))) | {"identifiers": order.keep},
         "version": __version__,
     }

@@ -38,7 +38,7 @@ STATUS = "done, Labelled | failed, Failed | waiting, Waiting"
 SECTIONS = {
     "scan": "Scan",
     "seconds": "Quality of the scan",
-    "lung_ml": "Lungs and density",
+    "lung_score": "Lungs and density",
     "healthy_ml": "Tissue",
     "warnings": "How it was made",
 }
@@ -103,7 +103,7 @@ def _field(column: Column) -> dict[str, str]:
     if column.is_text:
         return line
     return line | {
-        "Field Label": f"{column.title} ({column.unit})",
+        "Field Label": f"{column.title} ({column.unit})" if column.unit else column.title,
         "Field Note": "; ".join(filter(None, (column.unit, column.note))),
         "Text Validation Type OR Show Slider Number": "number",
         "Text Validation Min": "" if column.low is None else str(column.low),

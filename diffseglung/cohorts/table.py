@@ -21,7 +21,7 @@ FAILED = "failed.json"
 TEXTS = ("scan", "input", "status", "error", "warnings", "method", "model_sha256", "version")
 NUMBERS = (
     *("seconds", "slice_mm", "pixel_mm", "noise_hu", "healthy_level_hu"),
-    *("lung_ml", "mean_lung_density_hu", "laa950_percent", "haa_percent", "perc15_hu"),
+    *("lung_score", "lung_ml", "mean_lung_density_hu", "laa950_percent", "haa_percent", "perc15_hu"),
     *(f"{label.name}_{unit}" for label in TISSUES for unit in ("ml", "percent")),
     *("lesions_ml", "lesions_percent"),
 )
@@ -58,6 +58,7 @@ def _measured(folder: Path, record: dict[str, Any]) -> Row:
         "pixel_mm": quality.get("pixel_mm"),
         "noise_hu": quality.get("noise_hu"),
         "healthy_level_hu": record.get("scan", {}).get("healthy_level_hu"),
+        "lung_score": record.get("lung_quality", {}).get("score"),
         "lung_ml": lung["volume_ml"],
         "mean_lung_density_hu": lung["mean_lung_density_hu"],
         "laa950_percent": _percent(lung["LAA-950"]),

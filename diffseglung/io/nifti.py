@@ -170,6 +170,11 @@ def lps_affine(ras: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((np.diag([-1.0, -1.0, 1.0, 1.0]) @ ras)[:, [2, 1, 0, 3]])
 
 
+def ras_affine(lps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverse of `lps_affine`."""
+    return np.asarray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps[:, [2, 1, 0, 3]])
+
+
 def _usable(ras: NDArray[np.float64]) -> bool:
     """Whether an affine gives every voxel a place of its own."""
     return bool(np.isfinite(ras).all()) and bool(abs(np.linalg.det(ras[:3, :3])) > 1e-9)
@@ -208,7 +213,7 @@ def _compressed(file: IO[bytes]) -> gzip.GzipFile:
 def _header(volume: Volume, names: Mapping[int, str] | None) -> tuple[bytes, np.dtype[Any]]:
     """Everything before the voxels, and the type in which they follow."""
     dtype = np.dtype(np.uint8) if volume.array.dtype == bool else volume.array.dtype
-    ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine[:, [2, 1, 0, 3]]
+    ras = ras_affine(volume.affine)
     image = nib.Nifti1Image(np.broadcast_to(np.zeros((), dtype), volume.shape[::-1]), ras, dtype=dtype)
     header = image.header
     header.set_xyzt_units("mm")

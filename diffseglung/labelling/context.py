@@ -15,6 +15,11 @@ Even haze (`labelling.physics`) is no vessel and no airway wall either, and may 
 sure the rule is of it, r_i(GGO) is at least TRUST e_i, as far as its rivals, fibrosis and consolidation, leave room;
 the other classes shrink alike.
 
+The trunks of vessels and bronchi at the hilum are not thin. But what they make is coarse, and the lung between them as
+thin as elsewhere: bright outliers leave the lower quartile low. Scars and the lung between them are dense; where they
+are not (honeycombing, thin lines), their strands are fine. So p_i(fibrosis) goes to healthy lung as far as, over
+`TRUNK_REACH_MM` around i, plates of the coarse scale are strong and the lower quartile is low.
+
 There is no bar of confidence: the rule never gives fibrosis more than its texture_trust, so a bar above that would
 teach a student that fibrosis does not exist.
 """
@@ -26,8 +31,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from diffseglung.features.local import Positions
-from diffseglung.labelling.physics import PhysicsRule, Rows, opinion
+from diffseglung.features.local import NAMES, Positions
+from diffseglung.labelling.physics import PhysicsRule, Rows, negated, opinion, step
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, HEALTHY, TISSUES
 
 REACH_MM = 5.0
@@ -35,6 +40,10 @@ REACH_MM = 5.0
 SHARPNESS = 3.0
 TRUST = 0.9
 """How far even haze is believed against its neighbourhood."""
+TRUNK_REACH_MM = 8.0
+"""Standard deviation of the neighbourhood of trunks: about the width of a hilum's vessels and bronchi together."""
+TRUNK_PLATE, TRUNK_Q25 = (18.5, 1.5), (-710.0, 15.0)
+"""Soft steps (threshold, width) in HU, chosen on training and development cases (docs/science.md)."""
 AIRY = [TISSUES.index(HEALTHY), TISSUES.index(EMPHYSEMA)]
 
 
@@ -61,6 +70,23 @@ def in_context(posterior: Tensor, where: Positions, spacing_mm: float, *, reach_
     return seen / seen.sum(1, keepdim=True)
 
 
+def trunks(local: Rows, where: Positions, spacing_mm: float) -> Tensor:
+    """How much vessels and bronchi explain the texture around each position, 0 to 1, (N,)."""
+    columns = [NAMES.index("plate_1"), NAMES.index("far_q25")]
+    reach = TRUNK_REACH_MM / (where.stride * spacing_mm)
+    plate, low = neighbourhood_mean(torch.from_numpy(local[:, columns]), where, reach).numpy().T
+    return torch.from_numpy(step(plate, TRUNK_PLATE) * step(-low, negated(TRUNK_Q25)))
+
+
+def without_trunks(posterior: Tensor, explained: Tensor) -> Tensor:
+    """Posterior (N, 5) whose fibrosis goes to healthy lung as far as trunks explain it, (N,)."""
+    healthy, scar = TISSUES.index(HEALTHY), TISSUES.index(FIBROSIS)
+    freed = posterior.clone()
+    freed[:, healthy] += explained * posterior[:, scar]
+    freed[:, scar] *= 1 - explained
+    return freed
+
+
 def sharpened(posterior: Tensor, sharpness: float = SHARPNESS) -> Tensor:
     """Posterior (N, classes) raised to a power and renormalised; the most probable class stays so."""
     decided = posterior**sharpness
@@ -85,5 +111,6 @@ def physics_in_context(
     posterior = torch.from_numpy(found.posterior)
     if reach_mm <= 0:
         return posterior
+    posterior = without_trunks(posterior, trunks(local, where, spacing_mm))
     seen = in_context(posterior, where, spacing_mm, reach_mm=reach_mm)
     return with_even_haze(seen, torch.from_numpy(found.even_haze))

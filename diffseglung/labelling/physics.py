@@ -6,6 +6,8 @@ honeycombing are nets: between their strands lie small dark cells, which vessels
 Ground glass is haze by its median, or *even* haze: where most voxels hold gas and tissue both, there is neither aerated
 lung with vessels (gas or tissue) nor anything airless, however faint or small it is. At the lung's surface and beside a
 moving diaphragm partial volume does the same, so there even haze proves nothing.
+Fat is no consolidation: it is even, and reads -123 to -89 HU (reference interval of abdominal fat, PubMed 37296765),
+where fluid and cells read 0 to 60. Fat that a lung mask holds is no disease and counts as healthy.
 The thresholds began as HU facts (docs/science.md); their values were chosen on phantoms and drawn lesions of the train
 and development splits, as settings are (docs/results.md), and nothing is fitted to any case.
 """
@@ -30,6 +32,7 @@ class PhysicsRule:
 
     sparse_*: tissue lost, as HU of the lower quartile below the scan's own healthy lung, near and far around;
     haze_*: gas partly replaced, median and lower quartile in aligned HU (healthy -860); dense: airless, median;
+    fat_*: lower and upper quartile between which dense tissue is fat, in aligned HU;
     even_*: the same by the share of voxels from -720 to -300 HU, with a lower quartile in aligned HU and a depth in mm;
     net_*: reticulation and honeycombing: dark cells between strands (log HU), plates and spread (log(1 + HU)), skewness
     (vessels are bright outliers, nets are not), density of the surroundings in units of the scan's healthy spread.
@@ -44,6 +47,8 @@ class PhysicsRule:
     even_q25: tuple[float, float] = (-760.0, 20.0)
     even_depth_mm: tuple[float, float] = (6.0, 0.7)
     dense_q50: tuple[float, float] = (-200.0, 50.0)
+    fat_q25: tuple[float, float] = (-140.0, 8.0)
+    fat_q75: tuple[float, float] = (-60.0, 8.0)
     net_cells: tuple[float, float] = (-1.4, 0.06)
     net_plate: tuple[float, float] = (1.1, 0.37)
     net_sd: tuple[float, float] = (3.9, 0.23)
@@ -78,6 +83,11 @@ def even(column: Callable[[str], Rows], rule: PhysicsRule) -> Rows:
     return share * step(column("border_mm"), rule.even_depth_mm)
 
 
+def fat(column: Callable[[str], Rows], rule: PhysicsRule) -> Rows:
+    """How much a neighbourhood looks like fat, 0 to 1, (N,)."""
+    return step(column("near_q25"), rule.fat_q25) * (1 - step(column("near_q75"), rule.fat_q75))
+
+
 @dataclass(frozen=True, eq=False)
 class Opinion:
     """What the rule says of each position of a scan.
@@ -107,14 +117,14 @@ def opinion(local: Rows, rule: PhysicsRule | None = None) -> Opinion:
     scar = rule.texture_trust * strands
     evenly = even(column, rule) * (1 - strands)
     haze = 1 - (1 - step(q50, rule.haze_q50) * step(q25, rule.haze_q25)) * (1 - evenly)
-    rest = 1 - dense
+    rest, adipose = 1 - dense, fat(column, rule)
     weights = np.stack(
         [
-            rest * (1 - sparse) * (1 - haze) * (1 - scar),
+            rest * (1 - sparse) * (1 - haze) * (1 - scar) + dense * adipose,
             rest * sparse * (1 - haze) * (1 - scar),
             rest * haze * (1 - scar),
             rest * scar,
-            dense,
+            dense * (1 - adipose),
         ],
         axis=1,
     )

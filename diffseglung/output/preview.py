@@ -1,4 +1,4 @@
-"""preview.png: the scan with its labels in six planes, the shares of each lung, and what to be careful about.
+"""preview.png: a scan with its labels in six planes, its lungs on soft tissue, shares, and what to be careful about.
 
 Drawn as radiologists read: patient right on the picture's left, front on top in axial, head on top in the others.
 """
@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from diffseglung.io.plausibility import cross_sections
+from diffseglung.io.plausibility import cross_sections, occupied
 from diffseglung.labels import HEALTHY, LESIONS, TISSUES, Label
 from diffseglung.preprocess.scene import lung_box
 from diffseglung.segmentation import Segmentation
@@ -29,11 +29,17 @@ from diffseglung.volume import Reorientation, Volume
 
 WINDOW_HU = (-1350.0, 150.0)
 """The usual lung window: level -600, width 1500."""
+SOFT_HU = (-160.0, 240.0)
+"""Soft tissue: level 40, width 400. Fat, muscle and liver differ in it, and so a mask that holds them is seen."""
 TITLE_LENGTH = 61
 NOTE_LINES, NOTE_LENGTH = 2, 150
 INK, DIM, AMBER, PAPER = "#f2f2f2", "#9aa0a6", "#ffc24b", "#0b0d10"
 TINT = {HEALTHY.id: 0.10} | {label.id: 0.45 for label in LESIONS}
 """How strongly a class covers the scan."""
+OUTLINES = {1: ("right", "#33d6ff"), 2: ("left", "#ff9f1c")}
+"""Side and colour of the lungs' outlines."""
+POOR = 0.75
+"""A lung score below this is shown in amber."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,21 +57,29 @@ class Plane:
         """From the upper to the lower edge."""
         return float(self.labels.shape[0] * self.pixel_mm[0])
 
+    @property
+    def width_mm(self) -> float:
+        """From the left to the right edge."""
+        return float(self.labels.shape[1] * self.pixel_mm[1])
+
 
 def draw(segmentation: Segmentation) -> bytes:
     """A 1920 x 1080 PNG of a segmentation on any grid, oblique and anisotropic ones included."""
     turn = Reorientation.of(segmentation.ct)
-    volumes = [turn.apply(v) for v in (segmentation.ct, segmentation.lungs, segmentation.label_map)]
-    ct, lungs, label_map = _crop(*volumes)
+    whole = [turn.apply(v) for v in (segmentation.ct, segmentation.lungs, segmentation.label_map)]
     figure = Figure(figsize=(19.2, 10.8), dpi=100, facecolor=PAPER)
     FigureCanvasAgg(figure)
-    planes = choose_planes(ct, lungs, label_map)
-    heights = [max(plane.height_mm for plane in row) for row in (planes[:3], planes[3:])]
-    grid = figure.add_gridspec(
-        2, 3, left=0.015, right=0.715, bottom=0.045, top=0.875, wspace=0.03, hspace=0.09, height_ratios=heights
+    planes, outlined = choose_planes(*_crop(*whole)), lung_plane(whole[0], whole[1])
+    lined = planes[:3], [*planes[3:], outlined]
+    heights = [max(p.height_mm for p in row) / sum(p.width_mm for p in row) for row in lined]
+    rows = figure.add_gridspec(
+        2, 1, left=0.015, right=0.715, bottom=0.045, top=0.875, hspace=0.09, height_ratios=heights
     )
+    upper = rows[0].subgridspec(1, 3, wspace=0.03)
+    lower = rows[1].subgridspec(1, 4, wspace=0.05, width_ratios=[plane.width_mm for plane in lined[1]])
     for number, plane in enumerate(planes):
-        _draw_plane(figure.add_subplot(grid[divmod(number, 3)]), plane)
+        _draw_plane(figure.add_subplot((upper, lower)[number // 3][number % 3]), plane)
+    _draw_outlines(figure.add_subplot(lower[3]), outlined, segmentation.run.get("lung_quality"))
     _draw_header(figure, segmentation.run)
     _draw_shares(figure, segmentation.statistics)
     _draw_density(figure, segmentation.statistics["lung"])
@@ -93,6 +107,15 @@ def choose_planes(ct: Volume, lungs: Volume, label_map: Volume) -> list[Plane]:
                 hu, ids = hu[::-1], ids[::-1]  # head on top
             planes.append(Plane(f"{name} {part}".strip(), hu, ids, pixel, sides))
     return [*planes[2::-1], *planes[3:]]  # upper lungs first
+
+
+def lung_plane(ct: Volume, lungs: Volume) -> Plane:
+    """The coronal plane of canonical volumes that holds most lung, as far as there is tissue; labels: the lungs."""
+    areas = cross_sections(lungs.array)[1]
+    index = int(areas.argmax()) if areas.any() else len(areas) // 2
+    z, _, x = occupied(ct)
+    hu, sides = (_slice(volume.array, 1, index)[z, x][::-1] for volume in (ct, lungs))
+    return Plane("lungs, soft tissue", hu, sides, (ct.spacing_mm[0], ct.spacing_mm[2]), ("R", "L", "S", "I"))
 
 
 def _slice(array: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
@@ -125,23 +148,41 @@ def _crop(ct: Volume, lungs: Volume, label_map: Volume) -> tuple[Volume, Volume,
 
 
 def _draw_plane(axes: Axes, plane: Plane) -> None:
-    rows, columns = plane.hu.shape
-    extent = (0.0, columns * plane.pixel_mm[1], rows * plane.pixel_mm[0], 0.0)
-    low, high = WINDOW_HU
-    axes.imshow(plane.hu, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="bilinear")
+    extent = _draw_scan(axes, plane, WINDOW_HU)
     colours = np.zeros((*plane.labels.shape, 4))
     for label in TISSUES:
         colours[plane.labels == label.id] = (*_rgb(label), TINT[label.id])
     axes.imshow(colours, extent=extent, interpolation="nearest")
     for label in TISSUES:
         here = plane.labels > 0 if label is HEALTHY else plane.labels == label.id
-        if here.any() and not here.all():
-            across = (np.arange(columns) + 0.5) * plane.pixel_mm[1]
-            down = (np.arange(rows) + 0.5) * plane.pixel_mm[0]
-            axes.contour(across, down, here, levels=[0.5], colors=[_rgb(label)], linewidths=0.7)
+        _draw_contour(axes, plane, here, _rgb(label), 0.7)
+    _annotate(axes, plane, extent)
+
+
+def _draw_outlines(axes: Axes, plane: Plane, quality: dict[str, Any] | None) -> None:
+    """Each lung's outline on soft tissue, with the score of the lungs where it is known."""
+    extent = _draw_scan(axes, plane, SOFT_HU)
+    for side, (_, colour) in OUTLINES.items():
+        _draw_contour(axes, plane, plane.labels == side, colour, 1.3)
+    _annotate(axes, plane, extent)
+    if quality is not None:
+        colour = AMBER if quality["score"] < POOR else INK
+        axes.set_title(f"lung score {quality['score']:.2f}", color=colour, fontsize=12, loc="right", pad=4)
+
+
+def _draw_scan(axes: Axes, plane: Plane, window: tuple[float, float]) -> tuple[float, float, float, float]:
+    """The grey picture; its extent in mm."""
+    extent = (0.0, plane.width_mm, plane.height_mm, 0.0)
+    axes.imshow(plane.hu, cmap="gray", vmin=window[0], vmax=window[1], extent=extent, interpolation="bilinear")
     axes.set_aspect("equal")
     axes.set_axis_off()
-    _annotate(axes, plane, extent)
+    return extent
+
+
+def _draw_contour(axes: Axes, plane: Plane, here: NDArray[np.bool_], colour: Any, width: float) -> None:
+    if here.any() and not here.all():
+        across, down = ((np.arange(n) + 0.5) * mm for n, mm in zip(here.shape[::-1], plane.pixel_mm[::-1], strict=True))
+        axes.contour(across, down, here, levels=[0.5], colors=[colour], linewidths=width)
 
 
 def _annotate(axes: Axes, plane: Plane, extent: tuple[float, float, float, float]) -> None:
@@ -199,7 +240,10 @@ def _draw_header(figure: Figure, run: dict[str, Any]) -> None:
     )
     lines = note_lines([str(warning) for warning in run.get("warnings", [])])
     figure.text(0.015, 0.938, "\n".join(lines), color=AMBER, fontsize=11, va="top", linespacing=1.3)
-    notice = "Research use only. Not a medical device.   Lung window -1350 to 150 HU. R is the patient's right."
+    notice = (
+        "Research use only. Not a medical device.   Lung window -1350 to 150 HU, soft tissue -160 to 240 HU. R is the "
+        "patient's right."
+    )
     figure.text(0.015, 0.018, notice, color=DIM, fontsize=10.5)
 
 

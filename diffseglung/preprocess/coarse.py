@@ -16,7 +16,7 @@ from diffseglung.volume import Array, Shape, Volume
 
 Mask = NDArray[np.bool_]
 Spacing = tuple[float, float, float]
-SHELL_MM = 4.5
+SHELL_MM = 2.5
 """Shells of tissue thinner than twice SHELL_MM (table, clothing) are not the body."""
 LOW_HU, HIGH_HU = -1024.0, 1000.0
 """Clipping before averaging: padding outside the field of view and metal must not leak into their neighbours."""
@@ -175,15 +175,28 @@ def slice_hulls(mask: Mask) -> Mask:
     return hulls
 
 
-def body_hull(coarse: Coarse) -> Mask:
-    """Convex hull, slice by slice, of the largest body of tissue; table, foam and outside air lie outside it."""
+def body_mask(coarse: Coarse) -> Mask:
+    """The body itself: the largest solid of tissue, and the air that it encloses in each axial slice.
+
+    Couch, clothing and the air around, under and between them are outside; so is air that reaches a slice's border
+    through a gap wider than two voxels (the chest wall of thin people is not much thicker than that).
+    """
     tissue = coarse.hu > TISSUE_HU
-    cross = fine_cross(coarse.spacing_mm)
-    rounds = max(1, round(SHELL_MM / min(coarse.spacing_mm)))
-    labels, sizes = components(ndimage.binary_erosion(tissue, cross, rounds, border_value=1))
+    labels, sizes = components(shrink(tissue, SHELL_MM, coarse.spacing_mm))
     if not sizes.any():
-        return np.ones_like(tissue)
-    return slice_hulls(ndimage.binary_dilation(labels == sizes.argmax(), cross, rounds, mask=tissue))
+        return np.zeros_like(tissue)
+    solid = within(labels == sizes.argmax(), SHELL_MM + 0.5 * max(coarse.spacing_mm[1:]), coarse.spacing_mm) & tissue
+    cross = ndimage.generate_binary_structure(2, 1)[None]
+    walls = np.asarray(ndimage.binary_dilation(solid, cross))
+    outside = np.empty_like(solid)
+    for z, plane in enumerate(walls):
+        open_air, count = ndimage.label(~plane)
+        rim = np.concatenate([open_air[0], open_air[-1], open_air[:, 0], open_air[:, -1]])
+        reached = np.zeros(count + 1, bool)
+        reached[rim] = True
+        reached[0] = False
+        outside[z] = reached[open_air]
+    return ~np.asarray(ndimage.binary_dilation(outside, cross)) | solid
 
 
 def _hull(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -1,7 +1,9 @@
-"""Lungs in a CT without a trained model: thresholds, connectivity and morphology on a coarse grid, borders on the fine.
+"""Lungs in a CT: learned anatomy tells what is lung, thresholds draw its border.
 
-Air inside the body -> airways out -> right and left -> dense disease against the chest wall in -> vessels in -> the
-border drawn again at full resolution. The steps follow Hu et al., IEEE Trans Med Imaging 2001;20:490.
+A network that knows chests (`anatomy`) says where lung, airways, body and room are, on 6 mm; connectivity gives whole
+pockets of air the meaning of most of their voxels, so that thin recesses and the walls of bullae come out right; dense
+tissue is taken in where the anatomy says lung and it can be disease; the border is drawn again at full resolution.
+Closing of vessels and the order of the steps follow Hu et al., IEEE Trans Med Imaging 2001;20:490.
 """
 
 from __future__ import annotations
@@ -16,49 +18,65 @@ from diffseglung.config import LungMaskConfig
 from diffseglung.errors import InputError
 from diffseglung.io.plausibility import occupied
 from diffseglung.preprocess.airways import find_airways
-from diffseglung.preprocess.cage import fill_towards_cage
+from diffseglung.preprocess.anatomy import AIRWAY, LEFT, RIGHT, ROOM, Anatomy
 from diffseglung.preprocess.coarse import (
     Coarse,
     Mask,
-    body_hull,
+    body_mask,
     bounds,
     close,
     components,
     fine_cross,
     shrink,
-    slice_hulls,
     within,
 )
-from diffseglung.preprocess.envelope import lung_envelope
-from diffseglung.preprocess.sides import side_field
+from diffseglung.preprocess.plain_lungs import plain_air
+from diffseglung.preprocess.sides import cut_through, side_field
 from diffseglung.runtime import started
 from diffseglung.spool import slabs, zeros
 from diffseglung.volume import Reorientation, Volume
 
-GAS_HU, GAS_SHARE = -960.0, 0.6
-"""A cavity of which more than this share is below GAS_HU is stomach, bowel or outside, not lung."""
-LUNG_ML, FRAGMENT_ML = 80.0, 2.0
+Probabilities = NDArray[np.float32]
+
+LUNG, SPECK_ML = 0.5, 1.0
+"""Probability of lung of a voxel on its own; smaller islands of air are no lung."""
+AGREED, REFUTED = 0.75, 0.25
+"""Mean probability of lung above which a pocket of air is lung but for voxels that are surely none (`NEVER`), and below
+which it is none but for voxels that surely are (`SURELY`)."""
+NEVER, SURELY = 0.05, 0.8
+BESIDE_MM = 6.0
+"""A pocket between the two counts as lung where most of it lies this near to lung."""
 STALK_MM, WIDE_MM = 5.0, 6.0
 """Radii: of the thickest stalk of an enclosed mass, and of the narrowest bronchus, wall included, left out."""
-EXPECTED, CORE, SURE = 0.4, 0.5, 0.6
-"""Probability of lung: of dense tissue that may be disease, of the middle of such a patch, and its mean."""
-THIN_MM, PATCH_ML = 4.0, 3.0
-"""Dense patches thinner than twice THIN_MM or smaller than PATCH_ML are the uncertain rim of the lungs."""
+EXPECTED, MEAN = 0.5, 0.65
+"""Probability of lung of a voxel of dense tissue that may be disease, and the mean of a patch of it."""
+LARGE_ML, ONWARD, ONWARD_MM = 12.0, 0.3, 6.0
+"""A patch of this size goes on into voxels of this probability of lung, so far from it."""
+THIN_MM, PATCHY_MM, PATCH_ML = 3.0, 4.0, 2.0
+"""Dense patches thinner than twice THIN_MM, once holes of PATCHY_MM are closed, or smaller than PATCH_ML are the
+uncertain rim of the lungs."""
+ALONE = 0.85
+"""Mean probability of a dense patch that touches no aerated lung."""
 DENSEST_HU = 200.0
 """Above this is bone or contrast medium."""
-FAT_HU, FAT_SD_HU = (-150.0, -70.0), 80.0
-"""Fat reads within the one and is smoother than the other; lung that is partly filled to that mean is patchy."""
-SHREDS_SD_HU = 200.0
-"""Rougher dense tissue is hilar vessels and bronchial walls with air between them."""
+FAT_HU, FAT_SD_HU, FAT_MM = (-150.0, -40.0), 45.0, 7.0
+"""Fat reads within the one and is smoother than the other, over FAT_MM; partly filled lung of that mean is patchy."""
+LEAST_AERATED = 0.02
+"""Share of air that lungs have beside their dense tissue, however diseased: organs of the abdomen have none."""
 VESSEL_MM = 6.0
 """Reach of the closing that takes vessels and small bronchi into the lung."""
+EROSIONS_MM, ONE_SIDE, BOTH = (0.0, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0), 0.85, 0.2
+"""Reaches of the erosion that parts the lungs; mean probability of the side that a part is of; share of either
+side in lungs that are one part."""
+APART_MM, APART_SHARE = 20.0, 0.2
+"""An island farther than the one from its lung, and smaller than the other share of it, is none."""
 
 
-def find_lungs(ct: Volume, config: LungMaskConfig | None = None) -> Volume:
+def find_lungs(ct: Volume, config: LungMaskConfig | None = None, anatomy: Anatomy | None = None) -> Volume:
     """uint8 mask on the grid of `ct` (HU, any orientation): 0 outside, 1 right lung, 2 left lung.
 
-    Trachea and main bronchi stay out; vessels inside the lung and dense disease against the chest wall are in.
-    Raises InputError when there are no lungs.
+    Trachea and main bronchi stay out; vessels inside the lung and dense disease are in. anatomy: of this scan, where it
+    is known already (`anatomy_of`). Raises InputError when there are no lungs.
     """
     config = config or LungMaskConfig()
     turn = Reorientation.of(ct)
@@ -66,49 +84,62 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None) -> Volume:
     box = occupied(whole)
     upright = whole.crop((box[0].start, box[1].start, box[2].start), (box[0].stop, box[1].stop, box[2].stop))
     coarse = Coarse.of(upright, config.grid_mm)
-    expected = started(lambda: lung_envelope(coarse.over(upright))) if config.envelope else None
-    air = coarse.hu < config.threshold_hu
-    body = body_hull(coarse)
+    grid = coarse.over(upright)
+    learned = started(lambda: (anatomy or Anatomy.of(grid)).onto(grid)) if config.learned else None
+    air, body = coarse.hu < config.threshold_hu, body_mask(coarse)
     airways = find_airways(coarse, body)
-    seen = _lung_air(coarse, air & ~airways, body)
-    if not seen.any():
+    chest = None if learned is None else learned()
+    if chest is None:
+        seen = plain_air(coarse, body, airways)
+        sides, dense = side_field(seen, coarse) if seen.any() else np.zeros(seen.shape, np.uint8), np.zeros_like(seen)
+    else:
+        airways = (airways & (chest[RIGHT] + chest[LEFT] < SURELY)) | ((chest[AIRWAY] > LUNG) & air)
+        seen = _aerated(coarse, air & ~airways, chest)
+        dense = _dense_disease(coarse, ~air & ~airways, seen, chest[RIGHT] + chest[LEFT])
+        found = seen | dense
+        half = cut_through(body) and found.any()
+        sides = side_field(found, coarse) if half else _sides(found, chest, coarse)
+        together = _together(found, sides, coarse)
+        seen, dense = seen & together, dense & together
+    if seen.sum() <= LEAST_AERATED * dense.sum():
         raise InputError(
             "no lungs were found in the scan",
             remedy="check that it is a chest CT in Hounsfield units, or pass a lung mask",
         )
-    sides = side_field(seen, coarse)
     wide = _wide(airways, coarse)
-    lungs = _fill_vessels(fill_towards_cage(seen, sides, coarse, config.closing_mm), sides, coarse) & ~wide
-    if expected is not None:
-        lungs |= _dense_disease(expected(), lungs | airways, coarse, config.threshold_hu)
-    barred = wide | (air & ~lungs)
+    lungs = _fill_vessels(seen | dense, sides, coarse) & ~wide
     labels = zeros(ct.shape, np.uint8)
-    border = _Border.of(lungs, dense=lungs & ~seen, barred=barred, air_hu=config.threshold_hu)
+    border = _Border.of(lungs, dense=lungs & ~seen, barred=wide | (air & ~lungs), air_hu=config.threshold_hu)
     border.redraw(upright, coarse, sides, onto=turn.view(labels)[box])
     return ct.with_array(labels)
 
 
-def _lung_air(coarse: Coarse, air: Mask, body: Mask) -> Mask:
-    """Air of the lungs: components (parted by a thin erosion) inside the body that are not gas."""
+def anatomy_of(ct: Volume) -> Anatomy:
+    """Learned anatomy of a scan of any orientation, as `find_lungs` sees it."""
+    whole = Reorientation.of(ct).apply(ct)
+    box = occupied(whole)
+    upright = whole.crop((box[0].start, box[1].start, box[2].start), (box[0].stop, box[1].stop, box[2].stop))
+    return Anatomy.of(Coarse.of(upright, LungMaskConfig().grid_mm).over(upright))
+
+
+def _aerated(coarse: Coarse, air: Mask, chest: Probabilities) -> Mask:
+    """Air of the lungs. air: without airways; chest: probabilities of the classes, (5, Z, Y, X)."""
+    lung = chest[RIGHT] + chest[LEFT]
     cross = fine_cross(coarse.spacing_mm)
     parts = np.asarray(ndimage.binary_erosion(air, cross, border_value=1))  # cuts leaks through thin walls
     labels, sizes = components(parts)
-    inside = np.bincount(labels.ravel(), weights=body.ravel(), minlength=len(sizes))
-    mostly_inside = inside >= 0.5 * np.maximum(sizes, 1)
-    kept = parts & (mostly_inside[labels] | body) & (labels > 0)
-    labels, sizes = components(kept)
-    gas = np.bincount(labels.ravel(), weights=(coarse.hu < GAS_HU).ravel(), minlength=len(sizes))
-    share = gas / np.maximum(sizes, 1)
-    volumes = sizes * coarse.voxel_ml
-    whole = (volumes >= LUNG_ML) & (share < GAS_SHARE) & (volumes > 0.03 * volumes.max(initial=0.0))
-    if not whole.any():
-        return np.zeros_like(air)
-    chest = slice_hulls(whole[labels])
-    enclosed = np.bincount(labels.ravel(), weights=chest.ravel(), minlength=len(sizes)) > 0.9 * np.maximum(sizes, 1)
-    whole |= (volumes >= FRAGMENT_ML) & (share < 0.08) & enclosed
+    mean = np.bincount(labels.ravel(), weights=lung.ravel(), minlength=len(sizes)) / np.maximum(sizes, 1)
+    least = np.full(len(sizes), LUNG, np.float32)
+    least[mean > AGREED], least[mean < REFUTED] = NEVER, SURELY
+    found = parts & (lung > least[labels]) & (chest[ROOM] < LUNG)
+    near = within(found, BESIDE_MM, coarse.spacing_mm)
+    beside = np.bincount(labels.ravel(), weights=near.ravel(), minlength=len(sizes)) / np.maximum(sizes, 1)
+    whole = (beside > 0.5) & (mean > REFUTED)
     whole[0] = False
-    lung = whole[labels]
-    return _regrow(lung, parts & ~lung, air, cross)
+    found |= whole[labels] & (lung > NEVER)
+    islands, volumes = components(found)
+    found = (volumes * coarse.voxel_ml >= SPECK_ML)[islands]
+    return _regrow(found, parts & ~found, air & (chest[ROOM] < LUNG), cross)
 
 
 def _regrow(lung: Mask, others: Mask, air: Mask, cross: Mask) -> Mask:
@@ -119,21 +150,85 @@ def _regrow(lung: Mask, others: Mask, air: Mask, cross: Mask) -> Mask:
     return lung
 
 
-def _dense_disease(expected: NDArray[np.float32], air: Mask, coarse: Coarse, air_hu: float) -> Mask:
-    """Patches of dense tissue where the shape of the chest says lung. expected: probability, (Z, Y, X)."""
-    dense = (expected > EXPECTED) & ~air & (coarse.hu > air_hu) & (coarse.hu < DENSEST_HU)
-    core = shrink(dense, THIN_MM, coarse.spacing_mm) & (expected > CORE)
-    thick = within(core, THIN_MM + max(coarse.spacing_mm), coarse.spacing_mm) & dense
+def _dense_disease(coarse: Coarse, tissue: Mask, seen: Mask, lung: Probabilities) -> Mask:
+    """Patches of dense tissue that anatomy calls lung and that can be disease: no fat, no bone, no thin rim.
+
+    Two levels (Canny, IEEE Trans Pattern Anal 1986;8:679): a patch is begun where lung is probable and the tissue
+    thick, and goes on into what is less so beside it.
+    """
+    possible = tissue & (coarse.hu < DENSEST_HU) & (~_fat(coarse) | (lung > SURELY))
+    dense = possible & (lung > EXPECTED)
+    if not dense.any():
+        return dense
+    core = shrink(close(dense, PATCHY_MM, coarse.spacing_mm), THIN_MM, coarse.spacing_mm) & dense
+    thick = within(core, THIN_MM + max(coarse.spacing_mm[1:]), coarse.spacing_mm) & dense
     labels, sizes = components(thick)
     patches = np.flatnonzero(sizes * coarse.voxel_ml >= PATCH_ML)
     if not len(patches):
-        return np.zeros_like(air)
-    mean = ndimage.uniform_filter(coarse.hu, 5)
-    spread = np.sqrt(np.maximum(ndimage.uniform_filter(coarse.hu**2, 5) - mean**2, 0))
-    sure = ndimage.mean(expected, labels, patches) >= SURE
-    hu, rough = (np.asarray(ndimage.median(values, labels, patches)) for values in (mean, spread))
-    fat = (hu > FAT_HU[0]) & (hu < FAT_HU[1]) & (rough < FAT_SD_HU)
-    return np.isin(labels, patches[sure & ~fat & (rough < SHREDS_SD_HU)])
+        return np.zeros_like(seen)
+    sure = np.asarray(ndimage.mean(lung, labels, patches))
+    beside = np.isin(patches, np.unique(labels[within(seen, BESIDE_MM, coarse.spacing_mm)]))
+    patches = patches[(sure >= MEAN) & (beside | (sure >= ALONE))]
+    large = np.isin(labels, patches[sizes[patches] * coarse.voxel_ml >= LARGE_ML])
+    onward = within(large, ONWARD_MM, coarse.spacing_mm) & possible & (lung > ONWARD)
+    return np.isin(labels, patches) | onward
+
+
+def _fat(coarse: Coarse) -> Mask:
+    """Smooth tissue that reads like fat."""
+    reach = [max(1, round(FAT_MM / mm)) for mm in coarse.spacing_mm]
+    mean = ndimage.uniform_filter(coarse.hu, reach)
+    spread = np.sqrt(np.maximum(ndimage.uniform_filter(coarse.hu**2, reach) - mean**2, 0))
+    return np.asarray((mean > FAT_HU[0]) & (mean < FAT_HU[1]) & (spread < FAT_SD_HU))
+
+
+def _sides(lungs: Mask, chest: Probabilities, coarse: Coarse) -> NDArray[np.uint8]:
+    """1 right or 2 left for every voxel of the grid.
+
+    A part of the lungs that anatomy gives to one side is of that side as a whole. Where both lungs touch, erosion parts
+    them, so that the cut runs through their contact. What it cannot part is one lung, of the side that most of it is
+    of, unless much of it surely is right and much of it surely left.
+    """
+    left = chest[LEFT] / np.maximum(chest[LEFT] + chest[RIGHT], 1e-6)
+    sides, open_parts = np.zeros(lungs.shape, np.uint8), lungs
+    depth = ndimage.distance_transform_edt(np.pad(lungs, 1, mode="edge"), sampling=coarse.spacing_mm)[1:-1, 1:-1, 1:-1]
+    for reach in EROSIONS_MM:
+        labels, sizes = components(open_parts & (depth > reach))
+        mean = np.bincount(labels.ravel(), weights=left.ravel(), minlength=len(sizes)) / np.maximum(sizes, 1)
+        table = np.where(mean > ONE_SIDE, 2, np.where(mean < 1 - ONE_SIDE, 1, 0)).astype(np.uint8)
+        table[0] = 0
+        sides[table[labels] > 0] = table[labels][table[labels] > 0]
+        left_open = open_parts & (depth > reach) & (table[labels] == 0)
+        if not left_open.any():
+            break
+        open_parts = left_open
+    else:
+        labels, sizes = components(open_parts)
+        sure = [np.bincount(labels[p > SURELY], minlength=len(sizes)) for p in (chest[RIGHT], chest[LEFT])]
+        both = np.minimum(*sure) > BOTH * sizes
+        majority = np.bincount(labels.ravel(), weights=left.ravel(), minlength=len(sizes)) > sizes / 2
+        of_left = np.where(both[labels], left > 0.5, majority[labels])
+        sides[open_parts] = np.where(of_left, 2, 1)[open_parts]
+    if not sides.any():
+        return np.ones(lungs.shape, np.uint8)
+    nearest = ndimage.distance_transform_edt(
+        sides == 0, sampling=coarse.spacing_mm, return_distances=False, return_indices=True
+    )
+    return np.asarray(sides[tuple(nearest)], np.uint8)
+
+
+def _together(lungs: Mask, sides: NDArray[np.uint8], coarse: Coarse) -> Mask:
+    """Without islands far from the rest of their lung and small beside it: bowel, as a rule."""
+    kept = np.zeros_like(lungs)
+    for side in np.unique(sides[lungs]):
+        labels, sizes = components(lungs & (sides == side))
+        largest = labels == sizes.argmax()
+        near = np.unique(labels[within(largest, APART_MM, coarse.spacing_mm)])
+        chosen = sizes > APART_SHARE * sizes.max()
+        chosen[near] = True
+        chosen[0] = False
+        kept |= chosen[labels]
+    return kept
 
 
 def _wide(airways: Mask, coarse: Coarse) -> Mask:

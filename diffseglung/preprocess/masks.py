@@ -50,7 +50,7 @@ def adapt_mask(mask: Volume, ct: Volume) -> Volume:
     table, sides = _table(values), zeros(ct.shape, np.uint8)
     for planes in slabs(sides, mask.array):
         sides[planes] = table[np.asarray(mask.array[planes], np.intp)]
-    _check_sides(ct.with_array(sides))
+    check_sides(ct.with_array(sides))
     return ct.with_array(sides)
 
 
@@ -105,7 +105,7 @@ def _sides_of(mask: Volume, ct: Volume) -> NDArray[np.uint8]:
     return labels
 
 
-def _check_sides(sides: Volume) -> None:
+def check_sides(sides: Volume) -> None:
     """Refuse a mask whose right lung lies to the left: another convention, or a mirrored file."""
     means = []
     for side in (RIGHT, LEFT):

@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from diffseglung.io.plausibility import THICK_MM, air_peak_hu, cross_sections, cut_ends, darkest_hu, scan_sentences
-from diffseglung.preprocess.airways import find_airways
 from diffseglung.preprocess.alignment import CLIPPED_HU, HealthyLevel
-from diffseglung.preprocess.coarse import Coarse, body_hull, shrink, slice_hulls
+from diffseglung.preprocess.coarse import Coarse, shrink, slice_hulls
 from diffseglung.preprocess.kernel import noise_spectrum
-from diffseglung.volume import Reorientation, Volume
+from diffseglung.preprocess.torso import GRID_MM, Torso
+from diffseglung.volume import Volume
 
-COARSE_MM = 2.5
 EXHALE_HU = -790.0
 """Healthy lung reads about -850 in inspiration and 100 HU more in expiration (docs/science.md)."""
 NOISE_HU = 40.0
@@ -51,8 +50,9 @@ SUBJECTS = (
     ("air outside the body",),
     ("is sharp:", "a sharp kernel"),
     ("contrast agent", "contrast medium"),
+    ("hardly any lung", "the lungs measure"),
 )
-"""What a scan's header, or its reader, may have told already: words of either sentence."""
+"""What a scan's header, its reader, or the check of its lungs may have told already: words of either sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,16 +88,19 @@ class Quality:
     cut: tuple[str, ...]
 
 
-def quality(ct: Volume, lungs: Volume, level: HealthyLevel) -> Quality:
-    """Measure a scan (HU), its lungs (0 outside, 1 right, 2 left; any grid orientation) and its healthy level."""
-    turn = Reorientation.of(ct)
-    upright, mask = turn.apply(ct), turn.apply(lungs)
+def quality(ct: Volume, lungs: Volume, level: HealthyLevel, torso: Torso | None = None) -> Quality:
+    """Measure a scan (HU), its lungs (0 outside, 1 right, 2 left; any grid orientation) and its healthy level.
+
+    torso: of this scan, made where it is not known already.
+    """
+    torso = torso or Torso.of(ct)
+    upright, mask = torso.turn.apply(ct), torso.turn.apply(lungs)
     area, darkest = cross_sections(mask.array)[0], darkest_hu(ct)
     slices = np.flatnonzero(area)
     spectrum = noise_spectrum(upright, int(slices[0]), int(slices[-1])) if len(slices) else None
-    coarse = Coarse.of(upright, COARSE_MM)
-    inside = Coarse.of(mask, COARSE_MM, lambda part: part > 0).hu
-    right = Coarse.of(mask, COARSE_MM, lambda part: part == 1).hu
+    coarse = torso.coarse
+    inside = Coarse.of(mask, GRID_MM, lambda part: part > 0).hu
+    right = Coarse.of(mask, GRID_MM, lambda part: part == 1).hu
     z_mm, y_mm, x_mm = upright.spacing_mm
     whole = inside > 0.99
     dense = (coarse.hu > DENSE_HU[0]) & (coarse.hu < DENSE_HU[1])
@@ -110,7 +113,7 @@ def quality(ct: Volume, lungs: Volume, level: HealthyLevel) -> Quality:
         noise_per_mm=spectrum.centroid if spectrum else None,
         whiteness=spectrum.whiteness if spectrum else None,
         air_hu=air_peak_hu(ct),
-        trachea_hu=_trachea_hu(coarse, darkest),
+        trachea_hu=_trachea_hu(torso, darkest),
         blood_hu=_blood_hu(coarse, inside > 0),
         level_hu=level.level_hu,
         right_hu=_peak_hu(coarse.hu[whole & (right > 0.5)]),
@@ -121,12 +124,12 @@ def quality(ct: Volume, lungs: Volume, level: HealthyLevel) -> Quality:
     )
 
 
-def _trachea_hu(coarse: Coarse, darkest_hu: float) -> float | None:
+def _trachea_hu(torso: Torso, darkest_hu: float) -> float | None:
     """Median of the middle of trachea and main bronchi; None without them, and where the scan was clipped there."""
-    core = shrink(find_airways(coarse, body_hull(coarse)), 5.0, coarse.spacing_mm) & (coarse.hu < -900)
+    core = shrink(torso.airways, 5.0, torso.coarse.spacing_mm) & (torso.coarse.hu < -900)
     if np.count_nonzero(core) < 20:
         return None
-    median = float(np.median(coarse.hu[core]))
+    median = float(np.median(torso.coarse.hu[core]))
     return None if median - darkest_hu < CLIPPED_HU else median
 
 
@@ -153,7 +156,7 @@ def warnings(quality: Quality) -> list[str]:
 
 
 def merged(notes: Sequence[str], quality: Quality) -> list[str]:
-    """What a scan's reader told, then what `warnings` adds to it: one sentence a subject."""
+    """What was told already, by a scan's reader or of its lungs, then what `warnings` adds: one sentence a subject."""
     known = " | ".join(notes)
     told = [subject for subject in SUBJECTS if any(word in known for word in subject)]
     return [*notes, *(w for w in warnings(quality) if not any(word in w for subject in told for word in subject))]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from diffseglung.errors import InputError
 from diffseglung.io.plausibility import cross_sections, occupied
-from diffseglung.preprocess.alignment import HealthyLevel, air_level, align, healthy_level
+from diffseglung.preprocess.alignment import HealthyLevel, air_level, align, healthy_level, lung_levels
 from diffseglung.preprocess.resample import coarsened, lattice
 from diffseglung.runtime import started
 from diffseglung.volume import Array, Reorientation, Shape, Volume
@@ -24,6 +24,8 @@ STEP = 12
 @dataclass(frozen=True, eq=False)
 class Scene:
     """hu, aligned: (Z, Y, X) float32 on the model grid;  lungs: boolean;  level: the scan's healthy level.
+
+    aligned: each lung by its own level where `alignment.lung_levels` gives them one, else by the scan's.
 
     low: first canonical voxel of the crop;  window: the crop on the scan's canonical grid;  grid: the model grid.
     """
@@ -75,6 +77,7 @@ def make_scene(ct: Volume, lungs: Volume, spacing_mm: float, *, step: int = STEP
     window = whole.crop(low, high)
     places = lattice(window, spacing_mm, step)
     inside = started(lambda: coarsened(mask.crop(low, high), places, lambda part: part > 0))
+    right = started(lambda: coarsened(mask.crop(low, high), places, lambda part: part == 1))
     grid, kept = coarsened(window, places), inside().array >= 0.5
     if kept.sum() < MINIMUM_VOXELS:
         litres = float(kept.sum()) * grid.voxel_ml / 1000
@@ -82,7 +85,13 @@ def make_scene(ct: Volume, lungs: Volume, spacing_mm: float, *, step: int = STEP
             f"the lung mask holds only {litres:.3f} litres", remedy="check that the mask covers the lungs of this scan"
         )
     level = replace(healthy_level(grid.array, kept, spacing_mm), air_hu=air_level(ct))
-    return Scene(reorientation, low, window, grid, kept, level, align(grid.array, level, spacing_mm), spacing_mm)
+    aligned = align(grid.array, level, spacing_mm)
+    sides = np.where(right().array >= 0.5, 1, 2) * kept
+    own = lung_levels(grid.array, sides, spacing_mm)
+    for side, lung in enumerate(own or (), start=1):
+        here = sides == side
+        aligned[here] = align(grid.array, replace(lung, air_hu=level.air_hu), spacing_mm)[here]
+    return Scene(reorientation, low, window, grid, kept, level, aligned, spacing_mm)
 
 
 def axis_weights(count: int, origin_mm: float, spacing_mm: float, grid_mm: float, length: int) -> tuple[Array, Array]:

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.preprocess.coarse import Coarse, Mask, body_hull, bounds, components
+from diffseglung.preprocess.coarse import Coarse, Mask, body_mask, bounds, components
 
 RIGHT, LEFT = 1, 2
 EROSIONS_MM = (0.0, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0)
 LEAST_SHARE = 0.08
 """Smallest part of both lungs that counts as the second lung."""
-CUT_SHARE = 0.3
+CUT_SHARE = 0.5
 """A scan of half a thorax shows this much more of the body's widest section at one end of x than at the other."""
 LEAST_OFFSET = 0.3
 """Two parts are two lungs when their centres are this far apart in x, as a share of the width of both."""
@@ -57,13 +57,21 @@ def _two_cores(parts: Mask) -> NDArray[np.uint8] | None:
     return np.asarray(table[labels], np.uint8)
 
 
+def cut_through(body: Mask) -> int:
+    """The side of the lung that a scan of half a thorax shows, 0 where the body is not cut along its length."""
+    section = body.sum(axis=(0, 1)).astype(float)  # (X,)
+    if abs(section[-1] - section[0]) <= CUT_SHARE * section.max(initial=0.0):
+        return 0
+    return RIGHT if section[-1] > section[0] else LEFT
+
+
 def _lone_side(lungs: Mask, coarse: Coarse) -> int:
     """Side of a single lung: opposite to where the scan cuts the body, else away from the body's middle."""
     slices = np.flatnonzero(lungs.any(axis=(1, 2)))
-    body = body_hull(coarse)[slices].sum(axis=(0, 1)).astype(float)  # (X,)
-    if abs(body[-1] - body[0]) > CUT_SHARE * body.max():
-        return RIGHT if body[-1] > body[0] else LEFT
-    columns = np.flatnonzero(body)
+    body = body_mask(coarse)[slices]
+    if side := cut_through(body):
+        return side
+    columns = np.flatnonzero(body.any(axis=(0, 1)))
     if not len(columns):
         return RIGHT
     centre = float(np.average(np.arange(lungs.shape[2]), weights=lungs.sum(axis=(0, 1))))

@@ -51,13 +51,13 @@ def test_a_changed_model_is_bad(
 ) -> None:
     folder = tmp_path / "weights"
     shutil.copytree(checkpoint.default_path().parent, folder)
-    with (folder / "lung-envelope.safetensors").open("r+b") as file:
+    with (folder / "lung-finder.safetensors").open("r+b") as file:
         file.seek(-4, 2)
         file.write(b"\x7f\x00\x00\x01")
     monkeypatch.setattr(checkpoint, "default_path", lambda: folder / "lung-small.safetensors")
     code, found = examined(capsys)
     assert code == 1
-    assert found["lung-envelope.safetensors"]["verdict"] == doctor.BAD
+    assert found["lung-finder.safetensors"]["verdict"] == doctor.BAD
 
 
 @pytest.mark.parametrize("want", ["disk", "memory"])

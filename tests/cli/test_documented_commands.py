@@ -23,6 +23,7 @@ from diffseglung.model import checkpoint
 from diffseglung.model.card import ModelCard
 from diffseglung.preprocess.resample import resample, resample_onto
 from diffseglung.volume import Volume
+from tests import lung_stand_ins
 from tests.cli.documented import ALL, OWN, PUBLISHED, SCRIPTS
 from tests.cli.test_cli import SCRIPTS as COMMAND_OF
 from tests.io.conftest import write_series_of
@@ -88,6 +89,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(probes, "read_scene", lambda path, spacing_mm: read(path, 3.0))
     monkeypatch.setattr(tissue, "TissueFitConfig", functools.partial(tissue.TissueFitConfig, iterations=20))
     folder, (ct, lungs) = tmp_path, coarse()
+    lung_stand_ins.install(folder / "site", monkeypatch)
     for name in ("NPZ_DATA", "studies"):
         (folder / name).mkdir()
     write_case(folder / "NPZ_DATA" / "toy__0.npz", Case("toy__0", ct, lungs, {}))

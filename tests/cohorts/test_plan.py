@@ -14,6 +14,7 @@ from diffseglung.cohorts.plan import OWN_NAMES, Order, alone, is_finished, plan,
 from diffseglung.config import SegmentConfig
 from diffseglung.errors import ConfigError, InputError
 from diffseglung.output import Products
+from diffseglung.preprocess import lung_tools
 
 NAMES = st.text(
     st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20
@@ -72,6 +73,19 @@ def test_a_result_counts_only_for_the_same_file_settings_model_and_version(tmp_p
         assert not is_finished(plan(scan.parent, order)[0], output)
     scan.write_bytes(b"another")
     assert not is_finished(plan(scan.parent, an_order(output))[0], output)
+
+
+def test_a_result_counts_only_for_the_same_finder_of_lungs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan, output = tmp_path / "in" / "a.nii.gz", tmp_path / "out"
+    scan.parent.mkdir()
+    scan.write_bytes(b"one")
+    order = an_order(output, config=SegmentConfig(lungs="lungmask"))
+    assert plan(scan.parent, order)[0].mark != plan(scan.parent, an_order(output))[0].mark
+    (task,) = plan(scan.parent, order)
+    finish(output, task.name, task.mark)
+    assert is_finished(plan(scan.parent, order)[0], output)
+    monkeypatch.setattr(lung_tools, "lung_tool_version", lambda name: "another")
+    assert not is_finished(plan(scan.parent, order)[0], output)
 
 
 def test_a_mark_holds_no_path(tmp_path: Path) -> None:

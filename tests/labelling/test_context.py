@@ -1,8 +1,16 @@
 import numpy as np
+import pytest
 import torch
 
-from diffseglung.features.local import Positions, positions
-from diffseglung.labelling.context import in_context, neighbourhood_mean, sharpened, with_even_haze
+from diffseglung.features.local import NAMES, Positions, positions
+from diffseglung.labelling.context import (
+    in_context,
+    neighbourhood_mean,
+    sharpened,
+    trunks,
+    with_even_haze,
+    without_trunks,
+)
 from diffseglung.labels import EMPHYSEMA, FIBROSIS, GGO, HEALTHY, TISSUES
 from diffseglung.runtime import generator
 
@@ -109,3 +117,25 @@ def test_sharpening_decides_without_changing_its_mind() -> None:
     assert (decided.argmax(1) == posterior.argmax(1)).all()
     assert (decided.max(1).values >= posterior.max(1).values - 1e-6).all()
     torch.testing.assert_close(sharpened(posterior, 1.0), posterior)
+
+
+@pytest.mark.parametrize(
+    ("plate_hu", "lower_quartile_hu", "explained"), [(26, -810, True), (26, -640, False), (9, -820, False)]
+)
+def test_trunks_are_coarse_structure_in_thin_lung(plate_hu: float, lower_quartile_hu: float, explained: bool) -> None:
+    where = lung()
+    local = np.zeros((len(where.index), len(NAMES)), np.float32)
+    local[:, NAMES.index("plate_1")] = plate_hu
+    local[:, NAMES.index("far_q25")] = lower_quartile_hu
+    assert bool(((trunks(local, where, SPACING_MM) > 0.5) == explained).all())
+
+
+def test_what_trunks_explain_is_healthy_and_no_fibrosis() -> None:
+    where = lung()
+    posterior = random_opinion(where)
+    healthy, scar = TISSUES.index(HEALTHY), TISSUES.index(FIBROSIS)
+    freed = without_trunks(posterior, torch.ones(len(posterior)))
+    assert float(freed[:, scar].max()) == 0
+    torch.testing.assert_close(freed[:, healthy], posterior[:, healthy] + posterior[:, scar])
+    torch.testing.assert_close(freed.sum(1), posterior.sum(1))
+    torch.testing.assert_close(without_trunks(posterior, torch.zeros(len(posterior))), posterior)

@@ -57,3 +57,13 @@ def test_a_lung_without_lesions_and_one_without_healthy_lung_pass() -> None:
 
 def test_every_lesion_but_emphysema_is_considered() -> None:
     assert {*DOUBTS, EMPHYSEMA} == set(LESIONS)
+
+
+@pytest.mark.parametrize(("thickness_mm", "label"), [(6, HEALTHY), (15, GGO)])
+def test_a_crust_of_ground_glass_is_partial_volume_whatever_its_size_and_certainty(
+    thickness_mm: float, label: Label
+) -> None:
+    posterior = torch.full((len(WHERE.index), len(TISSUES)), 0.01)
+    crust = torch.from_numpy(WHERE.index[:, 0] * WHERE.stride * SPACING_MM < thickness_mm)
+    posterior[crust, TISSUES.index(GGO)] = posterior[~crust, TISSUES.index(HEALTHY)] = 0.96
+    assert (cleared(posterior)[crust].argmax(1) == TISSUES.index(label)).all()

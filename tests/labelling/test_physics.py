@@ -33,6 +33,13 @@ def test_even_tissue_is_named_by_its_density(hu: float, label: object) -> None:
     assert (posterior[:200].argmax(1) == 0).mean() > 0.99
 
 
+@pytest.mark.parametrize(("spread", "label"), [(20.0, HEALTHY), (90.0, CONSOLIDATION)])
+def test_even_tissue_as_dense_as_fat_is_no_consolidation_and_uneven_tissue_is(spread: float, label: object) -> None:
+    quartiles = {f"{near}_q{q}": -100.0 + side * spread for near in ("near", "far") for q, side in ((25, -1), (75, 1))}
+    posterior = physics_posterior(quiet_scan(**({"density": -100.0} | quartiles)))
+    assert (posterior[200:].argmax(1) + 1 == label.id).all()  # type: ignore[attr-defined]
+
+
 def test_what_noise_does_to_the_whole_scan_is_not_emphysema() -> None:
     clean = quiet_scan()
     noisy = clean.copy()

@@ -16,6 +16,7 @@ from diffseglung.output.preview import (
     TITLE_LENGTH,
     choose_planes,
     draw,
+    lung_plane,
     note_lines,
     scan_title,
 )
@@ -56,6 +57,29 @@ def test_planes_are_where_the_disease_is_and_the_right_way_round() -> None:
         assert rows.mean() < plane.labels.shape[0] / 2, "front, or head, is on top"
         assert columns.mean() < plane.labels.shape[1] / 2, "patient right, or front, is on the left"
     assert not any((plane.labels == 3).any() for plane in (planes[1], planes[2], planes[4]))
+
+
+def test_the_lungs_are_shown_on_the_whole_body_the_right_way_round() -> None:
+    ct, lungs, _ = canonical_chest()
+    hu = ct.array.copy()
+    hu[:, :, 48:] = -1000
+    plane = lung_plane(ct.with_array(hu), lungs)
+    assert plane.labels.shape == plane.hu.shape == (30, 48), "as far as there is tissue"
+    right, left = (np.nonzero(plane.labels == side)[1].mean() for side in (1, 2))
+    assert right < left
+    empty = lung_plane(ct, lungs.with_array(np.zeros_like(lungs.array)))
+    assert not empty.labels.any()
+
+
+@pytest.mark.parametrize("score", [0.3, 0.98])
+def test_the_lung_score_stands_by_the_outlines_and_nowhere_else(chest: Segmentation, score: float) -> None:
+    with_score = replace(chest, run=chest.run | {"lung_quality": {"score": score}})
+    picture, without = (imread(io.BytesIO(draw(s))) for s in (with_score, chest))
+    rows, columns = np.nonzero(np.abs(picture - without).max(-1) > 0.1)
+    assert len(rows)
+    assert rows.min() > 300
+    assert np.ptp(rows) < 40
+    assert columns.max() < 0.73 * 1920
 
 
 def test_the_picture_does_not_depend_on_how_the_scan_is_stored() -> None:

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 
 from diffseglung.preprocess.airways import find_airways
-from diffseglung.preprocess.coarse import Coarse, body_hull
+from diffseglung.preprocess.coarse import Coarse, body_mask
 from diffseglung.volume import Reorientation
 
 
 def test_trachea_and_bronchi_are_found_and_do_not_leak(chest: Any) -> None:
     upright = Reorientation.of(chest.ct).apply(chest.ct)
     coarse = Coarse.of(upright, 2.0)
-    found = find_airways(coarse, body_hull(coarse))
+    found = find_airways(coarse, body_mask(coarse))
     assert found[chest.trachea].mean() > 0.9
     assert (found & (chest.lungs > 0)).sum() < 0.02 * (chest.lungs > 0).sum()
 

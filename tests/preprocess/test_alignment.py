@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from diffseglung.preprocess.alignment import REFERENCE_HU, HealthyLevel, air_level, align, healthy_level
+from diffseglung.preprocess.alignment import (
+    REFERENCE_HU,
+    HealthyLevel,
+    air_level,
+    align,
+    healthy_level,
+    lung_levels,
+)
 from diffseglung.volume import Volume
 
 
@@ -21,6 +29,47 @@ def test_level_and_slope_are_found_also_beside_disease(level: float, sick: float
     found = healthy_level(hu, lungs, 1.5)
     assert found.level_hu == pytest.approx(level, abs=10)
     assert found.slope == pytest.approx(0.3, abs=0.07)
+
+
+def test_lungs_breathed_out_keep_their_level_beside_emphysema() -> None:
+    hu, lungs = lung(-730.0, 0.0)
+    hu[:10] += -850 + 730
+    assert healthy_level(hu, lungs, 1.5).level_hu == pytest.approx(-730, abs=15)
+
+
+def two_lungs(right: float, left: float, *, litres: float = 1.0, noise: float = 25.0) -> tuple[np.ndarray, np.ndarray]:
+    """HU and sides of two blocks of lung on a 3 mm grid."""
+    sides = np.ones((20, 60, 2 * round(litres * 1e6 / 27 / 1200)), np.uint8)
+    sides[..., sides.shape[2] // 2 :] = 2
+    random = np.random.default_rng(1)
+    return np.where(sides == 1, right, left) + random.normal(0, noise, sides.shape).astype(np.float32), sides
+
+
+@pytest.mark.parametrize(("right", "left"), [(-890.0, -790.0), (-780.0, -860.0)])
+def test_each_lung_has_its_own_level_where_both_can_be_healthy(right: float, left: float) -> None:
+    levels = lung_levels(*two_lungs(right, left), 3.0)
+    assert levels is not None
+    assert [level.level_hu for level in levels] == pytest.approx([right, left], abs=10)
+
+
+@pytest.mark.parametrize(
+    ("right", "left", "litres"),
+    [
+        (-860.0, -840.0, 1.0),  # alike
+        (-860.0, -650.0, 1.0),  # full of ground glass
+        (-860.0, -770.0, 3.5),  # too heavy for a healthy lung
+        (-940.0, -850.0, 1.0),  # full of emphysema
+        (-890.0, -790.0, 0.2),  # too small to tell
+    ],
+)
+def test_else_both_have_one(right: float, left: float, litres: float) -> None:
+    assert lung_levels(*two_lungs(right, left, litres=litres), 3.0) is None
+
+
+def test_a_lung_of_uneven_disease_is_not_taken_for_healthy() -> None:
+    hu, sides = two_lungs(-870.0, -780.0)
+    mottled = np.random.default_rng(2).uniform(-100, 300, hu.shape)
+    assert lung_levels(np.where(sides == 2, hu + ndimage.gaussian_filter(mottled, 3) * 8, hu), sides, 3.0) is None
 
 
 def test_alignment_takes_the_healthy_level_to_the_reference_and_keeps_air_and_tissue() -> None:

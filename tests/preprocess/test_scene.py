@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from diffseglung.errors import InputError
+from diffseglung.preprocess.alignment import REFERENCE_HU
 from diffseglung.preprocess.scene import axis_weights, lung_box, make_scene, onto_window
 from diffseglung.volume import Volume
 
@@ -56,3 +57,12 @@ def test_lungs_too_small_to_measure_are_refused(oblique_affine: np.ndarray, voxe
     few[20, 20, 10 : 10 + voxels] = 1
     with pytest.raises(InputError, match="lung mask"):
         make_scene(ct, lungs.with_array(few), 1.5)
+
+
+def test_lungs_that_are_filled_differently_are_both_aligned() -> None:
+    ct, lungs = chest(np.diag([3.0, 3.0, 3.0, 1.0])[[2, 1, 0, 3]])
+    ct = ct.with_array(ct.array + np.where(lungs.array == 2, 90, 0) - np.where(lungs.array == 1, 30, 0))
+    scene = make_scene(ct, lungs, 3.0)
+    dark = scene.lungs & (scene.hu < -835)
+    for lung in (dark, scene.lungs & ~dark):
+        assert np.median(scene.aligned[lung]) == pytest.approx(REFERENCE_HU, abs=15)

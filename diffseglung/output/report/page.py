@@ -55,6 +55,7 @@ def _values(segmentation: Segmentation) -> dict[str, Any]:
         "method": run.get("settings", {}).get("method", "unknown"),
         "identifiers": (run.get("source") or {}).get("identifiers", {}),
         "warnings": [str(warning) for warning in run.get("warnings", [])],
+        "lung_score": (run.get("lung_quality") or {}).get("score"),
         "tissues": [{"id": t.id, "name": t.name, "title": t.title, "colour": _hex(t.colour)} for t in TISSUES],
         "statistics": statistics,
         "sides": list(SIDES),

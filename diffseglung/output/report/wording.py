@@ -31,7 +31,7 @@ def methods(run: dict[str, Any], spacing_mm: tuple[float, float, float]) -> str:
     sentences = [
         f"Lung tissue was labelled with DiffSegLung {__version__} (method {method!r}) on a CT of "
         f"{x:.2f} x {y:.2f} x {z:.2f} mm voxels.",
-        "The lung mask was supplied." if scan.get("lung_mask") == "given" else "The lungs were found automatically.",
+        "The lung mask was supplied." if scan.get("lung_mask") == "given" else _finder(run.get("lung_tool")),
     ]
     if grid is not None:
         level = scan.get("healthy_level_hu")
@@ -46,6 +46,17 @@ def methods(run: dict[str, Any], spacing_mm: tuple[float, float, float]) -> str:
         "The software is for research use only."
     )
     return " ".join(sentences)
+
+
+def _finder(tool: dict[str, Any] | None) -> str:
+    """The sentence on what found the lungs."""
+    if not tool:
+        return "The lungs were found automatically."
+    version = f" {tool['version']}" if tool.get("version") else ""
+    return (
+        f"The lungs were found by {tool['name']}{version} (model {tool['model']}), software of others under a licence "
+        "of its own."
+    )
 
 
 def settings_rows(run: dict[str, Any]) -> list[tuple[str, str]]:

@@ -39,6 +39,11 @@ def test_numbers_are_those_of_the_statistics(chest: Segmentation) -> None:
             assert f"{100 * entry[side]['fraction_of_lung']:.1f} %" in row[0]
 
 
+def test_the_lung_score_is_told_where_it_is_known(chest: Segmentation) -> None:
+    assert "Lung score" not in report(chest)
+    assert "Lung score 0.42:" in report(replace(chest, run=chest.run | {"lung_quality": {"score": 0.42}}))
+
+
 def test_what_is_unknown_is_a_dash(chest: Segmentation) -> None:
     before = report(chest).count(page.UNKNOWN)
     chest.statistics["ggo"]["mean_hu"] = None

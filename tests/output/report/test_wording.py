@@ -24,6 +24,14 @@ def test_it_tells_where_the_lungs_came_from(given: str, words: str) -> None:
     assert words in wording.methods({"scan": {"lung_mask": given}}, SPACING)
 
 
+def test_it_names_the_tool_that_found_the_lungs() -> None:
+    tool = {"name": "TotalSegmentator", "version": "2.18.0", "model": "total"}
+    run: dict[str, Any] = {"scan": {"lung_mask": "found"}, "lung_tool": tool}
+    assert "found by TotalSegmentator 2.18.0 (model total), software of others" in wording.methods(run, SPACING)
+    run["lung_tool"] = tool | {"version": None}
+    assert "found by TotalSegmentator (model total)" in wording.methods(run, SPACING)
+
+
 def test_a_model_is_named_only_where_one_was_used() -> None:
     run: dict[str, Any] = {"settings": {"method": "combined"}, "model": {"name": "lung-small", "sha256": "ab" * 32}}
     assert "lung-small (SHA-256 abababababababab)" in wording.methods(run, SPACING)
