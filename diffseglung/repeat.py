@@ -124,6 +124,7 @@ def read(path: Path) -> Recorded:
         _ = recorded.config, recorded.device, recorded.products, recorded.series, recorded.keeps_identifiers
         _ = values["fingerprints"]["ct"], values["fingerprints"]["lung_mask"], values["fingerprints"]["label_map"]
         _ = values["model"] is None or (values["model"]["sha256"][:1], values["model"]["name"], values["model"]["file"])
+        _ = values["lungs"]
         if found := _of_another_kind(values):
             raise TypeError(f"{found} is no text")
     except (KeyError, TypeError, AttributeError) as cause:
