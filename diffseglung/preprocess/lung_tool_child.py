@@ -73,7 +73,7 @@ def main(words: list[str]) -> None:
     end_with_parent()
     name, place, device, fast = words
     folder = Path(place)
-    ct = Volume(np.load(folder / "ct.npy"), np.load(folder / "affine.npy"))
+    ct = Volume(np.load(folder / "ct.npy", allow_pickle=False), np.load(folder / "affine.npy", allow_pickle=False))
     labels, affine = CALLS[name](ct, device, fast == "1")
     labels = labels if labels.dtype.kind in "bui" else np.rint(labels)
     np.save(folder / "labels_affine.npy", affine)

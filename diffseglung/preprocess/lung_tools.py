@@ -114,7 +114,10 @@ def _labels(ct: Volume, source: Source, title: str) -> NDArray[Any]:
         code, said = _run([source.name, str(folder), source.device, str(int(source.fast))], folder / "log.txt")
         if code or not (folder / "labels.npy").is_file():
             raise _failure(title, code, said)
-        array, affine = np.load(folder / "labels.npy"), np.load(folder / "labels_affine.npy")
+        array, affine = (
+            np.load(folder / "labels.npy", allow_pickle=False),
+            np.load(folder / "labels_affine.npy", allow_pickle=False),
+        )
     found = Volume(array, affine) if array.ndim == 3 and array.size else None
     if found is None or not (found.same_grid(ct) or covers_same_box(found, ct)):
         raise ToolError(

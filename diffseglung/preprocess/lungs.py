@@ -68,6 +68,8 @@ VESSEL_MM = 6.0
 EROSIONS_MM, ONE_SIDE, BOTH = (0.0, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0), 0.85, 0.2
 """Reaches of the erosion that parts the lungs; mean probability of the side that a part is of; share of either
 side in lungs that are one part."""
+ALL_BUT, HALF = 0.1, 0.25
+"""Share of the air in the smaller lung: below the one, a lung is missing; above the other, there are two."""
 APART_MM, APART_SHARE = 20.0, 0.2
 """An island farther than the one from its lung, and smaller than the other share of it, is none."""
 
@@ -98,7 +100,7 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None, anatomy: Anatom
         dense = _dense_disease(coarse, ~air & ~airways, seen, chest[RIGHT] + chest[LEFT])
         found = seen | dense
         half = cut_through(body) and found.any()
-        sides = side_field(found, coarse) if half else _sides(found, chest, coarse)
+        sides = side_field(found, coarse) if half else _checked_sides(found, seen, chest, coarse)
         together = _together(found, sides, coarse)
         seen, dense = seen & together, dense & together
     if seen.sum() <= LEAST_AERATED * dense.sum():
@@ -215,6 +217,21 @@ def _sides(lungs: Mask, chest: Probabilities, coarse: Coarse) -> NDArray[np.uint
         sides == 0, sampling=coarse.spacing_mm, return_distances=False, return_indices=True
     )
     return np.asarray(sides[tuple(nearest)], np.uint8)
+
+
+def _checked_sides(lungs: Mask, seen: Mask, chest: Probabilities, coarse: Coarse) -> NDArray[np.uint8]:
+    """`_sides`, but where it gives next to all air to one side and erosion finds two lungs side by side, theirs."""
+    learned = _sides(lungs, chest, coarse)
+    if not seen.any() or _smaller(learned, seen) > ALL_BUT:
+        return learned
+    plain = side_field(seen, coarse)
+    return plain if _smaller(plain, seen) > HALF else learned
+
+
+def _smaller(sides: NDArray[np.uint8], seen: Mask) -> float:
+    """Share of the air that the smaller side has."""
+    right = float((sides[seen] == 1).mean())
+    return min(right, 1 - right)
 
 
 def _together(lungs: Mask, sides: NDArray[np.uint8], coarse: Coarse) -> Mask:
