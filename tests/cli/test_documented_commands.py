@@ -87,7 +87,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(ModelCard, "check_use", lambda card, spacing_mm: None)  # 3 mm, to be quick
     read = probes.read_scene
     monkeypatch.setattr(probes, "read_scene", lambda path, spacing_mm: read(path, 3.0))
-    monkeypatch.setattr(tissue, "TissueFitConfig", functools.partial(tissue.TissueFitConfig, iterations=20))
+    monkeypatch.setattr(tissue, "TissueFitConfig", functools.partial(tissue.TissueFitConfig, iterations=100))
     folder, (ct, lungs) = tmp_path, coarse()
     lung_stand_ins.install(folder / "site", monkeypatch)
     for name in ("NPZ_DATA", "studies"):
