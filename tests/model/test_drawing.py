@@ -35,7 +35,7 @@ def test_a_sample_belongs_to_its_index(model: DiffusionModel, sampler: str) -> N
     one_by_one = draw_patches(model, lungs[:2], dataclasses.replace(config, batch_size=1), runtime=CPU)
     assert together.shape == (4, 8, 8, 12)
     assert float(np.abs(together).max()) <= 1
-    np.testing.assert_allclose(one_by_one, together[:2], atol=1e-4)
+    np.testing.assert_allclose(one_by_one, together[:2], atol=5e-4)
     assert np.abs(together[0] - together[1]).max() > 0.1
 
 
