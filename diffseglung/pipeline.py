@@ -189,8 +189,10 @@ class Segmenter:
         return {"settings": settings, "lungs": lungs, "model": model, "lung_network": network, "lung_tool": tool}
 
     def _details(self, scene: Scene, mask_given: bool) -> dict[str, Any]:
+        own = scene.lung_levels
         return {
             "healthy_level_hu": round(scene.level.level_hu, 1),
+            "lung_levels_hu": None if own is None else [round(lung.level_hu, 1) for lung in own],
             "air_hu": round(scene.level.air_hu, 1),
             "gravity_slope_hu_per_mm": round(scene.level.slope, 3),
             "model_grid": {"shape": list(scene.grid.shape), "spacing_mm": list(scene.grid.spacing_mm)},

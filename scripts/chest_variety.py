@@ -22,8 +22,12 @@ STORED_MM = 3.0
 """Grid on which chests are kept."""
 CROP = (64, 48, 64)
 """Voxels of 6 mm: 384 x 288 x 384 mm."""
+BELLY = 0.06
+"""Share of visits to what lies below the lungs, with their bases or without."""
 COARSE = 4
 """Places are worked out for every so many voxels and interpolated."""
+UNSEEN = 0.2
+"""Weight of voxels beyond the scan."""
 Random = np.random.Generator
 Array = NDArray[np.float32]
 
@@ -109,13 +113,15 @@ def moved(chest: Chest, rng: Random, *, turned: bool = True) -> Visit:
     box = [np.flatnonzero(inside.any(axis)) for axis in ((1, 2), (0, 2), (0, 1))]
     middle = np.array([(b[0] + b[-1]) / 2 for b in box])
     half = np.array([(b[-1] - b[0]) / 2 for b in box]) * STORED_MM
-    size = np.exp(rng.normal(0, 0.12) if rng.random() < 0.8 else rng.uniform(np.log(0.5), np.log(1.25)))
+    size = np.exp(rng.normal(0, 0.12) if rng.random() < 0.8 else rng.uniform(np.log(0.4), np.log(1.25)))
     stretch = size * np.exp(rng.normal(0, 0.07, 3))
     angles = np.radians(rng.normal(0, (6, 4, 4)) if rng.random() < 0.85 else rng.uniform(-35, 35, 3) * (1, 0.4, 0.4))
     flips, swapped = turned & (rng.random(3) < (0.12, 0.12, 0.5)), turned and rng.random() < 0.06
     lines = [np.linspace(0, n - 1, n // COARSE + 1, dtype=np.float32) for n in CROP]
     grid = np.stack(np.meshgrid(*lines, indexing="ij"), -1)
     place = (grid - (np.asarray(CROP) - 1) / 2 - rng.normal(0, (4, 2.5, 2.5))) * SPACING_MM  # mm from the lungs' middle
+    if rng.random() < BELLY:
+        place[..., 0] -= half[0] + rng.uniform(110, 230)
     place = place.reshape(-1, 3).astype(np.float32)
     if swapped:
         place = place[:, [(1, 0, 2), (2, 1, 0), (0, 2, 1)][rng.integers(3)]]
@@ -170,10 +176,11 @@ def bent(place: NDArray[np.float32], half: NDArray[np.float64], rng: Random) -> 
     if rng.random() < 0.35:  # a shift of the mediastinum; the spine stays
         near = np.exp(-((x / 0.55) ** 2)) * np.clip(0.75 - y, 0, 1.2)
         out[:, 2] += float(rng.normal(0, 0.12) * half[2]) * near
-    for side in (-1, 1):
+    for side in (-1, 1):  # domes of the diaphragm, one of them far up at times, as in a palsy
         if rng.random() < 0.35:
-            near = np.exp(-(((x - 0.5 * side) / 0.45) ** 2)) * np.exp(-(((z + 0.8) / 0.45) ** 2))
-            out[:, 0] += float(rng.normal(0, 0.16) * half[0]) * near
+            lift, reach = (rng.normal(0, 0.16), 0.45) if rng.random() < 0.6 else (-rng.uniform(0.15, 0.65), 0.85)
+            near = np.exp(-(((x - 0.5 * side) / 0.45) ** 2)) * np.exp(-(((z + 0.85) / reach) ** 2))
+            out[:, 0] += float(lift * half[0]) * near
     for axis in range(3):
         for _ in range(2):
             wave = sum(float(rng.normal(0, 1.6)) * v for v in (z, y, x)) + float(rng.uniform(0, 6.3))
@@ -189,12 +196,10 @@ def cut(visit: Visit) -> None:
         return
     low, high = where.min(0), where.max(0)
     kept = np.ones(visit.shape, bool)
-    if visit.chance(0.28):
-        edge = rng.uniform(low[0] - 8, low[0] + 0.7 * (high[0] - low[0]))
-        kept &= z >= edge
-    if visit.chance(0.28):
-        edge = rng.uniform(low[0] + 0.25 * (high[0] - low[0]), high[0] + 8)
-        kept &= z <= edge
+    least = 0.08 * (high[0] - low[0])
+    foot = rng.uniform(low[0] - 8, high[0] - 3 * least) if visit.chance(0.28) else 0.0
+    head = rng.uniform(max(foot, low[0]) + least, high[0] + 8) if visit.chance(0.28) else visit.shape[0]
+    kept &= (z >= foot) & (z <= head)
     if visit.chance(0.25):
         margin = rng.uniform(-3, 8, 4) if visit.chance(0.7) else rng.uniform(-12, 8, 4)
         kept &= (y >= low[1] - margin[0]) & (y <= high[1] + margin[1])
@@ -318,18 +323,23 @@ def taken_out(visit: Visit) -> None:
 
 
 def effusion(visit: Visit) -> None:
-    """Fluid of the pleural space, sunk to the back, a side or the base. It lies where lung would be, and stays lung."""
+    """Free fluid of the pleural space, sunk to the back, a side or the base: even, smooth, and no lung.
+
+    Some of the lung above it is airless, and stays lung.
+    """
     rng = visit.rng
-    share = visit.shares[rng.choice([RIGHT, LEFT])]
+    share = visit.shares[rng.choice([RIGHT, LEFT])].copy()
     where = np.argwhere(share > 0.5)
     if len(where) < 50:
         return
     down = np.array([-rng.uniform(0, 0.8), rng.choice([1, 1, 1, -1]) * rng.uniform(0.3, 1), rng.normal(0, 0.3)])
     depth = where @ down
-    level = np.quantile(depth, rng.uniform(0.45, 0.95))
     axes = np.ogrid[tuple(slice(0, n) for n in visit.shape)]
-    below = level - sum(d * a for d, a in zip(down, axes, strict=True)) + rng.uniform(0, 1.0) * visit.field(4)
-    visit.put(soft(below, 1.5) * share, rng.uniform(-5, 40) + 8 * visit.field(1.5))
+    uneven = rng.uniform(0, 1.0) * visit.field(6)
+    below = np.quantile(depth, rng.uniform(0.6, 0.97)) - sum(d * a for d, a in zip(down, axes, strict=True)) + uneven
+    if visit.chance(0.5):
+        visit.put(soft(below - rng.uniform(0, 5), 1.5) * share, airless(visit))
+    visit.put(soft(below, 1.0) * share, rng.uniform(-5, 30) + rng.uniform(0, 6) * visit.field(1.5), BODY)
 
 
 def pneumothorax(visit: Visit) -> None:
@@ -490,11 +500,13 @@ def _changed(visit: Visit) -> tuple[Tensor, Tensor, Tensor]:
     surroundings(visit)
     cut(visit)
     scanned(visit)
-    shares = np.clip(visit.shares, 0, 1)
+    seen = visit.seen > 0.5
+    shares = np.clip(visit.shares, 0, 1) * seen
+    shares[ROOM] += ~seen  # what was not scanned is room
     shares /= np.maximum(shares.sum(0, keepdims=True), 1e-6)
     dense = visit.hu > -300
     near = ndimage.maximum_filter(visit.lungs, 5) > 0.5
-    weight = visit.seen * (1 + 3 * (dense & near) + (visit.lungs > 0.5))
+    weight = UNSEEN + visit.seen * (1 + 3 * (dense & near) + (visit.lungs > 0.5))
     return (
         torch.from_numpy(visit.hu)[None],
         torch.from_numpy(shares),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from diffseglung.preprocess.orientation import exchanged, field_around
-from diffseglung.preprocess.resample import coarsened, lattice, resample_onto
+from diffseglung.preprocess.resample import coarsened, lattice
 from diffseglung.volume import Volume
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "lung-finder.safetensors"
@@ -91,9 +91,18 @@ class Anatomy:
         return cls(classes.numpy(), coarse, exchanged(field_around(seen[:, :z, :y, :x], lungs)))
 
     def onto(self, target: Volume) -> NDArray[np.float32]:
-        """The probabilities on another grid of the same axes, (5, Z, Y, X), linear."""
-        moved = [resample_onto(self.grid.with_array(part), target, fill=0.0).array for part in self.classes]
-        return np.stack(moved).astype(np.float32)
+        """The probabilities on another grid of the same axes, (5, Z, Y, X): linear, beyond the ends the outermost."""
+        values = self.classes
+        for axis in (2, 1, 0):  # the costliest to index while there is least of it
+            n, count = self.grid.shape[axis], target.shape[axis]
+            start = (target.first_mm[axis] - self.grid.first_mm[axis]) / self.grid.spacing_mm[axis]
+            places = start + target.spacing_mm[axis] / self.grid.spacing_mm[axis] * np.arange(count)
+            places = np.clip(places, 0, n - 1)
+            before = np.minimum(places.astype(int), max(n - 2, 0))
+            share = (places - before).astype(np.float32).reshape([-1 if i == axis + 1 else 1 for i in range(4)])
+            low, high = (np.take(values, np.minimum(at, n - 1), axis + 1) for at in (before, before + 1))
+            values = low + share * (high - low)
+        return values
 
 
 def windows(hu: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,8 @@ Mask = NDArray[np.bool_]
 Spacing = tuple[float, float, float]
 SHELL_MM = 2.5
 """Shells of tissue thinner than twice SHELL_MM (table, clothing) are not the body."""
+SLACK = 1 + 1e-5
+"""Distances that equal a reach but for rounding are within it."""
 LOW_HU, HIGH_HU = -1024.0, 1000.0
 """Clipping before averaging: padding outside the field of view and metal must not leak into their neighbours."""
 
@@ -100,20 +101,26 @@ def _mean_of_blocks(values: NDArray[np.float32], axis: int, factor: int) -> NDAr
 
 
 def within(mask: Mask, reach_mm: float, spacing_mm: Spacing) -> Mask:
-    """Voxels at most `reach_mm` from the mask: dilation by a ball (exact distances, Maurer et al. 2003)."""
+    """Voxels at most `reach_mm` from the mask: dilation by a ball.
+
+    Exact squared distances, axis by axis (Saito and Toriwaki, Pattern Recognition 1994;27:1551), no farther than
+    `reach_mm`: faster than a full distance map for balls of a few voxels.
+    """
     if reach_mm <= 0 or not mask.any():
         return mask
-    import SimpleITK  # heavy import, needed here only
-
-    sitk: Any = SimpleITK  # it carries no types
-
     pads = [int(reach_mm / s) + 1 for s in spacing_mm]
     box = tuple(slice(max(0, s.start - p), s.stop + p) for s, p in zip(bounds(mask), pads, strict=True))
-    image = sitk.GetImageFromArray(mask[box].astype(np.uint8))
-    image.SetSpacing(spacing_mm[::-1])
-    distance = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
+    square = np.where(mask[box], np.float32(0), np.float32(np.inf))
+    for axis, mm in enumerate(spacing_mm):
+        nearest = square.copy()
+        lines, best = np.moveaxis(square, axis, 0), np.moveaxis(nearest, axis, 0)
+        for steps in range(1, min(int(reach_mm / mm * SLACK) + 1, len(lines))):
+            far = np.float32((steps * mm) ** 2)
+            np.minimum(best[steps:], lines[:-steps] + far, out=best[steps:])
+            np.minimum(best[:-steps], lines[steps:] + far, out=best[:-steps])
+        square = nearest
     near = np.zeros_like(mask)
-    near[box] = sitk.GetArrayViewFromImage(distance) <= reach_mm
+    near[box] = square <= np.float32(reach_mm**2 * SLACK)
     return near
 
 

@@ -52,15 +52,19 @@ EXPECTED, MEAN = 0.5, 0.65
 """Probability of lung of a voxel of dense tissue that may be disease, and the mean of a patch of it."""
 LARGE_ML, ONWARD, ONWARD_MM = 12.0, 0.3, 6.0
 """A patch of this size goes on into voxels of this probability of lung, so far from it."""
-THIN_MM, PATCHY_MM, PATCH_ML = 3.0, 4.0, 2.0
+THIN_MM, PATCHY_MM, PATCH_ML = 4.0, 4.0, 2.0
 """Dense patches thinner than twice THIN_MM, once holes of PATCHY_MM are closed, or smaller than PATCH_ML are the
 uncertain rim of the lungs."""
+HILUM_MM, TRUNK_MM = 35.0, 8.0
+"""So near to the central airways dense tissue thinner than twice TRUNK_MM is vessels and bronchi of the hilum (the
+right descending pulmonary artery is at most 16 mm wide in health: Chang, Am J Roentgenol 1962;87:929)."""
 ALONE = 0.85
 """Mean probability of a dense patch that touches no aerated lung."""
 DENSEST_HU = 200.0
 """Above this is bone or contrast medium."""
-FAT_HU, FAT_SD_HU, FAT_MM = (-150.0, -40.0), 45.0, 7.0
-"""Fat reads within the one and is smoother than the other, over FAT_MM; partly filled lung of that mean is patchy."""
+FAT_HU, FAT_SD_HU, FAT_MM = (-150.0, -40.0), (18.0, 45.0), 7.0
+"""Fat reads within the first and varies by less than the second, over FAT_MM; partly filled lung of that mean is patchy:
+the lower variation holds where anatomy is sure of lung (`SURELY`)."""
 LEAST_AERATED = 0.02
 """Share of air that lungs have beside their dense tissue, however diseased: organs of the abdomen have none."""
 VESSEL_MM = 6.0
@@ -70,6 +74,8 @@ EROSIONS_MM, ONE_SIDE, BOTH = (0.0, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0), 0.85, 0.2
 side in lungs that are one part."""
 ALL_BUT, HALF = 0.1, 0.25
 """Share of the air in the smaller lung: below the one, a lung is missing; above the other, there are two."""
+NEAR = 4
+"""Voxels around the lungs that have a side too."""
 APART_MM, APART_SHARE = 20.0, 0.2
 """An island farther than the one from its lung, and smaller than the other share of it, is none."""
 
@@ -97,7 +103,7 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None, anatomy: Anatom
     else:
         airways = (airways & (chest[RIGHT] + chest[LEFT] < SURELY)) | ((chest[AIRWAY] > LUNG) & air)
         seen = _aerated(coarse, air & ~airways, chest)
-        dense = _dense_disease(coarse, ~air & ~airways, seen, chest[RIGHT] + chest[LEFT])
+        dense = _dense_disease(coarse, ~air & ~airways, seen, chest[RIGHT] + chest[LEFT], airways)
         found = seen | dense
         half = cut_through(body) and found.any()
         sides = side_field(found, coarse) if half else _checked_sides(found, seen, chest, coarse)
@@ -152,17 +158,20 @@ def _regrow(lung: Mask, others: Mask, air: Mask, cross: Mask) -> Mask:
     return lung
 
 
-def _dense_disease(coarse: Coarse, tissue: Mask, seen: Mask, lung: Probabilities) -> Mask:
+def _dense_disease(coarse: Coarse, tissue: Mask, seen: Mask, lung: Probabilities, airways: Mask) -> Mask:
     """Patches of dense tissue that anatomy calls lung and that can be disease: no fat, no bone, no thin rim.
 
     Two levels (Canny, IEEE Trans Pattern Anal 1986;8:679): a patch is begun where lung is probable and the tissue
     thick, and goes on into what is less so beside it.
     """
-    possible = tissue & (coarse.hu < DENSEST_HU) & (~_fat(coarse) | (lung > SURELY))
+    possible = tissue & (coarse.hu < DENSEST_HU) & ~_fat(coarse, np.where(lung > SURELY, *FAT_SD_HU))
     dense = possible & (lung > EXPECTED)
     if not dense.any():
         return dense
-    core = shrink(close(dense, PATCHY_MM, coarse.spacing_mm), THIN_MM, coarse.spacing_mm) & dense
+    closed = close(dense, PATCHY_MM, coarse.spacing_mm)
+    thick = within(shrink(closed, TRUNK_MM, coarse.spacing_mm), TRUNK_MM, coarse.spacing_mm)
+    hilum = within(airways, HILUM_MM, coarse.spacing_mm) & ~thick
+    core = shrink(closed, THIN_MM, coarse.spacing_mm) & dense & ~hilum
     thick = within(core, THIN_MM + max(coarse.spacing_mm[1:]), coarse.spacing_mm) & dense
     labels, sizes = components(thick)
     patches = np.flatnonzero(sizes * coarse.voxel_ml >= PATCH_ML)
@@ -176,12 +185,12 @@ def _dense_disease(coarse: Coarse, tissue: Mask, seen: Mask, lung: Probabilities
     return np.isin(labels, patches) | onward
 
 
-def _fat(coarse: Coarse) -> Mask:
-    """Smooth tissue that reads like fat."""
+def _fat(coarse: Coarse, most_sd: Probabilities) -> Mask:
+    """Tissue that reads like fat, and varies by no more than `most_sd` HU."""
     reach = [max(1, round(FAT_MM / mm)) for mm in coarse.spacing_mm]
     mean = ndimage.uniform_filter(coarse.hu, reach)
     spread = np.sqrt(np.maximum(ndimage.uniform_filter(coarse.hu**2, reach) - mean**2, 0))
-    return np.asarray((mean > FAT_HU[0]) & (mean < FAT_HU[1]) & (spread < FAT_SD_HU))
+    return np.asarray((mean > FAT_HU[0]) & (mean < FAT_HU[1]) & (spread < most_sd))
 
 
 def _sides(lungs: Mask, chest: Probabilities, coarse: Coarse) -> NDArray[np.uint8]:
@@ -193,14 +202,15 @@ def _sides(lungs: Mask, chest: Probabilities, coarse: Coarse) -> NDArray[np.uint
     """
     left = chest[LEFT] / np.maximum(chest[LEFT] + chest[RIGHT], 1e-6)
     sides, open_parts = np.zeros(lungs.shape, np.uint8), lungs
-    depth = ndimage.distance_transform_edt(np.pad(lungs, 1, mode="edge"), sampling=coarse.spacing_mm)[1:-1, 1:-1, 1:-1]
     for reach in EROSIONS_MM:
-        labels, sizes = components(open_parts & (depth > reach))
+        eroded = open_parts & shrink(lungs, reach, coarse.spacing_mm)
+        labels, sizes = components(eroded)
         mean = np.bincount(labels.ravel(), weights=left.ravel(), minlength=len(sizes)) / np.maximum(sizes, 1)
         table = np.where(mean > ONE_SIDE, 2, np.where(mean < 1 - ONE_SIDE, 1, 0)).astype(np.uint8)
         table[0] = 0
-        sides[table[labels] > 0] = table[labels][table[labels] > 0]
-        left_open = open_parts & (depth > reach) & (table[labels] == 0)
+        of_part = table[labels]
+        sides = np.where(of_part > 0, of_part, sides)
+        left_open = eroded & (of_part == 0)
         if not left_open.any():
             break
         open_parts = left_open
@@ -213,10 +223,13 @@ def _sides(lungs: Mask, chest: Probabilities, coarse: Coarse) -> NDArray[np.uint
         sides[open_parts] = np.where(of_left, 2, 1)[open_parts]
     if not sides.any():
         return np.ones(lungs.shape, np.uint8)
+    box = tuple(slice(max(0, s.start - NEAR), s.stop + NEAR) for s in bounds(lungs))
+    known = sides[box]
     nearest = ndimage.distance_transform_edt(
-        sides == 0, sampling=coarse.spacing_mm, return_distances=False, return_indices=True
+        known == 0, sampling=coarse.spacing_mm, return_distances=False, return_indices=True
     )
-    return np.asarray(sides[tuple(nearest)], np.uint8)
+    sides[box] = known[tuple(nearest)]
+    return sides
 
 
 def _checked_sides(lungs: Mask, seen: Mask, chest: Probabilities, coarse: Coarse) -> NDArray[np.uint8]:

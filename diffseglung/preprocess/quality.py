@@ -184,8 +184,8 @@ def _about_lungs(q: Quality) -> list[str]:
         )
     if q.right_hu is not None and q.left_hu is not None and abs(q.right_hu - q.left_hu) > IMBALANCE_HU:
         notes.append(
-            f"the right lung reads {q.right_hu:.0f} HU and the left {q.left_hu:.0f} HU: one healthy level cannot fit "
-            "both, and emphysema or GGO of one of them may be wrong throughout"
+            f"the right lung reads {q.right_hu:.0f} HU and the left {q.left_hu:.0f} HU: emphysema or GGO of one of "
+            "them may be wrong throughout (run.json tells which healthy level each was given)"
         )
     return notes
 

@@ -25,7 +25,7 @@ STEP = 12
 class Scene:
     """hu, aligned: (Z, Y, X) float32 on the model grid;  lungs: boolean;  level: the scan's healthy level.
 
-    aligned: each lung by its own level where `alignment.lung_levels` gives them one, else by the scan's.
+    lung_levels: those of the right and the left lung where each has its own, by which `aligned` then goes.
 
     low: first canonical voxel of the crop;  window: the crop on the scan's canonical grid;  grid: the model grid.
     """
@@ -36,6 +36,7 @@ class Scene:
     grid: Volume
     lungs: NDArray[np.bool_]
     level: HealthyLevel
+    lung_levels: tuple[HealthyLevel, HealthyLevel] | None
     aligned: NDArray[np.float32]
     spacing_mm: float
 
@@ -91,7 +92,7 @@ def make_scene(ct: Volume, lungs: Volume, spacing_mm: float, *, step: int = STEP
     for side, lung in enumerate(own or (), start=1):
         here = sides == side
         aligned[here] = align(grid.array, replace(lung, air_hu=level.air_hu), spacing_mm)[here]
-    return Scene(reorientation, low, window, grid, kept, level, aligned, spacing_mm)
+    return Scene(reorientation, low, window, grid, kept, level, own, aligned, spacing_mm)
 
 
 def axis_weights(count: int, origin_mm: float, spacing_mm: float, grid_mm: float, length: int) -> tuple[Array, Array]:

@@ -48,8 +48,10 @@ def test_a_visit_keeps_densities_and_classes_together(variety: ModuleType) -> No
         assert hu.shape == weight.shape == (1, *variety.CROP)
         torch.testing.assert_close(shares.sum(0), torch.ones(variety.CROP))
         assert bool(torch.isfinite(hu).all())
-        assert (weight >= 0).all()
-        assert (hu[weight == 0] == -1000).all()  # what was not scanned is air, and is not learned from
+        assert (weight > 0).all()
+        unseen = weight <= variety.UNSEEN
+        assert (hu[unseen] == -1000).all()  # what was not scanned is air, and room
+        assert (shares[:1][unseen] == 1).all()
 
 
 def test_the_same_seed_gives_the_same_visit_and_another_one_another(variety: ModuleType) -> None:
@@ -65,11 +67,35 @@ def test_lungs_are_filled_emptied_and_left_alone(variety: ModuleType) -> None:
     for seed in range(24):
         visit = variety.moved(chest, np.random.default_rng(seed), turned=False)
         before, lungs = visit.lungs.sum(), visit.lungs > 0.9
+        if not lungs.any():
+            continue  # a view of the belly
         variety.lungs_changed(visit)
         means.append(float(visit.hu[lungs].mean()))
         assert visit.lungs.sum() <= before + 1
     assert min(means) < -860
     assert max(means) > -500
+
+
+def test_free_fluid_is_no_lung_but_the_airless_lung_above_it_is(variety: ModuleType) -> None:
+    chest = toy(variety)
+    for seed in range(6):
+        visit = variety.moved(chest, np.random.default_rng(seed), turned=False)
+        before = visit.lungs.copy()
+        variety.effusion(visit)
+        gone = before - visit.lungs
+        assert 0 < gone.sum() < 0.5 * before.sum()
+        fluid = gone > 0.9
+        assert abs(np.median(visit.hu[fluid]) - 12) < 25
+        assert (visit.shares[1][fluid] > 0.9).all()
+
+
+def test_below_the_lungs_there_are_at_most_their_bases(variety: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(variety, "BELLY", 1.0)
+    chest = toy(variety)
+    whole = float(chest.shares[2:4].sum()) / 8
+    shares = [float(variety.moved(chest, np.random.default_rng(seed)).lungs.sum()) / whole for seed in range(12)]
+    assert min(shares) < 0.01
+    assert max(shares) < 0.7
 
 
 def test_a_chest_that_lies_as_its_header_says_keeps_its_sides(variety: ModuleType) -> None:

@@ -66,3 +66,6 @@ def test_lungs_that_are_filled_differently_are_both_aligned() -> None:
     dark = scene.lungs & (scene.hu < -835)
     for lung in (dark, scene.lungs & ~dark):
         assert np.median(scene.aligned[lung]) == pytest.approx(REFERENCE_HU, abs=15)
+    assert scene.lung_levels is not None
+    right, left = (lung.level_hu for lung in scene.lung_levels)
+    assert left - right == pytest.approx(120, abs=15)

@@ -36,6 +36,8 @@ def methods(run: dict[str, Any], spacing_mm: tuple[float, float, float]) -> str:
     if grid is not None:
         level = scan.get("healthy_level_hu")
         known = "" if level is None else f", with this scan's healthy lung at {level:.0f} HU"
+        if own := scan.get("lung_levels_hu"):
+            known = f", with healthy lung at {own[0]:.0f} HU in the right and {own[1]:.0f} HU in the left lung"
         sentences.append(f"Densities were aligned to a common scale on a {grid:g} mm grid{known}.")
     sentences.append(f"Each voxel was given a class by {RULE if method in WITHOUT_MODEL else LEARNED}.")
     if model:

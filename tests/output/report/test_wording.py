@@ -40,6 +40,13 @@ def test_a_model_is_named_only_where_one_was_used() -> None:
     assert wording.RULE in wording.methods({"settings": {"method": "physics"}}, SPACING)
 
 
+def test_each_lung_s_own_level_is_told() -> None:
+    run: dict[str, Any] = {"settings": {"spacing_mm": 1.5}, "scan": {"healthy_level_hu": -840.0}}
+    assert "this scan's healthy lung at -840 HU" in wording.methods(run, SPACING)
+    run["scan"]["lung_levels_hu"] = [-880.0, -790.0]
+    assert "healthy lung at -880 HU in the right and -790 HU in the left lung" in wording.methods(run, SPACING)
+
+
 def test_every_setting_is_listed() -> None:
     rows = dict(
         wording.settings_rows({"settings": {"a": 1, "b": "x"}, "model": {"name": "m"}, "scan": {"air_hu": -990}})
