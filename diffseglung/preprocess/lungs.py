@@ -63,8 +63,8 @@ ALONE = 0.85
 DENSEST_HU = 200.0
 """Above this is bone or contrast medium."""
 FAT_HU, FAT_SD_HU, FAT_MM = (-150.0, -40.0), (18.0, 45.0), 7.0
-"""Fat reads within the first and varies by less than the second, over FAT_MM; partly filled lung of that mean is patchy:
-the lower variation holds where anatomy is sure of lung (`SURELY`)."""
+"""Fat reads within the first and varies by less than the second, over FAT_MM (the lower where anatomy is sure of lung,
+`SURELY`); partly filled lung of that mean is patchy."""
 LEAST_AERATED = 0.02
 """Share of air that lungs have beside their dense tissue, however diseased: organs of the abdomen have none."""
 VESSEL_MM = 6.0
