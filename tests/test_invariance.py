@@ -166,7 +166,7 @@ def test_each_voxel_stored_several_times(times: tuple[int, int, int]) -> None:
     assert "worked on as one" in result.run["warnings"][-1]
 
 
-@pytest.mark.parametrize(("axes", "least"), [((1, 2), 0.98), ((0, 1, 2), 0.96)])
+@pytest.mark.parametrize(("axes", "least"), [((1, 2), 0.98), ((0, 1, 2), 0.93)])
 def test_finer_voxels(axes: tuple[int, ...], least: float) -> None:
     """The same chest interpolated (cubic) to half the spacing, looked at where its voxels were; mean of the classes.
 

@@ -52,12 +52,14 @@ EXPECTED, MEAN = 0.5, 0.65
 """Probability of lung of a voxel of dense tissue that may be disease, and the mean of a patch of it."""
 LARGE_ML, ONWARD, ONWARD_MM = 12.0, 0.3, 6.0
 """A patch of this size goes on into voxels of this probability of lung, so far from it."""
-THIN_MM, PATCHY_MM, PATCH_ML = 4.0, 4.0, 2.0
+THIN_MM, PATCHY_MM, PATCH_ML = 3.0, 4.0, 2.0
 """Dense patches thinner than twice THIN_MM, once holes of PATCHY_MM are closed, or smaller than PATCH_ML are the
 uncertain rim of the lungs."""
 HILUM_MM, TRUNK_MM = 35.0, 8.0
 """So near to the central airways dense tissue thinner than twice TRUNK_MM is vessels and bronchi of the hilum (the
 right descending pulmonary artery is at most 16 mm wide in health: Chang, Am J Roentgenol 1962;87:929)."""
+ADULT_ML = 3000.0
+"""Air-filled lungs of an adult, breathed out. In smaller ones the hilum is smaller in proportion."""
 ALONE = 0.85
 """Mean probability of a dense patch that touches no aerated lung."""
 DENSEST_HU = 200.0
@@ -169,8 +171,9 @@ def _dense_disease(coarse: Coarse, tissue: Mask, seen: Mask, lung: Probabilities
     if not dense.any():
         return dense
     closed = close(dense, PATCHY_MM, coarse.spacing_mm)
-    thick = within(shrink(closed, TRUNK_MM, coarse.spacing_mm), TRUNK_MM, coarse.spacing_mm)
-    hilum = within(airways, HILUM_MM, coarse.spacing_mm) & ~thick
+    size = min(1.0, float(seen.sum()) * coarse.voxel_ml / ADULT_ML) ** (1 / 3)
+    thick = within(shrink(closed, size * TRUNK_MM, coarse.spacing_mm), size * TRUNK_MM, coarse.spacing_mm)
+    hilum = within(airways, size * HILUM_MM, coarse.spacing_mm) & ~thick
     core = shrink(closed, THIN_MM, coarse.spacing_mm) & dense & ~hilum
     thick = within(core, THIN_MM + max(coarse.spacing_mm[1:]), coarse.spacing_mm) & dense
     labels, sizes = components(thick)
