@@ -182,7 +182,7 @@ def test_bullae_of_every_size_are_lung(real: Case, wall: bool, hu: float) -> Non
     [
         (RIGHT, FLUID_HU),
         rarely(LEFT, FLUID_HU),
-        pytest.param(LEFT, FAT_HU, marks=pytest.mark.xfail(reason="200 mL of its rim are taken for airless lung")),
+        (LEFT, FAT_HU),
     ],
 )
 def test_the_lung_that_is_left_keeps_its_side_and_volume(real: Case, side: int, level: float) -> None:
