@@ -16,7 +16,7 @@ from diffseglung.runtime import processor_name
 
 EDGES, COPY_MIB = (128, 256, 512, 1024, 2048), 512
 ENOUGH_S = 0.1
-"""A product that takes so long is large enough: bfloat16 is a thousand times slower where it is emulated."""
+"""A product that takes so long is large enough: bfloat16 is very slow where it is emulated."""
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,8 @@ THIN_MM, PATCHY_MM, PATCH_ML = 3.0, 4.0, 2.0
 """Dense patches thinner than twice THIN_MM, once holes of PATCHY_MM are closed, or smaller than PATCH_ML are the
 uncertain rim of the lungs."""
 HILUM_MM, TRUNK_MM = 35.0, 8.0
-"""So near to the central airways dense tissue thinner than twice TRUNK_MM is vessels and bronchi of the hilum (the
-right descending pulmonary artery is at most 16 mm wide in health: Chang, Am J Roentgenol 1962;87:929)."""
+"""So near to the central airways dense tissue thinner than twice TRUNK_MM is vessels and bronchi of the hilum (in
+health the right descending pulmonary artery is at most 16.7 mm wide: Bush et al., Thorax 1988;43:127)."""
 ADULT_ML = 3000.0
 """Air-filled lungs of an adult, breathed out. In smaller ones the hilum is smaller in proportion."""
 ALONE = 0.85
