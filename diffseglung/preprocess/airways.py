@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from diffseglung.preprocess.coarse import Coarse, Mask, Spacing, bounds, components, within
+from diffseglung.preprocess.coarse import Coarse, Mask, Spacing, bounds, components, padded, within
 
 COLUMN_HU = -850.0
 """Tracheal air stays below this on block means; the wall voxels do not."""
@@ -18,6 +18,7 @@ LEAST_COLUMN_MM = 20.0
 THRESHOLDS_HU = range(-990, -840, 10)
 LARGEST_ML, LARGEST_STEP_ML = 130.0, 15.0
 WALL_MM = 2.6
+REACH_MM = 30.0
 
 
 def find_airways(coarse: Coarse, inside: Mask) -> Mask:
@@ -30,20 +31,35 @@ def find_airways(coarse: Coarse, inside: Mask) -> Mask:
         column = _tracheal_column(coarse, inside, off_middle=0.5)  # half a thorax
     if not column.any():
         return column
-    box = bounds(inside | column)
-    hu, within_body, seed = coarse.hu[box], inside[box], column[box]
-    grown, previous = seed, float(seed.sum()) * coarse.voxel_ml
+    airways, previous = column, float(column.sum()) * coarse.voxel_ml
     for threshold in THRESHOLDS_HU:
-        labels, sizes = components(((hu < threshold) & within_body) | seed)
-        chosen = np.zeros(len(sizes), bool)
-        chosen[np.unique(labels[seed])] = True
-        volume = float(sizes[chosen].sum()) * coarse.voxel_ml
+        grown = _grown(airways, (coarse.hu < threshold) & inside, coarse)
+        volume = float(grown.sum()) * coarse.voxel_ml
         if volume > LARGEST_ML or volume > previous + LARGEST_STEP_ML:
             break
-        grown, previous = chosen[labels], volume
-    airways = np.zeros_like(column)
-    airways[box] = grown
+        airways, previous = grown, volume
     return within(airways, WALL_MM, coarse.spacing_mm)
+
+
+def _grown(seed: Mask, air: Mask, coarse: Coarse) -> Mask:
+    """The seed and the air that is connected to it; of more than LARGEST_ML a part that is larger than that.
+
+    Looked for in a box around the seed, which grows until it holds the whole.
+    """
+    start, reach_mm = bounds(seed), REACH_MM
+    while True:
+        box = padded(start, [int(reach_mm / mm) for mm in coarse.spacing_mm], air.shape)
+        labels, sizes = components(air[box] | seed[box])
+        chosen = np.isin(np.arange(len(sizes)), labels[seed[box]])
+        found = bounds(chosen[labels])
+        shut = all(f.start > 0 or b.start == 0 for f, b in zip(found, box, strict=True)) and all(
+            b.start + f.stop < b.stop or b.stop == n for f, b, n in zip(found, box, air.shape, strict=True)
+        )
+        if shut or sizes[chosen].sum() * coarse.voxel_ml > LARGEST_ML:
+            grown = np.zeros_like(seed)
+            grown[box] = chosen[labels]
+            return grown
+        reach_mm *= 2
 
 
 def _tracheal_column(coarse: Coarse, inside: Mask, off_middle: float = 0.2) -> Mask:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,9 @@ from diffseglung.spool import slabs
 from diffseglung.volume import Array, Shape, Volume
 
 Mask = NDArray[np.bool_]
+HU = NDArray[np.float32]
 Spacing = tuple[float, float, float]
+Box = tuple[slice, slice, slice]
 SHELL_MM = 2.5
 """Shells of tissue thinner than twice SHELL_MM (table, clothing) are not the body."""
 SLACK = 1 + 1e-5
@@ -109,7 +111,7 @@ def within(mask: Mask, reach_mm: float, spacing_mm: Spacing) -> Mask:
     if reach_mm <= 0 or not mask.any():
         return mask
     pads = [int(reach_mm / s) + 1 for s in spacing_mm]
-    box = tuple(slice(max(0, s.start - p), s.stop + p) for s, p in zip(bounds(mask), pads, strict=True))
+    box = padded(bounds(mask), pads, mask.shape)
     square = np.where(mask[box], np.float32(0), np.float32(np.inf))
     for axis, mm in enumerate(spacing_mm):
         nearest = square.copy()
@@ -128,7 +130,7 @@ def shrink(mask: Mask, reach_mm: float, spacing_mm: Spacing) -> Mask:
     """Voxels farther than `reach_mm` from every voxel outside the mask; the faces of the array do not count."""
     if reach_mm <= 0 or mask.all() or not mask.any():
         return mask
-    box = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in bounds(mask))
+    box = padded(bounds(mask), (1, 1, 1), mask.shape)
     core = np.zeros_like(mask)
     core[box] = ~within(~mask[box], reach_mm, spacing_mm)
     return core
@@ -148,10 +150,16 @@ def close(mask: Mask, reach_mm: float, spacing_mm: Spacing, *, back_mm: float = 
     return closed
 
 
-def bounds(mask: Mask) -> tuple[slice, slice, slice]:
+def bounds(mask: Mask) -> Box:
     """Slices of the smallest box that holds every True voxel of a mask that is not empty."""
     z, y, x = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
     return slice(z[0], z[-1] + 1), slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1)
+
+
+def padded(box: Box, pads: Sequence[int], shape: tuple[int, ...]) -> Box:
+    """The box with so many voxels more on both sides of each axis, within an array of `shape`."""
+    z, y, x = (slice(max(0, s.start - p), min(s.stop + p, n)) for s, p, n in zip(box, pads, shape, strict=True))
+    return z, y, x
 
 
 def fine_cross(spacing_mm: Spacing) -> Mask:
@@ -168,10 +176,19 @@ def fine_cross(spacing_mm: Spacing) -> Mask:
 
 def components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Face-connected components: labels from 1, and voxels per label (index 0 counts nothing)."""
-    labels, count = ndimage.label(mask)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    sizes[0] = 0
-    return labels, sizes
+    labels = np.zeros(mask.shape, np.int32)
+    if not mask.any():
+        return labels, np.zeros(1, np.int64)
+    box = bounds(mask)
+    count = ndimage.label(mask[box], output=labels[box])
+    return labels, np.bincount(labels[mask], minlength=count + 1)
+
+
+def mean_and_spread(hu: HU, mm: float, spacing_mm: Spacing) -> tuple[HU, HU]:
+    """Mean and standard deviation over cubes of `mm`."""
+    reach = [max(1, round(mm / spacing)) for spacing in spacing_mm]
+    mean = ndimage.uniform_filter(hu, reach)
+    return mean, np.sqrt(np.maximum(ndimage.uniform_filter(hu**2, reach) - mean**2, 0))
 
 
 def slice_hulls(mask: Mask) -> Mask:

@@ -16,6 +16,7 @@ from diffseglung.io.plausibility import PADDING_HU, cross_sections
 from diffseglung.preprocess import anatomy as learned
 from diffseglung.preprocess.anatomy import Anatomy
 from diffseglung.preprocess.coarse import Coarse, Mask, bounds, slice_hulls
+from diffseglung.preprocess.fluid import pleural_fluid
 from diffseglung.preprocess.orientation import EXCHANGES
 from diffseglung.preprocess.plain_lungs import AIR_HU, plain_air
 from diffseglung.preprocess.resample import resample_onto
@@ -37,6 +38,8 @@ SURE, UNSURE = 0.75, 0.25
 """Shares of a 6 mm voxel: the mask sees lung and the network none, or the other way round. Borders lie between."""
 LITTLE_ML, SMALL_SHARE, WHITE_SHARE = 300.0, 0.08, 0.6
 """Hardly any lung; a side that is missing or very small; a side that is mostly dense."""
+FLUID_ML = 50.0
+"""Less is not looked for, nor told."""
 MOST_CUT = 0.5
 TOLD = 0.75
 """A part of the score below this is told."""
@@ -68,6 +71,7 @@ class LungQuality:
     plain_dice:                aerated lung against `plain_air`.
     learned_dice:              lungs against those of the network, side by side.
     unexpected_ml, missed_ml:  lung where the network sees none; lung that it sees and the mask lacks.
+    fluid_ml:                  fluid beside the lungs that the network takes for lung and the mask does not.
     other_side_share:          of the lung, what the network gives to the other side.
     turns:                     probability of each of `orientation.EXCHANGES`.
     body_cut:                  share of the slices with lung whose body is cut at its sides.
@@ -85,6 +89,7 @@ class LungQuality:
     learned_dice: float | None
     unexpected_ml: float
     missed_ml: float
+    fluid_ml: float
     other_side_share: float | None
     turns: tuple[float, float, float, float]
     body_cut: float
@@ -141,6 +146,7 @@ def lung_quality(ct: Volume, lungs: Volume, anatomy: Anatomy, torso: Torso | Non
         learned_dice=matched.dice,
         unexpected_ml=matched.unexpected_ml,
         missed_ml=matched.missed_ml,
+        fluid_ml=matched.fluid_ml,
         other_side_share=matched.other_side_share,
         turns=(upside, backward, mirrored, swapped),
         body_cut=_cut_share(rim, body, lung),
@@ -177,6 +183,11 @@ def _about_place(q: LungQuality) -> list[str]:
         notes.append(
             f"{q.fat_ml:.0f} mL of the dense part of the lung mask ({100 * q.fat_share:.0f} %) read as fat: "
             "consolidation is too much; correct the mask"
+        )
+    if q.fluid_ml > FLUID_ML:
+        notes.append(
+            f"{q.fluid_ml:.0f} mL beside the lungs read as fluid, such as a pleural effusion: they are not counted as "
+            "lung"
         )
     if q.body_cut > MOST_CUT:
         notes.append(
@@ -235,20 +246,30 @@ class _Match:
     dice: float | None
     unexpected_ml: float
     missed_ml: float
+    fluid_ml: float
     other_side_share: float | None
 
     @classmethod
     def of(cls, torso: Torso, sides: NDArray[np.uint8], anatomy: Anatomy) -> _Match:
-        """Both on the network's grid."""
+        """Both on the network's grid. Fluid that the network alone takes for lung is not held against the mask."""
         likely = anatomy.classes.argmax(0)
         expected = np.stack([likely == learned.RIGHT, likely == learned.LEFT])
         shares = np.stack([_shares(torso, sides == side, anatomy.grid) for side in (RIGHT, LEFT)])
         held, ml = shares > 0.5, anatomy.grid.voxel_ml
         lung, sure = shares.sum(0), anatomy.classes[[learned.RIGHT, learned.LEFT]].sum(0)
+        missed, fluid_ml = (lung < UNSURE) & (sure > SURE), 0.0
+        if ml * np.count_nonzero(missed) > FLUID_ML:
+            there = anatomy.onto(torso.grid)[[learned.RIGHT, learned.LEFT]].sum(0) > 0.5
+            fluid = pleural_fluid(torso.coarse, there & (sides == 0))
+            fluid_ml = _ml(torso.coarse, fluid)
+            wet = _shares(torso, fluid, anatomy.grid)
+            missed &= wet < UNSURE
+            expected &= wet < 0.5
         return cls(
             dice=_dice(held, expected),
             unexpected_ml=round(ml * int(np.count_nonzero((lung > SURE) & (sure < UNSURE))), 1),
-            missed_ml=round(ml * int(np.count_nonzero((lung < UNSURE) & (sure > SURE))), 1),
+            missed_ml=round(ml * int(np.count_nonzero(missed)), 1),
+            fluid_ml=fluid_ml,
             other_side_share=_share(expected[::-1], held),
         )
 

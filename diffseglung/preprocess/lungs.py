@@ -27,9 +27,12 @@ from diffseglung.preprocess.coarse import (
     close,
     components,
     fine_cross,
+    mean_and_spread,
+    padded,
     shrink,
     within,
 )
+from diffseglung.preprocess.fluid import pleural_fluid
 from diffseglung.preprocess.plain_lungs import plain_air
 from diffseglung.preprocess.sides import cut_through, side_field
 from diffseglung.runtime import started
@@ -67,6 +70,10 @@ DENSEST_HU = 200.0
 FAT_HU, FAT_SD_HU, FAT_MM = (-150.0, -40.0), (18.0, 45.0), 7.0
 """Fat reads within the first and varies by less than the second, over FAT_MM (the lower where anatomy is sure of lung,
 `SURELY`); partly filled lung of that mean is patchy."""
+MOST_FLUID = 0.5
+"""Of a side of which a larger share reads as fluid nothing is left out: a white lung."""
+PURE_FAT_HU, FAT_RIM_MM = -100.0, 10.0
+"""Pure fat (95 % of it reads -123 to -89: PMID 37296765), and how deep it may lie in a denser patch that took it in."""
 LEAST_AERATED = 0.02
 """Share of air that lungs have beside their dense tissue, however diseased: organs of the abdomen have none."""
 VESSEL_MM = 6.0
@@ -111,6 +118,8 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None, anatomy: Anatom
         sides = side_field(found, coarse) if half else _checked_sides(found, seen, chest, coarse)
         together = _together(found, sides, coarse)
         seen, dense = seen & together, dense & together
+        dense &= ~_fluid(coarse, seen | dense, dense, sides)
+        dense &= ~_fat_around(coarse, seen | dense, dense)
     if seen.sum() <= LEAST_AERATED * dense.sum():
         raise InputError(
             "no lungs were found in the scan",
@@ -188,12 +197,33 @@ def _dense_disease(coarse: Coarse, tissue: Mask, seen: Mask, lung: Probabilities
     return np.isin(labels, patches) | onward
 
 
+def _fluid(coarse: Coarse, lungs: Mask, dense: Mask, sides: NDArray[np.uint8]) -> Mask:
+    """Fluid beside lungs that are not all white."""
+    fluid = pleural_fluid(coarse, dense)
+    for side in np.unique(sides[fluid]):
+        of_side = sides == side
+        if (fluid & of_side).sum() > MOST_FLUID * (lungs & of_side).sum():
+            fluid &= ~of_side
+    return fluid
+
+
 def _fat(coarse: Coarse, most_sd: Probabilities) -> Mask:
     """Tissue that reads like fat, and varies by no more than `most_sd` HU."""
-    reach = [max(1, round(FAT_MM / mm)) for mm in coarse.spacing_mm]
-    mean = ndimage.uniform_filter(coarse.hu, reach)
-    spread = np.sqrt(np.maximum(ndimage.uniform_filter(coarse.hu**2, reach) - mean**2, 0))
+    mean, spread = mean_and_spread(coarse.hu, FAT_MM, coarse.spacing_mm)
     return np.asarray((mean > FAT_HU[0]) & (mean < FAT_HU[1]) & (spread < most_sd))
+
+
+def _fat_around(coarse: Coarse, lungs: Mask, dense: Mask) -> Mask:
+    """Fat of chest wall and mediastinum at the rim of denser patches, from the outside of the lungs inwards."""
+    labels, sizes = components(dense)
+    if len(sizes) == 1:
+        return dense
+    level = np.asarray(ndimage.median(coarse.hu, labels, np.arange(len(sizes))), np.float32)
+    border = np.where(level > FAT_HU[1], (level + PURE_FAT_HU) / 2, -np.inf)
+    fat = dense & (coarse.hu > FAT_HU[0]) & (coarse.hu < border[labels])
+    outside = ~lungs & (coarse.hu > FAT_HU[0])
+    steps = int(FAT_RIM_MM / max(coarse.spacing_mm[1:]))
+    return np.asarray(ndimage.binary_dilation(outside, iterations=steps, mask=outside | fat) & fat)
 
 
 def _sides(lungs: Mask, chest: Probabilities, coarse: Coarse) -> NDArray[np.uint8]:
@@ -226,7 +256,7 @@ def _sides(lungs: Mask, chest: Probabilities, coarse: Coarse) -> NDArray[np.uint
         sides[open_parts] = np.where(of_left, 2, 1)[open_parts]
     if not sides.any():
         return np.ones(lungs.shape, np.uint8)
-    box = tuple(slice(max(0, s.start - NEAR), s.stop + NEAR) for s in bounds(lungs))
+    box = padded(bounds(lungs), (NEAR,) * 3, lungs.shape)
     known = sides[box]
     nearest = ndimage.distance_transform_edt(
         known == 0, sampling=coarse.spacing_mm, return_distances=False, return_indices=True

@@ -91,9 +91,9 @@ def part_of_lung(case: Case, side: int, part: str) -> np.ndarray:
     return parts[part]
 
 
-def filled(case: Case, where: np.ndarray) -> Case:
+def filled(case: Case, where: np.ndarray, *, hu: float = AIRLESS_HU) -> Case:
     """Airless lung: consolidated, or collapsed with fluid around it."""
-    return case.repainted(where, AIRLESS_HU + case.noise(12, grain_mm=4))
+    return case.repainted(where, hu + case.noise(12, grain_mm=4))
 
 
 def emptied(case: Case, where: np.ndarray, *, wall: bool, hu: float = -990.0) -> Case:
@@ -129,6 +129,15 @@ def removed(case: Case, side: int, hu: float) -> Case:
     gone = case.lungs == side
     left = case.repainted(gone, hu + case.noise(12, grain_mm=4))
     return replace(left, lungs=np.where(gone, 0, case.lungs).astype(np.uint8), changed=np.zeros_like(gone))
+
+
+def with_effusion(case: Case, side: int, depth: float, hu: float = FLUID_HU) -> Case:
+    """Fluid in the pleural space of one side, sunk to the back and the base: what lay there is lung no more."""
+    lung = case.lungs == side
+    height, back = height_and_depth(lung)
+    fluid = lung & (back - 0.5 * height > depth)
+    wet = case.repainted(fluid, hu + case.noise(12))
+    return replace(wet, lungs=np.where(fluid, 0, case.lungs).astype(np.uint8), changed=np.zeros_like(fluid))
 
 
 def lying(case: Case, down: str) -> Case:

@@ -40,6 +40,7 @@ from tests.preprocess.chest_cases import (
     with_blanket,
     with_breasts,
     with_couch,
+    with_effusion,
     with_gown,
     with_room,
 )
@@ -191,6 +192,20 @@ def test_the_lung_that_is_left_keeps_its_side_and_volume(real: Case, side: int, 
     right_sides(case)
     if level == FAT_HU:
         assert case.millilitres(lungs_of(case) == side) < 0.03 * real.millilitres(real.lungs == side)
+
+
+@pytest.mark.parametrize(
+    ("side", "depth", "hu"), [(RIGHT, 0.45, 12.0), rarely(LEFT, 0.45, 5.0), rarely(LEFT, 0.5, 18.0)]
+)
+def test_a_pleural_effusion_is_left_out(real: Case, side: int, depth: float, hu: float) -> None:
+    case = with_effusion(real, side, depth, hu)
+    fluid = (real.lungs == side) & (case.lungs == 0)
+    assert lungs_of(case)[fluid].astype(bool).mean() < 0.15
+    right_sides(case)
+
+
+def test_a_lung_that_is_full_of_fluid_is_a_white_lung(real: Case) -> None:
+    right_sides(filled(real, part_of_lung(real, LEFT, "all but the apex"), hu=FLUID_HU))
 
 
 @pytest.mark.slow
