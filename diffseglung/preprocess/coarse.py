@@ -184,11 +184,9 @@ def components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     return labels, np.bincount(labels[mask], minlength=count + 1)
 
 
-def mean_and_spread(hu: HU, mm: float, spacing_mm: Spacing) -> tuple[HU, HU]:
-    """Mean and standard deviation over cubes of `mm`."""
-    reach = [max(1, round(mm / spacing)) for spacing in spacing_mm]
-    mean = ndimage.uniform_filter(hu, reach)
-    return mean, np.sqrt(np.maximum(ndimage.uniform_filter(hu**2, reach) - mean**2, 0))
+def cube(mm: float, spacing_mm: Spacing) -> list[int]:
+    """Voxels along each axis of a cube with edges of `mm`."""
+    return [max(1, round(mm / spacing)) for spacing in spacing_mm]
 
 
 def slice_hulls(mask: Mask) -> Mask:

@@ -116,7 +116,7 @@ def parts(q: LungQuality) -> dict[str, float]:
 
 
 def _part(value: float | None, right: float, wrong: float) -> float:
-    return 1.0 if value is None else round(min(max((value - wrong) / (right - wrong), 0.0), 1.0), 3)
+    return 1.0 if value is None else round(min(max(0.0, (value - wrong) / (right - wrong)), 1.0), 3)
 
 
 def lung_quality(ct: Volume, lungs: Volume, anatomy: Anatomy, torso: Torso | None = None) -> LungQuality:

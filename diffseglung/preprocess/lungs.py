@@ -26,8 +26,8 @@ from diffseglung.preprocess.coarse import (
     bounds,
     close,
     components,
+    cube,
     fine_cross,
-    mean_and_spread,
     padded,
     shrink,
     within,
@@ -209,7 +209,9 @@ def _fluid(coarse: Coarse, lungs: Mask, dense: Mask, sides: NDArray[np.uint8]) -
 
 def _fat(coarse: Coarse, most_sd: Probabilities) -> Mask:
     """Tissue that reads like fat, and varies by no more than `most_sd` HU."""
-    mean, spread = mean_and_spread(coarse.hu, FAT_MM, coarse.spacing_mm)
+    reach = cube(FAT_MM, coarse.spacing_mm)
+    mean = ndimage.uniform_filter(coarse.hu, reach)
+    spread = np.sqrt(np.maximum(ndimage.uniform_filter(coarse.hu**2, reach) - mean**2, 0))
     return np.asarray((mean > FAT_HU[0]) & (mean < FAT_HU[1]) & (spread < most_sd))
 
 

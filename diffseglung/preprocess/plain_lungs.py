@@ -17,8 +17,9 @@ LEAST_ML = 15.0
 GAS_HU, GAS_SD_HU = -940.0, 60.0
 """Gas of bowel and stomach is darker than the one and more even than the other; lung holds vessels."""
 LUNGS = 2
-BELOW_SHARE = 0.8
-"""Bowel lies under the diaphragm: more than this share of it has no lung beneath."""
+BELOW_SHARE, HIGH_SHARE = 0.8, 0.2
+"""Bowel lies under the diaphragm: more than the first share of it has no lung beneath, and less than the second lies in
+the upper half of the lungs, into which a vanished lung reaches."""
 ROUNDS = 2
 """Of growing back after the erosion: its own voxel, and the partial volume at the pleura."""
 
@@ -44,7 +45,7 @@ def plain_air(coarse: Coarse, body: Mask, airways: Mask) -> Mask:
 def _is_bowel(
     hu: NDArray[np.float32], labels: NDArray[np.int32], sizes: NDArray[np.int64], large: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Which of the `large` components are even gas below the lungs: little of it has lung beneath."""
+    """Which of the `large` components are even gas below the lungs."""
     if not len(large):
         return np.zeros(0, bool)
     inside = labels > 0
@@ -54,6 +55,8 @@ def _is_bowel(
     gas = (mean < GAS_HU) & (squares / sizes[large] - mean**2 < GAS_SD_HU**2)
     candidates = large if gas.all() else large[~gas]
     lungs = candidates[np.argsort(-sizes[candidates], kind="stable")[:LUNGS]]
-    over = np.logical_or.accumulate(np.isin(np.arange(len(sizes)), lungs)[labels], axis=0)
+    lung = np.isin(np.arange(len(sizes)), lungs)[labels]
+    over, heights = np.logical_or.accumulate(lung, axis=0), np.flatnonzero(lung.any((1, 2)))
     below = np.bincount(which, weights=~over[inside], minlength=len(sizes))[large] > BELOW_SHARE * sizes[large]
-    return gas & below & ~np.isin(large, lungs)
+    upper = np.bincount(labels[(heights[0] + heights[-1]) // 2 :].ravel(), minlength=len(sizes))[large]
+    return gas & below & (upper < HIGH_SHARE * sizes[large]) & ~np.isin(large, lungs)

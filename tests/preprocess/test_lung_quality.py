@@ -105,6 +105,16 @@ def test_each_kind_of_wrong_lungs_scores_low_and_is_told(scan: Scan, kind: str, 
     assert words in " | ".join(lung_sentences(found))
 
 
+def test_fluid_that_the_network_takes_for_lung_is_told_and_not_held_against_lungs_without_it(scan: Scan) -> None:
+    ct, lungs, anatomy = scan
+    fluid = (lungs == 1) & (HEIGHT < -40)
+    wet = ct.with_array(np.where(fluid, np.float32(10), ct.array))
+    found = _judged((wet, lungs, anatomy), np.where(fluid, 0, lungs).astype(np.uint8))
+    assert found.fluid_ml == pytest.approx(fluid.sum() * ct.voxel_ml, rel=0.1)
+    assert found.score > 0.9
+    assert "read as fluid" in " ".join(lung_sentences(found))
+
+
 def test_storage_does_not_matter(scan: Scan, right: LungQuality) -> None:
     def turned(v: Volume) -> Volume:
         return Volume(v.array.transpose(2, 0, 1)[::-1], v.affine[:, [2, 0, 1, 3]] * [-1, 1, 1, 1])
