@@ -78,7 +78,7 @@ class Anatomy:
     def of(cls, upright: Volume) -> Anatomy:
         """upright: HU, axes (Z, Y, X) running to the head, the back and the left, any spacing."""
         coarse = coarsened(upright, lattice(upright, SPACING_MM, DEEPEST))
-        hu = np.where(_within(upright, coarse), np.nan_to_num(coarse.array, nan=AIR_HU), np.float32(AIR_HU))
+        hu = np.where(within_scan(upright, coarse), np.nan_to_num(coarse.array, nan=AIR_HU), np.float32(AIR_HU))
         padded = np.pad(hu, [(0, -n % DEEPEST) for n in hu.shape], constant_values=AIR_HU).astype(np.float32)
         seen = windows(torch.from_numpy(padded))
         with torch.inference_mode():  # with its mirror image: two answers, which a processor gives in the time of one
@@ -110,7 +110,7 @@ def windows(hu: Tensor) -> Tensor:
     return torch.stack([((hu - low) / (high - low) * 2 - 1).clamp(-1, 1) for low, high in WINDOWS_HU], -4)
 
 
-def _within(volume: Volume, grid: Volume) -> NDArray[np.bool_]:
+def within_scan(volume: Volume, grid: Volume) -> NDArray[np.bool_]:
     """Which voxels of a grid of the same axes have their centre in the volume: beyond it is air, not more tissue."""
     axes = []
     for first, step, n, start, mm, count in zip(

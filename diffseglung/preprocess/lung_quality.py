@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from diffseglung.io.plausibility import PADDING_HU, cross_sections
 from diffseglung.preprocess import anatomy as learned
-from diffseglung.preprocess.anatomy import Anatomy
+from diffseglung.preprocess.anatomy import Anatomy, within_scan
 from diffseglung.preprocess.coarse import Coarse, Mask, bounds, slice_hulls
 from diffseglung.preprocess.fluid import pleural_fluid
 from diffseglung.preprocess.orientation import EXCHANGES
@@ -252,11 +252,12 @@ class _Match:
     @classmethod
     def of(cls, torso: Torso, sides: NDArray[np.uint8], anatomy: Anatomy) -> _Match:
         """Both on the network's grid. Fluid that the network alone takes for lung is not held against the mask."""
-        likely = anatomy.classes.argmax(0)
+        likely = np.where(within_scan(torso.grid, anatomy.grid), anatomy.classes.argmax(0), learned.ROOM)
         expected = np.stack([likely == learned.RIGHT, likely == learned.LEFT])
         shares = np.stack([_shares(torso, sides == side, anatomy.grid) for side in (RIGHT, LEFT)])
         held, ml = shares > 0.5, anatomy.grid.voxel_ml
         lung, sure = shares.sum(0), anatomy.classes[[learned.RIGHT, learned.LEFT]].sum(0)
+        sure[likely == learned.ROOM] = 0
         missed, fluid_ml = (lung < UNSURE) & (sure > SURE), 0.0
         if ml * np.count_nonzero(missed) > FLUID_ML:
             there = anatomy.onto(torso.grid)[[learned.RIGHT, learned.LEFT]].sum(0) > 0.5

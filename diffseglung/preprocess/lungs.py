@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from diffseglung.config import LungMaskConfig
 from diffseglung.errors import InputError
-from diffseglung.io.plausibility import occupied
+from diffseglung.io.plausibility import PADDING_HU, occupied
 from diffseglung.preprocess.airways import find_airways
 from diffseglung.preprocess.anatomy import AIRWAY, LEFT, RIGHT, ROOM, Anatomy
 from diffseglung.preprocess.coarse import (
@@ -340,9 +340,10 @@ class _Border:
         return cls(core, ndimage.binary_dilation(lungs, cross) & ~barred, air_hu)
 
     def redraw(self, upright: Volume, coarse: Coarse, sides: NDArray[np.uint8], *, onto: NDArray[np.uint8]) -> None:
-        """Write the side of each lung voxel into `onto`, zeros on the grid of `upright`."""
+        """Write the side of each lung voxel into `onto`, zeros on the grid of `upright`; padding is none."""
         inside = np.where(self.core, sides, 0).astype(np.uint8)
         open_to = np.where(self.rim | self.core, sides, 0).astype(np.uint8)
+        scanned = np.any([(upright.array[planes] > PADDING_HU).any(0) for planes in slabs(onto, upright.array)], axis=0)
         for planes in slabs(onto, upright.array, copies=4):
             sure, maybe = (coarse.spread(values, upright.shape, planes) for values in (inside, open_to))
-            onto[planes] = np.where(upright.array[planes] < self.air_hu, maybe, sure)
+            onto[planes] = np.where(upright.array[planes] < self.air_hu, maybe, sure) * scanned

@@ -12,6 +12,7 @@ import pytest
 
 from diffseglung.config import PhantomConfig
 from diffseglung.errors import InputError
+from diffseglung.io.plausibility import PADDING_HU
 from diffseglung.phantom.procedural import make_phantom
 from diffseglung.preprocess.anatomy import Anatomy
 from diffseglung.preprocess.lung_quality import lung_quality, lung_sentences
@@ -259,17 +260,21 @@ def test_a_field_of_view_that_cuts_the_lungs(real: Case, side: str) -> None:
     right_sides(cut(real, side, 0.2))
 
 
-@pytest.mark.xfail(reason="30 mL of padding that lung touches go in: Dice 0.947")
-def test_a_circular_field_of_view(real: Case) -> None:
-    right_sides(circular(real, 130.0))
+@pytest.mark.parametrize("radius", [130.0, rarely(110.0)])
+def test_a_circular_field_of_view(real: Case, radius: float) -> None:
+    case = circular(real, radius)
+    right_sides(case)
+    padding = (case.ct.array <= PADDING_HU).all(0)
+    assert not lungs_of(case)[:, padding].any()
 
 
-@pytest.mark.parametrize(
-    "share", [pytest.param(0.8, marks=pytest.mark.xfail(reason="crus and fat go in: Dice 0.948")), 0.6]
-)
-def test_lung_bases_only(real: Case, share: float) -> None:
-    case = cut(real, "apex", share)
-    assert dice(lungs_of(case) > 0, case.lungs > 0) >= DICE
+@pytest.mark.parametrize("share", [0.8, 0.6])
+def test_lung_bases_only(share: float) -> None:
+    """At 2 mm: on a coarser grid, half a voxel of the thin bases' border is more than what is asked."""
+    case = cut(real_chest(DEMO, 2.0), "apex", share)
+    found, known = seen_in(case)
+    assert dice(found > 0, case.lungs > 0) >= DICE
+    assert lung_quality(case.ct, case.ct.with_array(case.lungs), known).score > 0.9
 
 
 def test_an_abdomen_has_no_lungs(real: Case) -> None:
