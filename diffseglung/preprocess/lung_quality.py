@@ -16,7 +16,7 @@ from diffseglung.io.plausibility import PADDING_HU, cross_sections
 from diffseglung.preprocess import anatomy as learned
 from diffseglung.preprocess.anatomy import Anatomy, within_scan
 from diffseglung.preprocess.coarse import Coarse, Mask, bounds, slice_hulls
-from diffseglung.preprocess.fluid import pleural_fluid
+from diffseglung.preprocess.even_tissue import pleural_fluid
 from diffseglung.preprocess.orientation import EXCHANGES
 from diffseglung.preprocess.plain_lungs import AIR_HU, plain_air
 from diffseglung.preprocess.resample import resample_onto

@@ -32,7 +32,7 @@ from diffseglung.preprocess.coarse import (
     shrink,
     within,
 )
-from diffseglung.preprocess.fluid import pleural_fluid
+from diffseglung.preprocess.even_tissue import organ_parts, pleural_fluid
 from diffseglung.preprocess.plain_lungs import plain_air
 from diffseglung.preprocess.sides import cut_through, side_field
 from diffseglung.runtime import started
@@ -70,8 +70,10 @@ DENSEST_HU = 200.0
 FAT_HU, FAT_SD_HU, FAT_MM = (-150.0, -40.0), (18.0, 45.0), 7.0
 """Fat reads within the first and varies by less than the second, over FAT_MM (the lower where anatomy is sure of lung,
 `SURELY`); partly filled lung of that mean is patchy."""
-MOST_FLUID = 0.5
-"""Of a side of which a larger share reads as fluid nothing is left out: a white lung."""
+MOST_EVEN = 0.5
+"""Of a side of which a larger share is even tissue nothing is left out: a white lung."""
+REMAINS_MM = 20.0
+"""So near to it what remains is left out as well, where it is thin or no longer beside lung."""
 PURE_FAT_HU, FAT_RIM_MM = -100.0, 10.0
 """Pure fat (95 % of it reads -123 to -89: PMID 37296765), and how deep it may lie in a denser patch that took it in."""
 LEAST_AERATED = 0.02
@@ -118,7 +120,7 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None, anatomy: Anatom
         sides = side_field(found, coarse) if half else _checked_sides(found, seen, chest, coarse)
         together = _together(found, sides, coarse)
         seen, dense = seen & together, dense & together
-        dense &= ~_fluid(coarse, seen | dense, dense, sides)
+        dense &= ~_even_tissue(coarse, seen, dense, sides)
         dense &= ~_fat_around(coarse, seen | dense, dense)
     if seen.sum() <= LEAST_AERATED * dense.sum():
         raise InputError(
@@ -197,14 +199,21 @@ def _dense_disease(coarse: Coarse, tissue: Mask, seen: Mask, lung: Probabilities
     return np.isin(labels, patches) | onward
 
 
-def _fluid(coarse: Coarse, lungs: Mask, dense: Mask, sides: NDArray[np.uint8]) -> Mask:
-    """Fluid beside lungs that are not all white."""
-    fluid = pleural_fluid(coarse, dense)
-    for side in np.unique(sides[fluid]):
+def _even_tissue(coarse: Coarse, seen: Mask, dense: Mask, sides: NDArray[np.uint8]) -> Mask:
+    """Fluid beside the lungs and parts of organs below them, with what little they leave, but for a white lung."""
+    lungs, mm = seen | dense, coarse.spacing_mm
+    even = pleural_fluid(coarse, dense) | organ_parts(coarse, dense, ~lungs & (coarse.hu > FAT_HU[0]))
+    for side in np.unique(sides[even]):
         of_side = sides == side
-        if (fluid & of_side).sum() > MOST_FLUID * (lungs & of_side).sum():
-            fluid &= ~of_side
-    return fluid
+        if (even & of_side).sum() > MOST_EVEN * (lungs & of_side).sum():
+            even &= ~of_side
+    if not even.any():
+        return even
+    left = dense & ~even
+    labels, _ = components(within(shrink(left, THIN_MM, mm), 2 * THIN_MM, mm) & left)
+    beside = np.unique(labels[within(seen, BESIDE_MM, mm)])
+    remains = left & ~np.isin(labels, beside[beside > 0])
+    return even | (remains & within(even, REMAINS_MM, mm))
 
 
 def _fat(coarse: Coarse, most_sd: Probabilities) -> Mask:

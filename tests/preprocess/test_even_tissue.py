@@ -1,4 +1,4 @@
-"""Even tissue that reads as water is fluid; airless lung, tumours and noise are not."""
+"""Even tissue that reads as water is fluid; a patch drawn through an organ is a part of it; airless lung is neither."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from diffseglung.preprocess.coarse import Coarse
-from diffseglung.preprocess.fluid import pleural_fluid
+from diffseglung.preprocess.even_tissue import organ_parts, pleural_fluid
 
 SHAPE, MM = (40, 40, 40), 2.0
 
@@ -50,9 +50,29 @@ def test_a_small_mass_is_no_fluid() -> None:
     assert not _fluid(np.where(tissue, 12.0, -850.0), tissue).any()
 
 
+HIGH = np.broadcast_to(np.arange(SHAPE[0])[:, None, None] > 19, SHAPE)
+
+
+def _organs(hu: np.ndarray, dense: np.ndarray) -> np.ndarray:
+    return organ_parts(Coarse(hu.astype(np.float32), (MM, MM, MM), (1, 1, 1)), dense, hu > -150)
+
+
+@pytest.mark.parametrize("level", [40.0, 60.0, 110.0])
+def test_a_patch_whose_border_runs_through_an_organ_is_a_part_of_it(level: float) -> None:
+    organ = _ball(34)
+    patch = organ & HIGH
+    assert _organs(np.where(organ, level, -850.0) + _noise(15), patch)[patch].mean() > 0.8
+
+
+def test_a_patch_with_a_border_that_can_be_seen_stays() -> None:
+    organ, patch = _ball(34) & ~HIGH, _ball(34) & HIGH
+    for seen in (np.where(patch, 35.0, 60.0), np.where(HIGH & ~np.roll(HIGH, 2, 0), -90.0, 50.0)):
+        assert not _organs(np.where(organ | patch, seen, -850.0) + _noise(15), patch).any()
+
+
 def test_airless_lung_beside_fluid_stays() -> None:
     tissue = _ball(34)
-    lung = tissue & (np.arange(SHAPE[0])[:, None, None] > 19)
+    lung = tissue & HIGH
     fluid = _fluid(np.where(lung, 40.0, np.where(tissue, 10.0, -850.0)) + _noise(10), tissue)
     assert fluid[tissue & ~lung].mean() > 0.9
     assert fluid[lung].mean() < 0.1
