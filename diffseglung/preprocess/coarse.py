@@ -71,6 +71,11 @@ class Coarse:
         return Volume(self.hu, affine)
 
     @property
+    def scanned(self) -> Mask:
+        """Where slices (Y, X) were reconstructed: beyond is padding."""
+        return np.asarray((self.hu > LOW_HU + 0.5).any(0))
+
+    @property
     def voxel_ml(self) -> float:
         """Volume of one block in millilitres."""
         return float(np.prod(self.spacing_mm)) / 1000.0

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.io.plausibility import PADDING_HU, cross_sections
+from diffseglung.io.plausibility import cross_sections
 from diffseglung.preprocess import anatomy as learned
 from diffseglung.preprocess.anatomy import Anatomy, within_scan
 from diffseglung.preprocess.coarse import Coarse, Mask, bounds, slice_hulls
-from diffseglung.preprocess.even_tissue import pleural_fluid
+from diffseglung.preprocess.even_tissue import organ_parts, pleural_fluid
 from diffseglung.preprocess.orientation import EXCHANGES
 from diffseglung.preprocess.plain_lungs import AIR_HU, plain_air
 from diffseglung.preprocess.resample import resample_onto
@@ -251,7 +251,7 @@ class _Match:
 
     @classmethod
     def of(cls, torso: Torso, sides: NDArray[np.uint8], anatomy: Anatomy) -> _Match:
-        """Both on the network's grid. Fluid that the network alone takes for lung is not held against the mask."""
+        """Both on the network's grid. Fluid and organs that it takes for lung are not held against the mask."""
         likely = np.where(within_scan(torso.grid, anatomy.grid), anatomy.classes.argmax(0), learned.ROOM)
         expected = np.stack([likely == learned.RIGHT, likely == learned.LEFT])
         shares = np.stack([_shares(torso, sides == side, anatomy.grid) for side in (RIGHT, LEFT)])
@@ -260,12 +260,13 @@ class _Match:
         sure[likely == learned.ROOM] = 0
         missed, fluid_ml = (lung < UNSURE) & (sure > SURE), 0.0
         if ml * np.count_nonzero(missed) > FLUID_ML:
-            there = anatomy.onto(torso.grid)[[learned.RIGHT, learned.LEFT]].sum(0) > 0.5
-            fluid = pleural_fluid(torso.coarse, there & (sides == 0))
+            tissue = torso.body & (sides == 0) & (torso.coarse.hu > FAT_HU[0])
+            there = tissue & (anatomy.onto(torso.grid)[[learned.RIGHT, learned.LEFT]].sum(0) > 0.5)
+            fluid = pleural_fluid(torso.coarse, there)
             fluid_ml = _ml(torso.coarse, fluid)
-            wet = _shares(torso, fluid, anatomy.grid)
-            missed &= wet < UNSURE
-            expected &= wet < 0.5
+            even = _shares(torso, fluid | organ_parts(torso.coarse, there, tissue), anatomy.grid)
+            missed &= even < UNSURE
+            expected &= even < 0.5
         return cls(
             dice=_dice(held, expected),
             unexpected_ml=round(ml * int(np.count_nonzero((lung > SURE) & (sure < UNSURE))), 1),
@@ -282,8 +283,7 @@ def _shares(torso: Torso, mask: Mask, grid: Volume) -> NDArray[np.float32]:
 
 def _rim(coarse: Coarse) -> Mask:
     """The outermost blocks of each slice (Y, X) that were reconstructed: beyond is padding, or nothing."""
-    seen = np.asarray((coarse.hu > PADDING_HU + 0.5).any(0))
-    return np.asarray(seen & ~ndimage.binary_erosion(seen))
+    return np.asarray(coarse.scanned & ~ndimage.binary_erosion(coarse.scanned))
 
 
 def _cut_share(rim: Mask, body: Mask, lung: Mask) -> float:

@@ -43,9 +43,9 @@ Probabilities = NDArray[np.float32]
 
 LUNG, SPECK_ML = 0.5, 1.0
 """Probability of lung of a voxel on its own; smaller islands of air are no lung."""
-AGREED, REFUTED = 0.75, 0.25
+AGREED, REFUTED = 0.75, 0.65
 """Mean probability of lung above which a pocket of air is lung but for voxels that are surely none (`NEVER`), and below
-which it is none but for voxels that surely are (`SURELY`)."""
+which it is none, bowel as a rule, but for voxels that surely are lung (`SURELY`)."""
 NEVER, SURELY = 0.05, 0.8
 BESIDE_MM = 6.0
 """A pocket between the two counts as lung where most of it lies this near to lung."""
@@ -105,7 +105,7 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None, anatomy: Anatom
     coarse = Coarse.of(upright, config.grid_mm)
     grid = coarse.over(upright)
     learned = started(lambda: (anatomy or Anatomy.of(grid)).onto(grid)) if config.learned else None
-    air, body = coarse.hu < config.threshold_hu, body_mask(coarse)
+    air, body = (coarse.hu < config.threshold_hu) & coarse.scanned, body_mask(coarse)
     airways = find_airways(coarse, body)
     chest = None if learned is None else learned()
     if chest is None:
@@ -114,7 +114,8 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None, anatomy: Anatom
     else:
         airways = (airways & (chest[RIGHT] + chest[LEFT] < SURELY)) | ((chest[AIRWAY] > LUNG) & air)
         seen = _aerated(coarse, air & ~airways, chest)
-        dense = _dense_disease(coarse, ~air & ~airways, seen, chest[RIGHT] + chest[LEFT], airways)
+        tissue = (coarse.hu >= config.threshold_hu) & ~airways
+        dense = _dense_disease(coarse, tissue, seen, chest[RIGHT] + chest[LEFT], airways)
         found = seen | dense
         half = cut_through(body) and found.any()
         sides = side_field(found, coarse) if half else _checked_sides(found, seen, chest, coarse)
