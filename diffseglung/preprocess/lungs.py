@@ -8,7 +8,7 @@ Closing of vessels and the order of the steps follow Hu et al., IEEE Trans Med I
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,8 +121,7 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None, anatomy: Anatom
         sides = side_field(found, coarse) if half else _checked_sides(found, seen, chest, coarse)
         together = _together(found, sides, coarse)
         seen, dense = seen & together, dense & together
-        dense &= ~_even_tissue(coarse, seen, dense, sides)
-        dense &= ~_fat_around(coarse, seen | dense, dense)
+        dense = _possible_disease(coarse, seen, dense, sides)
     if seen.sum() <= LEAST_AERATED * dense.sum():
         raise InputError(
             "no lungs were found in the scan",
@@ -200,21 +199,23 @@ def _dense_disease(coarse: Coarse, tissue: Mask, seen: Mask, lung: Probabilities
     return np.isin(labels, patches) | onward
 
 
-def _even_tissue(coarse: Coarse, seen: Mask, dense: Mask, sides: NDArray[np.uint8]) -> Mask:
-    """Fluid beside the lungs and parts of organs below them, with what little they leave, but for a white lung."""
-    lungs, mm = seen | dense, coarse.spacing_mm
-    even = pleural_fluid(coarse, dense) | organ_parts(coarse, dense, ~lungs & (coarse.hu > FAT_HU[0]))
-    for side in np.unique(sides[even]):
-        of_side = sides == side
-        if (even & of_side).sum() > MOST_EVEN * (lungs & of_side).sum():
-            even &= ~of_side
-    if not even.any():
-        return even
-    left = dense & ~even
+def _possible_disease(coarse: Coarse, seen: Mask, dense: Mask, sides: NDArray[np.uint8]) -> Mask:
+    """Dense tissue without fluid, parts of organs, what little they leave, and fat at its rim; white lungs stay."""
+    if not dense.any():
+        return dense
+    mm, out = coarse.spacing_mm, np.zeros_like(dense)
+    box = padded(bounds(dense), [int(REMAINS_MM / step) + 2 for step in mm], dense.shape)
+    near, seen_near, left, side = replace(coarse, hu=coarse.hu[box]), seen[box], dense[box], sides[box]
+    even = pleural_fluid(near, left) | organ_parts(near, left, ~(seen_near | left) & (near.hu > FAT_HU[0]))
+    for lung in np.unique(side[even]):
+        if (even & (side == lung)).sum() > MOST_EVEN * ((seen | dense) & (sides == lung)).sum():
+            even &= side != lung
+    left = left & ~even
     labels, _ = components(within(shrink(left, THIN_MM, mm), 2 * THIN_MM, mm) & left)
-    beside = np.unique(labels[within(seen, BESIDE_MM, mm)])
-    remains = left & ~np.isin(labels, beside[beside > 0])
-    return even | (remains & within(even, REMAINS_MM, mm))
+    beside = np.unique(labels[within(seen_near, BESIDE_MM, mm)])
+    left &= np.isin(labels, beside[beside > 0]) | ~within(even, REMAINS_MM, mm)
+    out[box] = left & ~_fat_around(near, seen_near | left, left)
+    return out
 
 
 def _fat(coarse: Coarse, most_sd: Probabilities) -> Mask:
@@ -228,10 +229,10 @@ def _fat(coarse: Coarse, most_sd: Probabilities) -> Mask:
 def _fat_around(coarse: Coarse, lungs: Mask, dense: Mask) -> Mask:
     """Fat of chest wall and mediastinum at the rim of denser patches, from the outside of the lungs inwards."""
     labels, sizes = components(dense)
-    if len(sizes) == 1:
-        return dense
-    level = np.asarray(ndimage.median(coarse.hu, labels, np.arange(len(sizes))), np.float32)
-    border = np.where(level > FAT_HU[1], (level + PURE_FAT_HU) / 2, -np.inf)
+    border = np.full(len(sizes), -np.inf)
+    if len(sizes) > 1:
+        level = np.asarray(ndimage.median(coarse.hu, labels, np.arange(1, len(sizes))))
+        border[1:] = np.where(level > FAT_HU[1], (level + PURE_FAT_HU) / 2, -np.inf)
     fat = dense & (coarse.hu > FAT_HU[0]) & (coarse.hu < border[labels])
     outside = ~lungs & (coarse.hu > FAT_HU[0])
     steps = int(FAT_RIM_MM / max(coarse.spacing_mm[1:]))
