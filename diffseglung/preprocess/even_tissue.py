@@ -1,4 +1,4 @@
-"""Even tissue that a finder takes for airless lung: pleural fluid, and organs under a raised diaphragm."""
+"""Tissue that a finder takes for airless lung: pleural fluid, organs under a raised diaphragm, fat of the belly."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ SURFACE_MM, KNOWN_SHARE = 3.0, 0.3
 """The surface of the tissue is mixed with what lies beside it; a mean is of this share of its cube or more."""
 LEAST_ML, RIM_MM = 15.0, 12.0
 """Of even fluid; and how far what lies around even tissue belongs to it."""
+FAT_HU, FAT_SD_HU, FAT_MM = (-130.0, -75.0), 64.0, 7.0
+"""Pure fat (95 % of it reads -123 to -89 HU: PMID 37296765) with what is mixed into it, and its standard deviation over
+FAT_MM: 12 to 62 HU in the body fat of LCTSC-102, noise and vessels included."""
+OUTER_SHARE = 0.5
+"""Of the surface of fat in a patch: where more of it borders on fat outside, it is a part of that."""
 UNSEEN_SHARE = 0.1
 """Of the border between a patch and other tissue: where more of it runs through even tissue, it is drawn through an
 organ."""
@@ -50,6 +55,20 @@ def organ_parts(coarse: Coarse, dense: Mask, tissue: Mask) -> Mask:
     parts, _ = components((shares > UNSEEN_SHARE)[labels] & (spread < SPREAD_HU))
     cut = np.unique(parts[unseen])
     return _with_rim(coarse, np.isin(parts, cut[cut > 0]), dense, other=np.zeros_like(dense))
+
+
+def outer_fat(coarse: Coarse, dense: Mask, tissue: Mask) -> Mask:
+    """What of the patches of `dense` is fat that goes on in the `tissue` outside, as between diaphragm and bowel."""
+    reach = cube(FAT_MM, coarse.spacing_mm)
+    mean = ndimage.uniform_filter(coarse.hu, reach)
+    variance = ndimage.uniform_filter(coarse.hu**2, reach) - mean**2
+    fat = (mean > FAT_HU[0]) & (mean < FAT_HU[1]) & (variance < FAT_SD_HU**2)
+    inside, outside = fat & dense, fat & tissue & ~dense
+    labels, sizes = components(inside)
+    surface = inside & np.asarray(ndimage.binary_dilation(~inside))
+    open_to = inside & np.asarray(ndimage.binary_dilation(outside))
+    shares = _counts(labels[open_to], sizes) / np.maximum(_counts(labels[surface], sizes), 1)
+    return within((shares > OUTER_SHARE)[labels] & inside, FAT_MM / 2, coarse.spacing_mm) & dense
 
 
 def _evenness(coarse: Coarse, mask: Mask) -> tuple[HU, HU, HU, HU]:

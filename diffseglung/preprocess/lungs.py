@@ -32,7 +32,7 @@ from diffseglung.preprocess.coarse import (
     shrink,
     within,
 )
-from diffseglung.preprocess.even_tissue import organ_parts, pleural_fluid
+from diffseglung.preprocess.even_tissue import organ_parts, outer_fat, pleural_fluid
 from diffseglung.preprocess.plain_lungs import plain_air
 from diffseglung.preprocess.sides import cut_through, side_field
 from diffseglung.runtime import started
@@ -206,7 +206,8 @@ def _possible_disease(coarse: Coarse, seen: Mask, dense: Mask, sides: NDArray[np
     mm, out = coarse.spacing_mm, np.zeros_like(dense)
     box = padded(bounds(dense), [int(REMAINS_MM / step) + 2 for step in mm], dense.shape)
     near, seen_near, left, side = replace(coarse, hu=coarse.hu[box]), seen[box], dense[box], sides[box]
-    even = pleural_fluid(near, left) | organ_parts(near, left, ~(seen_near | left) & (near.hu > FAT_HU[0]))
+    tissue = ~(seen_near | left) & (near.hu > FAT_HU[0])
+    even = pleural_fluid(near, left) | organ_parts(near, left, tissue) | outer_fat(near, left, tissue)
     for lung in np.unique(side[even]):
         if (even & (side == lung)).sum() > MOST_EVEN * ((seen | dense) & (sides == lung)).sum():
             even &= side != lung
@@ -269,13 +270,24 @@ def _sides(lungs: Mask, chest: Probabilities, coarse: Coarse) -> NDArray[np.uint
         sides[open_parts] = np.where(of_left, 2, 1)[open_parts]
     if not sides.any():
         return np.ones(lungs.shape, np.uint8)
+    sides = _nearest(sides, lungs, coarse)
+    strays = [_strays(lungs & (sides == side), lungs & (sides == 3 - side), coarse) for side in (1, 2)]
+    if not (strays[0] | strays[1]).any():
+        return sides
+    sides = np.where(lungs, sides, 0).astype(np.uint8)
+    sides[strays[0]], sides[strays[1]] = 2, 1
+    return _nearest(sides, lungs, coarse)
+
+
+def _nearest(sides: NDArray[np.uint8], lungs: Mask, coarse: Coarse) -> NDArray[np.uint8]:
+    """Around the lungs, the side of the nearest voxel that has one."""
     box = padded(bounds(lungs), (NEAR,) * 3, lungs.shape)
-    known = sides[box]
+    known, filled = sides[box], sides.copy()
     nearest = ndimage.distance_transform_edt(
         known == 0, sampling=coarse.spacing_mm, return_distances=False, return_indices=True
     )
-    sides[box] = known[tuple(nearest)]
-    return sides
+    filled[box] = known[tuple(nearest)]
+    return filled
 
 
 def _checked_sides(lungs: Mask, seen: Mask, chest: Probabilities, coarse: Coarse) -> NDArray[np.uint8]:
@@ -293,18 +305,33 @@ def _smaller(sides: NDArray[np.uint8], seen: Mask) -> float:
     return min(right, 1 - right)
 
 
+def _strays(lung: Mask, other: Mask, coarse: Coarse) -> Mask:
+    """Islands of one lung that lie beside the other one."""
+    islands = _islands(lung, coarse, BESIDE_MM)
+    if not islands.any():
+        return islands
+    labels, _ = components(islands)
+    beside = np.unique(labels[within(other, BESIDE_MM, coarse.spacing_mm)])
+    return np.isin(labels, beside[beside > 0])
+
+
 def _together(lungs: Mask, sides: NDArray[np.uint8], coarse: Coarse) -> Mask:
     """Without islands far from the rest of their lung and small beside it: bowel, as a rule."""
-    kept = np.zeros_like(lungs)
+    kept = lungs.copy()
     for side in np.unique(sides[lungs]):
-        labels, sizes = components(lungs & (sides == side))
-        largest = labels == sizes.argmax()
-        near = np.unique(labels[within(largest, APART_MM, coarse.spacing_mm)])
-        chosen = sizes > APART_SHARE * sizes.max()
-        chosen[near] = True
-        chosen[0] = False
-        kept |= chosen[labels]
+        kept &= ~_islands(lungs & (sides == side), coarse, APART_MM)
     return kept
+
+
+def _islands(lung: Mask, coarse: Coarse, apart_mm: float) -> Mask:
+    """Parts of a lung that are farther than that from its largest one, and small beside it."""
+    labels, sizes = components(lung)
+    if len(sizes) < 3:
+        return np.zeros_like(lung)
+    near = np.unique(labels[within(labels == sizes.argmax(), apart_mm, coarse.spacing_mm)])
+    small = sizes <= APART_SHARE * sizes.max()
+    small[near] = False
+    return np.asarray(small[labels] & lung)
 
 
 def _wide(airways: Mask, coarse: Coarse) -> Mask:

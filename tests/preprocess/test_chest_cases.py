@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from diffseglung.config import PhantomConfig
 from diffseglung.errors import InputError
 from diffseglung.io.plausibility import PADDING_HU
 from diffseglung.phantom.procedural import make_phantom
+from diffseglung.preprocess import anatomy
 from diffseglung.preprocess.anatomy import Anatomy
 from diffseglung.preprocess.lung_quality import lung_quality, lung_sentences
 from diffseglung.preprocess.lungs import anatomy_of, find_lungs
@@ -31,6 +33,7 @@ from tests.preprocess.chest_cases import (
     cut,
     emptied,
     filled,
+    height_and_depth,
     lying,
     part_of_lung,
     real_chest,
@@ -207,6 +210,26 @@ def test_a_pleural_effusion_is_left_out(real: Case, side: int, depth: float, hu:
 
 def test_a_lung_that_is_full_of_fluid_is_a_white_lung(real: Case) -> None:
     right_sides(filled(real, part_of_lung(real, LEFT, "all but the apex"), hu=FLUID_HU))
+
+
+@pytest.mark.parametrize(("foot", "head"), [(0.15, 0.2), (0.2, 0.25)])
+def test_a_part_that_the_network_gives_to_the_other_side_stays_with_its_lung(
+    real: Case, foot: float, head: float
+) -> None:
+    """Below a fissure full of fat the right lung seems to be the left one."""
+    right_lung = real.lungs == RIGHT
+    height, _ = height_and_depth(right_lung)
+    fissure = ndimage.binary_dilation(right_lung, np.ones((1, 3, 3)), 2) & (height > foot) & (height < head)
+    case = real.repainted(fissure, FAT_HU, counts=False)
+    known = anatomy_of(case.ct)
+    z = case.ct.first_mm[0] + case.spacing_mm[0] * np.flatnonzero(fissure.any((1, 2)))[0]
+    low = known.grid.first_mm[0] + known.grid.spacing_mm[0] * np.arange(known.grid.shape[0]) < z
+    given_away = 0.9 * known.classes[anatomy.RIGHT] * low[:, None, None]
+    swapped = known.classes.copy()
+    swapped[anatomy.RIGHT] -= given_away
+    swapped[anatomy.LEFT] += given_away
+    found = find_lungs(case.ct, anatomy=Anatomy(swapped, known.grid, known.turns)).array
+    assert (found == RIGHT)[right_lung & (height < foot)].mean() > 0.9
 
 
 @pytest.mark.slow

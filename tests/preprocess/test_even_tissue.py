@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from diffseglung.preprocess.coarse import Coarse
-from diffseglung.preprocess.even_tissue import organ_parts, pleural_fluid
+from diffseglung.preprocess.even_tissue import organ_parts, outer_fat, pleural_fluid
 
 SHAPE, MM = (40, 40, 40), 2.0
 
@@ -76,3 +76,13 @@ def test_airless_lung_beside_fluid_stays() -> None:
     fluid = _fluid(np.where(lung, 40.0, np.where(tissue, 10.0, -850.0)) + _noise(10), tissue)
     assert fluid[tissue & ~lung].mean() > 0.9
     assert fluid[lung].mean() < 0.1
+
+
+def test_fat_that_goes_on_outside_is_left_out_and_an_enclosed_patch_as_dense_as_fat_stays() -> None:
+    fat, tissue = _ball(34), np.ones(SHAPE, bool)
+    going_on = np.where(fat, -100.0, 40.0) + _noise(20)
+    patch = _ball(22) & HIGH
+    coarse = Coarse(going_on.astype(np.float32), (MM, MM, MM), (1, 1, 1))
+    assert outer_fat(coarse, patch, tissue)[patch].mean() > 0.9
+    alone = Coarse((np.where(patch, -100.0, 40.0) + _noise(20)).astype(np.float32), (MM, MM, MM), (1, 1, 1))
+    assert not outer_fat(alone, patch, tissue).any()
