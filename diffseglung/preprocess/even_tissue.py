@@ -21,7 +21,7 @@ LEAST_ML, RIM_MM = 15.0, 12.0
 FAT_HU, FAT_SD_HU, FAT_MM = (-130.0, -75.0), 64.0, 7.0
 """Pure fat (95 % of it reads -123 to -89 HU: PMID 37296765) with what is mixed into it, and its standard deviation over
 FAT_MM: 12 to 62 HU in the body fat of LCTSC-102, noise and vessels included."""
-OUTER_SHARE, OUTER_ML = 0.5, 1.0
+OUTER_SHARE, OUTER_ML = 0.58, 1.0
 """Of the surface of fat in a patch: where more of it borders on fat outside, it is a part of that; least volume."""
 UNSEEN_SHARE = 0.1
 """Of the border between a patch and other tissue: where more of it runs through even tissue, it is drawn through an
