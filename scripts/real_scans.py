@@ -38,8 +38,7 @@ BODY_HU, BODY_GRID_MM, SHELL_MM, SLIT_MM = -300.0, 2.0, 2.25, 4.5
 Room air reaches through gaps wider than twice SLIT_MM, and not through what is left open between ribs."""
 ROOM_AIR_HU = 30.0
 """Air reads at most this much above the air around the patient."""
-FAT_HU, FAT_SD_HU, FAT_MM = (-150.0, -50.0), 64.0, 7.0
-"""Even fat varies by no more than body fat does, noise and vessels included (`preprocess/even_tissue.py`)."""
+FAT_HU, FAT_SD_HU, FAT_MM = (-150.0, -50.0), 120.0, 7.0
 FIXTURES = ("cip_ct64", "elastix_3DCT_lung", "totalsegmentator_thorax_crop")
 NO_SCAN = ("_lung", "_mask", "lungs", "truth", "label_map", "lm-64", "wholeLung-64")
 """How the names of masks end."""

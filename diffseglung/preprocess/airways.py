@@ -19,6 +19,7 @@ THRESHOLDS_HU = range(-990, -840, 10)
 LARGEST_ML, LARGEST_STEP_ML = 130.0, 15.0
 WALL_MM = 2.6
 REACH_MM = 30.0
+"""Margin of the first box in which airways are grown."""
 
 
 def find_airways(coarse: Coarse, inside: Mask) -> Mask:

@@ -189,6 +189,12 @@ def components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     return labels, np.bincount(labels[mask], minlength=count + 1)
 
 
+def mean_and_variance(hu: HU, reach: list[int]) -> tuple[HU, HU]:
+    """Over a cube of so many voxels."""
+    mean = ndimage.uniform_filter(hu, reach)
+    return mean, np.maximum(ndimage.uniform_filter(hu**2, reach) - mean**2, 0)
+
+
 def cube(mm: float, spacing_mm: Spacing) -> list[int]:
     """Voxels along each axis of a cube with edges of `mm`."""
     return [max(1, round(mm / spacing)) for spacing in spacing_mm]

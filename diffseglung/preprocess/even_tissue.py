@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.preprocess.coarse import HU, Coarse, Mask, components, cube, shrink, within
+from diffseglung.preprocess.coarse import HU, Coarse, Mask, components, cube, mean_and_variance, shrink, within
 
 EVEN_MM, AROUND_MM, SPREAD_HU = 9.0, 15.0, 5.0
 """Tissue is even where its means over the first vary by less than the third over the second. Airless lung holds bronchi
@@ -59,9 +59,7 @@ def organ_parts(coarse: Coarse, dense: Mask, tissue: Mask) -> Mask:
 
 def outer_fat(coarse: Coarse, dense: Mask, tissue: Mask) -> Mask:
     """What of the patches of `dense` is fat that goes on in the `tissue` outside, as between diaphragm and bowel."""
-    reach = cube(FAT_MM, coarse.spacing_mm)
-    mean = ndimage.uniform_filter(coarse.hu, reach)
-    variance = ndimage.uniform_filter(coarse.hu**2, reach) - mean**2
+    mean, variance = mean_and_variance(coarse.hu, cube(FAT_MM, coarse.spacing_mm))
     fat = (mean > FAT_HU[0]) & (mean < FAT_HU[1]) & (variance < FAT_SD_HU**2)
     inside, outside = fat & dense, fat & tissue & ~dense
     labels, sizes = components(inside)

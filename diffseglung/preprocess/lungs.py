@@ -28,6 +28,7 @@ from diffseglung.preprocess.coarse import (
     components,
     cube,
     fine_cross,
+    mean_and_variance,
     padded,
     shrink,
     within,
@@ -221,10 +222,8 @@ def _possible_disease(coarse: Coarse, seen: Mask, dense: Mask, sides: NDArray[np
 
 def _fat(coarse: Coarse, most_sd: Probabilities) -> Mask:
     """Tissue that reads like fat, and varies by no more than `most_sd` HU."""
-    reach = cube(FAT_MM, coarse.spacing_mm)
-    mean = ndimage.uniform_filter(coarse.hu, reach)
-    spread = np.sqrt(np.maximum(ndimage.uniform_filter(coarse.hu**2, reach) - mean**2, 0))
-    return np.asarray((mean > FAT_HU[0]) & (mean < FAT_HU[1]) & (spread < most_sd))
+    mean, variance = mean_and_variance(coarse.hu, cube(FAT_MM, coarse.spacing_mm))
+    return np.asarray((mean > FAT_HU[0]) & (mean < FAT_HU[1]) & (np.sqrt(variance) < most_sd))
 
 
 def _fat_around(coarse: Coarse, lungs: Mask, dense: Mask) -> Mask:

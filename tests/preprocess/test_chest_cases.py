@@ -291,10 +291,19 @@ def test_a_circular_field_of_view(real: Case, radius: float) -> None:
     assert not lungs_of(case)[:, padding].any()
 
 
-@pytest.mark.parametrize("share", [0.8, 0.6])
-def test_lung_bases_only(share: float) -> None:
-    """At 2 mm: on a coarser grid, half a voxel of the thin bases' border is more than what is asked."""
-    case = cut(real_chest(DEMO, 2.0), "apex", share)
+@pytest.mark.parametrize(
+    ("share", "spacing_mm"),
+    [
+        (0.8, 2.0),
+        (0.6, 2.0),
+        (0.6, SPACING_MM),
+        pytest.param(
+            0.8, SPACING_MM, marks=pytest.mark.xfail(reason="crus, fat and a border of half a voxel: Dice 0.937")
+        ),
+    ],
+)
+def test_lung_bases_only(share: float, spacing_mm: float) -> None:
+    case = cut(real_chest(DEMO, spacing_mm), "apex", share)
     found, known = seen_in(case)
     assert dice(found > 0, case.lungs > 0) >= DICE
     assert lung_quality(case.ct, case.ct.with_array(case.lungs), known).score > 0.9
