@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from diffseglung.features.local import middle
 from diffseglung.labels import FIBROSIS, TISSUES
 from diffseglung.preprocess.median import median_at
 
@@ -52,13 +53,16 @@ class FusionConfig:
 
 
 def to_voxels(posterior: NDArray[np.float32], stride: int, shape: tuple[int, int, int]) -> Tensor:
-    """Posterior (C, z, y, x) of cells of `stride` voxels on the voxel grid, (C, Z, Y, X), linear between cell centres.
+    """Posterior (C, z, y, x) of cells of `stride` voxels on the voxel grid, (C, Z, Y, X), linear between positions.
 
-    Cells that hold no lung (all zero) do not count: the classes are renormalised to sum to 1.
+    A cell's value lies where it was described (`features.local.middle`). Cells that hold no lung (all zero) do not
+    count: the classes are renormalised to sum to 1.
     """
-    grid = torch.from_numpy(posterior)[None]
-    full = F.interpolate(grid, scale_factor=stride, mode="trilinear", align_corners=False)[0]
-    full = full[:, : shape[0], : shape[1], : shape[2]]
+    grid = F.pad(torch.from_numpy(posterior)[None], (1,) * 6, mode="replicate")
+    size = [(n - 1) * stride + 1 for n in grid.shape[2:]]
+    full = F.interpolate(grid, size=size, mode="trilinear", align_corners=True)[0]
+    z, y, x = (slice(stride - middle(stride), stride - middle(stride) + n) for n in shape)
+    full = full[:, z, y, x]
     return full.div_(full.sum(0, keepdim=True).clamp_(min=1e-6))
 
 

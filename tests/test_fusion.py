@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from diffseglung.features.local import positions
 from diffseglung.fusion import (
     PRIOR_HU,
     PRIOR_SD,
@@ -21,10 +22,10 @@ from diffseglung.fusion import (
 
 
 def two_tissues() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Healthy | consolidation with the true border at x = 21, between cell borders of the coarse grid."""
+    """Healthy | consolidation with the true border at x = 19, between cell borders of the coarse grid."""
     shape = (16, 24, 40)
     hu = np.full(shape, -860, np.float32)
-    hu[:, :, 21:] = 20
+    hu[:, :, 19:] = 20
     hu += np.random.default_rng(0).normal(0, 15, shape).astype(np.float32)
     coarse = np.zeros((5, 4, 6, 10), np.float32)
     coarse[0, :, :, :5], coarse[4, :, :, 5:] = 0.9, 0.9
@@ -51,7 +52,7 @@ def test_fusion_moves_a_border_to_the_edge_of_the_ct() -> None:
     coarse, hu, lungs = two_tissues()
     plain = to_voxels(coarse, 4, hu.shape).argmax(0).numpy()
     fused = fuse(coarse, 4, hu, lungs, spacing_mm=1.5).argmax(0).numpy()
-    truth = np.where(np.arange(40) >= 21, 4, 0)[None, None]
+    truth = np.where(np.arange(40) >= 19, 4, 0)[None, None]
     assert (fused == truth).mean() > 0.995 > (plain == truth).mean()
 
 
@@ -79,9 +80,9 @@ def test_an_edge_of_the_ct_inside_one_tissue_is_no_border() -> None:
     even = torch.full((5, *hu.shape), 0.2)
     torch.testing.assert_close(border_conductance(hu, even, FusionConfig()), torch.ones(hu.shape))
     split = even.clone()
-    split[0, :, :, 21:], split[4, :, :, 21:] = 0.0, 0.4
+    split[0, :, :, 19:], split[4, :, :, 19:] = 0.0, 0.4
     wall = border_conductance(hu, split, FusionConfig())
-    assert float(wall[:, :, 20:22].max()) < 0.05
+    assert float(wall[:, :, 18:20].max()) < 0.05
     assert float(wall[:, :, :15].min()) > 0.95
 
 
@@ -137,13 +138,18 @@ def test_sobel_of_a_ramp_is_its_slope(axis: int) -> None:
     assert sobel_magnitude(ramp)[4, 4, 4] == pytest.approx(30)
 
 
-def test_between_centres_of_cells_the_posterior_is_linear() -> None:
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5])
+def test_each_cell_lies_where_it_was_described_and_between_the_posterior_is_linear(stride: int) -> None:
+    lungs = np.ones((2 * stride, 2 * stride, 5 * stride), bool)
+    where = positions(lungs, stride)
+    along = np.unique(where.voxel[:, 2])
     coarse = np.zeros((2, 2, 2, 5), np.float32)
-    coarse[0] = np.linspace(0.1, 0.9, 5, dtype=np.float32)
+    coarse[0] = np.linspace(0.1, 0.9, 5, dtype=np.float32) ** 2
     coarse[1] = 1 - coarse[0]
-    fine = to_voxels(coarse, 4, (8, 8, 20))
-    wanted = np.interp(np.arange(20), 4 * np.arange(5) + 1.5, coarse[0, 0, 0])
-    np.testing.assert_allclose(fine[0, 5, 2].numpy(), wanted, atol=1e-6)
+    fine = to_voxels(coarse, stride, lungs.shape)
+    np.testing.assert_allclose(fine[0, 1, 1, along].numpy(), coarse[0, 0, 0], atol=1e-6)
+    wanted = np.interp(np.arange(5 * stride), along, coarse[0, 0, 0])
+    np.testing.assert_allclose(fine[0, stride, stride - 1].numpy(), wanted, atol=1e-6)
 
 
 def test_the_first_of_equals_is_most_probable() -> None:

@@ -108,9 +108,14 @@ def shaped(local: Rows) -> Rows:
     return np.hstack([rows, relative, from_own_healthy(local)]).astype(np.float32)
 
 
+def middle(stride: int) -> int:
+    """The voxel of a cell of `stride` voxels at which it is described: its middle, or the one above for even strides."""
+    return stride // 2
+
+
 @dataclass(frozen=True, eq=False)
 class Positions:
-    """Lung positions of the feature grid: every `STRIDE`-th voxel (an offset in) whose cell holds lung.
+    """Lung positions of the feature grid: the `middle` of every cell that holds lung.
 
     index: (N, 3) cell indices (z, y, x);  shape: cells along each axis;  stride: voxels a cell.
     """
@@ -121,8 +126,8 @@ class Positions:
 
     @property
     def voxel(self) -> NDArray[np.int64]:
-        """(N, 3) voxel at the middle of each cell."""
-        return self.index * self.stride + self.stride // 2
+        """(N, 3) voxel at which each cell is described."""
+        return self.index * self.stride + middle(self.stride)
 
     def scatter(self, rows: NDArray[np.float32], fill: float = 0.0) -> NDArray[np.float32]:
         """Rows (N, C) as a volume (C, z, y, x); cells without lung hold `fill`."""
