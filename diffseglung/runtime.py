@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -122,9 +123,10 @@ def start(wish: str = "auto", precision: str = "fp32") -> Iterator[Runtime]:
 
 def started(call: Callable[[], Result]) -> Callable[[], Result]:
     """Begin a call on a thread of its own where there is one; what is returned waits for it and gives its result."""
-    if torch.get_num_threads() < 2:
+    threads = _cores.free()
+    if threads < 2:
         return call
-    pool = ThreadPoolExecutor(1)
+    pool = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
     future = pool.submit(call)
     pool.shutdown(wait=False)
     return future.result
@@ -157,20 +159,60 @@ def spread(work: Callable[[Part], Result], parts: Iterable[Part], *, most: int |
     result does not depend on how many threads there are. Parts are drawn as they are needed, a few at a time.
     most: parts at work at once (their memory), where that is fewer.  On an accelerator, `work` only queues.
     """
-    threads = torch.get_num_threads()
+    threads = _cores.free()
     at_once = threads if most is None else max(1, min(threads, most))
     waiting: deque[Future[Result]] = deque()
-    try:
+    with _cores.lent():
         if at_once == 1:
             torch.set_num_threads(1)
             yield from map(work, parts)
             return
-        with ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(at_once, initializer=_cores.take_one) as pool:
             for part in parts:
                 waiting.append(pool.submit(work, part))
                 if len(waiting) > 2 * at_once:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-    finally:
-        torch.set_num_threads(threads)  # what threads of tomorrow start with
+
+
+class _Cores:
+    """How many threads PyTorch may use, while `spread` lends them out.
+
+    PyTorch keeps one number for threads to come: who reads it while a worker has set it to 1 must not put that back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._own, self._lent, self._all = threading.Lock(), threading.local(), 0, 1
+
+    def free(self) -> int:
+        """Threads for this thread's work: one for a worker of `spread`, else all."""
+        if getattr(self._own, "one", False):
+            return 1
+        with self._lock:
+            return self._all if self._lent else torch.get_num_threads()
+
+    def take_one(self) -> None:
+        """Make this thread a worker."""
+        self._own.one = True
+        torch.set_num_threads(1)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Put the number back afterwards; a worker has nothing to put back."""
+        if getattr(self._own, "one", False):
+            yield
+            return
+        with self._lock:
+            if not self._lent:
+                self._all = torch.get_num_threads()
+            self._lent += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._lent -= 1
+                torch.set_num_threads(self._all)
+
+
+_cores = _Cores()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 
@@ -105,6 +107,53 @@ def test_spread_keeps_the_order_and_draws_parts_as_it_needs_them(threads: int) -
         assert len(drawn) <= 2 * threads + 1
         assert [n for n, _ in results] == list(range(1, 50))
         assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("most", [None, 1])
+def test_threads_to_come_have_all_cores_whatever_was_spread_at_once(most: int | None) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    first_works, second_works, first_done = threading.Event(), threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    def first(_: int) -> None:
+        first_works.set()
+        second_works.wait(5)
+
+    def second(_: int) -> None:
+        second_works.set()
+        first_done.wait(5)
+
+    def spread_later() -> None:
+        first_works.wait(5)
+        list(runtime.spread(second, range(3), most=most))
+
+    later = threading.Thread(target=spread_later)
+    try:
+        later.start()
+        list(runtime.spread(first, range(3)))
+        first_done.set()
+        later.join()
+        last = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        last.start()
+        last.join()
+        assert seen == [2]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_work_started_beside_a_spread_has_all_cores() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        at_work = runtime.spread(lambda n: n, range(20))
+        next(at_work)
+        assert runtime.started(torch.get_num_threads)() == 2
+        assert runtime.started(lambda: next(runtime.spread(lambda _: torch.get_num_threads(), [0])))() == 1
+        assert list(at_work) == list(range(1, 20))
     finally:
         torch.set_num_threads(before)
 

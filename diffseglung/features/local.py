@@ -109,7 +109,7 @@ def shaped(local: Rows) -> Rows:
 
 
 def middle(stride: int) -> int:
-    """The voxel of a cell of `stride` voxels at which it is described: its middle, or the one above for even strides."""
+    """The voxel of a cell of `stride` voxels at which it is described: in its middle, for even strides just above."""
     return stride // 2
 
 

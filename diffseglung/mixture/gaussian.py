@@ -97,10 +97,10 @@ class _Frame:
     constant: Tensor
 
     @classmethod
-    def of(cls, mixture: Mixture, rows: Rows) -> Self:
-        """In the precision and on the device of the rows; half precision is not enough, and becomes float32."""
+    def of(cls, mixture: Mixture, rows: Rows, least: torch.dtype = torch.float32) -> Self:
+        """On the device of the rows and in their precision, or in `least` where that is finer."""
         like = rows if isinstance(rows, Tensor) else rows[0]
-        dtype = torch.promote_types(like.dtype, torch.float32)
+        dtype = torch.promote_types(like.dtype, least)
         weights, means = mixture.weights.double(), mixture.means.double()
         centre = (weights[:, None] * means).sum(0) / weights.sum()
         factor = torch.linalg.cholesky(mixture.covariances.double())  # (K, F, F)
@@ -151,33 +151,52 @@ def maximise(rows: Tensor, responsibility: Tensor, ridge: float) -> Mixture:
     mass = responsibility.sum(0, dtype=torch.float64).clamp(min=1e-8)
     means = (responsibility.T @ rows).double() / mass[:, None]
     eye = torch.eye(rows.shape[1], dtype=mass.dtype, device=mass.device).expand(len(mass), -1, -1)
-    balls = Mixture(mass / mass.sum(), means, eye)
-    frame = _Frame.of(balls, rows)
 
-    def of_block(pair: tuple[Tensor, Tensor]) -> Tensor:
-        shares = torch.split(pair[1].T, _chunk(rows), 1)
-        return _total(_moments(frame.whiten(x), x, r) for x, r in zip(frame.columns(pair[0]), shares, strict=True))
+    def moments(frame: _Frame) -> Tensor:
+        def of_block(pair: tuple[Tensor, Tensor]) -> Tensor:
+            shares = torch.split(pair[1].T, _chunk(rows), 1)
+            pieces = zip(frame.columns(pair[0]), shares, strict=True)
+            return _total(_moments(frame.whiten(x), x, share.to(x.dtype)) for x, share in pieces)
 
-    pairs = zip(_blocks(rows), _blocks(responsibility), strict=True)
-    return _moved(balls, frame.centre, _total(spread(of_block, pairs)), ridge)
+        return _total(spread(of_block, zip(_blocks(rows), _blocks(responsibility), strict=True)))
+
+    return _step(rows, Mixture(mass / mass.sum(), means, eye), moments, ridge)[0]
 
 
 def em(rows: Rows, start: Mixture, *, iterations: int = 100, tolerance: float = 1e-4, ridge: float = 1e-4) -> Mixture:
-    """EM from a start until the mean log-likelihood gains less than `tolerance`."""
-    mixture, before = start, -math.inf
-    for _ in range(iterations):
-        frame = _Frame.of(mixture, rows)
+    """EM from a start until the mean log-likelihood gains less than `tolerance`.
 
-        def of_block(block: Tensor, frame: _Frame = frame) -> Tensor:
+    Raises InputError when rows are not finite, or lie too far apart for double precision.
+    """
+
+    def moments(frame: _Frame) -> Tensor:
+        def of_block(block: Tensor) -> Tensor:
             return _total(_expected(frame, x) for x in frame.columns(block))
 
-        sums = _total(spread(of_block, _blocks(rows)))
+        return _total(spread(of_block, _blocks(rows)))
+
+    mixture, before = start, -math.inf
+    for _ in range(iterations):
+        moved, sums = _step(rows, mixture, moments, ridge)
         now = float(sums[0, -1, 0]) / _count(rows)
         if now - before < tolerance:
             break
-        before = now
-        mixture = _moved(mixture, frame.centre, sums, ridge)
+        before, mixture = now, moved
     return mixture
+
+
+def _step(rows: Rows, mixture: Mixture, moments: Callable[[_Frame], Tensor], ridge: float) -> tuple[Mixture, Tensor]:
+    """The mixture that `moments` of the rows describe, and these: double precision where single gives none."""
+    for least in (torch.float32, torch.float64):
+        frame = _Frame.of(mixture, rows, least)
+        sums = moments(frame)
+        moved = _moved(mixture, frame.centre, sums, ridge)
+        if not torch.linalg.cholesky_ex(moved.covariances).info.any():  # also where a sum is not finite
+            return moved, sums
+    raise InputError(
+        "feature vectors hold values that are not finite, or that lie too far apart to compute with",
+        remedy="leave such rows out, or bring the columns to similar ranges",
+    )
 
 
 def _expected(frame: _Frame, columns: Tensor) -> Tensor:
@@ -219,7 +238,8 @@ def _moved(mixture: Mixture, centre: Tensor, sums: Tensor, ridge: float) -> Mixt
 def fit(rows: Rows, k: int, *, seed: int = 0, starts: int = 4, ridge: float = 1e-4) -> Mixture:
     """Best of several k-means++ starts by likelihood, on START_ROWS rows where there are more; then EM on all of them.
 
-    Raises InputError when there are fewer rows than components.
+    With fewer rows a component than columns, covariances are singular but for the ridge, and rows stay where the start
+    puts them. Raises InputError when there are fewer rows than components, and as `em` does.
     """
     if _count(rows) < max(k, 2):
         raise InputError(
@@ -265,7 +285,7 @@ def _evenly(rows: Rows, most: int) -> Tensor:
     """All rows, or `most` of them at even distances, as one float tensor in memory."""
     count = _count(rows)
     if isinstance(rows, Tensor) and count <= most:
-        return rows
+        return rows.to(torch.promote_types(rows.dtype, torch.float32))
     pick = torch.linspace(0, count - 1, min(count, most), dtype=torch.float64).long()
     chosen, start = [], 0
     for part in (rows,) if isinstance(rows, Tensor) else rows:

@@ -208,6 +208,36 @@ def test_two_rows_carry_two_components_and_one_row_carries_none() -> None:
             fit(torch.zeros(1, 1), k)
 
 
+def test_half_precision_is_fitted_as_single() -> None:
+    rows = torch.randn(400, 6, generator=generator(3))
+    half, single = (fit(values, 3).log_likelihood(rows) for values in (rows.half(), rows.half().float()))
+    assert half == pytest.approx(single)
+
+
+@pytest.mark.parametrize("outlier", [1e4, 1e6, 1e8, -1e12])
+def test_a_row_far_from_the_others_costs_them_nothing(outlier: float) -> None:
+    rows = torch.randn(500, 8, generator=generator(4))
+    far = rows.clone()
+    far[7, 2] = outlier
+    others = torch.cat([rows[:7], rows[8:]])
+    assert fit(far, 3).log_likelihood(others) > fit(others, 2).log_likelihood(others) - 0.1
+
+
+def test_heavy_tails_and_many_columns_are_fitted() -> None:
+    tails = np.random.default_rng(0).standard_t(2, (500, 384))
+    assert np.isfinite(fit(torch.from_numpy(tails).float(), 2).log_likelihood(torch.from_numpy(tails)))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_rows_that_cannot_be_computed_with_are_told(value: float) -> None:
+    rows = torch.randn(300, 4, generator=generator(5))
+    rows[11, 1] = value
+    with pytest.raises(InputError, match="not finite, or that lie too far apart"):
+        fit(rows, 2)
+    with pytest.raises(InputError, match="not finite"):
+        em(rows, fit(rows[:10], 2))
+
+
 def test_em_stops_at_the_first_iteration_that_gains_less_than_the_tolerance() -> None:
     rows, start = crowd(3000, 4, 3)
     path = [start]
