@@ -254,7 +254,7 @@ class FeatureConfig(Config):
     steps: tuple[float, ...] = setting((0.05, 0.15, 0.30), "noise levels, as fractions of the chain", low=0.0, high=1.0)
     tile: tuple[int, int, int] = setting((64, 96, 96), "tile size in voxels of the model grid", low=16)
     overlap: float = setting(0.25, "fraction shared by neighbouring tiles", low=0.0, high=0.75)
-    batch_size: int = setting(2, "tiles a network call", low=1)
+    batch_size: int = setting(8, "tiles a network call on an accelerator", low=1)
     seed: int = setting(0, "seed of the noise", low=0)
 
 

@@ -52,11 +52,6 @@ def memory_bytes() -> int | None:
     return max(0, min(known)) if known else None
 
 
-def memory_limit() -> int | None:
-    """What `limit_memory` was told, in bytes; None without a limit."""
-    return _limit
-
-
 def thread_variables(threads: int) -> dict[str, str]:
     """Environment of a process that is to compute on so many threads."""
     return dict.fromkeys(THREAD_VARIABLES, str(threads))

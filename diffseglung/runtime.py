@@ -70,7 +70,7 @@ def choose_precision(wish: str, device: torch.device) -> str:
     if wish != "auto":
         return wish
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type == "cpu" and "bf16" in _cpu_flags():
         return "bf16"
     return "fp32"

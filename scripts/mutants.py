@@ -31,7 +31,6 @@ PARTS = ("diffseglung", "tests", "scripts", "pyproject.toml")
 CORE = {
     "mixture/gaussian.py": "tests/mixture/test_gaussian.py",
     "mixture/projection.py": "tests/mixture/test_projection.py",
-    "mixture/seeded.py": "tests/mixture/test_seeded.py",
     "model/samplers.py": "tests/model/test_samplers.py",
     "model/solver.py": "tests/model/test_solver.py",
     "model/diffusion.py": "tests/model/test_diffusion.py",

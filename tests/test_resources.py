@@ -77,7 +77,7 @@ def test_the_system_refuses_memory_above_the_limit_and_what_is_left_is_told() ->
     code = (
         "from diffseglung import resources; resources.limit_memory(1.0)\n"
         "import numpy as np\n"
-        "assert resources.memory_limit() == 2**30 and resources.memory_bytes() < 2**30\n"
+        "assert resources.memory_bytes() < 2**30\n"
         "try:\n    np.ones(2**30, np.uint8)\nexcept MemoryError:\n    print('refused')"
     )
     assert in_a_process(code) == "refused"

@@ -49,6 +49,17 @@ def test_precision_follows_the_wish_else_the_hardware(monkeypatch: pytest.Monkey
     assert choose_precision("auto", torch.device("mps")) == "fp32"
 
 
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_single_precision(
+    native: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return including_emulation or native
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert choose_precision("auto", torch.device("cuda")) == precision
+
+
 def test_precision_is_used_inside_its_block_only() -> None:
     layer, x = torch.nn.Linear(4, 4), torch.ones(2, 4)
     with Runtime(device=torch.device("cpu"), precision="bf16").autocast():

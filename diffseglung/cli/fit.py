@@ -1,7 +1,7 @@
-"""Fit the tissue mixtures and classifiers on a cohort without annotations and store them with the model.
+"""Fit the tissue classifiers on a cohort without annotations and store them with the model.
 
 Cases are NPZ files (see `diffseglung convert`): the physics rule gives its opinion of every position, its neighbourhood
-corrects it, and a classifier and a mixture learn how that looks. With --simulated, folders made by `diffseglung
+corrects it, and a classifier learns how that looks. With --simulated, folders made by `diffseglung
 phantom` teach with their drawn lesions too, and join the unlabelled cohort. No human label is read. The result is a
 model file that `segment --model` takes.
 """

@@ -111,12 +111,6 @@ class CaseSpec:
             "novelty": self.novelty,
         }
 
-    @property
-    def pathologies(self) -> tuple[str, ...]:
-        """Names of the labels that are drawn, in the order of their ids."""
-        labels = {m.label.id: m.label.name for m in MODELS if m.name in self.models}
-        return tuple(labels[key] for key in sorted(labels))
-
 
 def make_case(spec: CaseSpec, folder: Path, backgrounds: Path | None) -> None:
     """Write folder/{ct,lungs,truth}.nii.gz and meta.json; does nothing where this very case lies there already.

@@ -70,11 +70,6 @@ def distances_between(a: Surface, b: Surface) -> Distances:
     return a.distances_to(b), b.distances_to(a)
 
 
-def surface_distances(a: Mask, b: Mask, spacing_mm: Spacing) -> Distances:
-    """`distances_between` of the surfaces of two masks."""
-    return distances_between(Surface.of(a, spacing_mm), Surface.of(b, spacing_mm))
-
-
 def _rim(mask: Mask) -> Mask:
     """Voxels with one of their six neighbours outside the mask."""
     inner = mask.copy()
@@ -220,20 +215,11 @@ def reliability(
     return {"bins": sums, "brier": float(((rows**2).sum(1) - 2 * true + 1).sum()), "positions": len(rows)}
 
 
-def calibration_error(
-    posterior: NDArray[np.floating[Any]], truth: NDArray[np.integer[Any]], *, bins: int = 15
-) -> float:
-    """Expected calibration error of the top class (Guo et al. 2017), 0 best.
-
-    posterior: (N, 5) in the order of `labels.TISSUES`. truth: (N,) label ids 1..5. NaN without rows.
-    """
-    if not len(truth):
-        return NAN
-    return float(expected_calibration_error(np.asarray(reliability(posterior, truth, bins=bins)["bins"])))
-
-
 def expected_calibration_error(bins: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From the `bins` (..., 3, B) of `reliability`, added over cases: sum |confidence - correct| / positions."""
+    """Of the top class (Guo et al. 2017), 0 best: from the `bins` (..., 3, B) of `reliability`, added over cases.
+
+    Sum of |confidence - correct| / positions; NaN without positions.
+    """
     gap = np.abs(bins[..., 1, :] - bins[..., 2, :]).sum(-1)
     count = bins[..., 0, :].sum(-1)
     return np.asarray(np.where(count > 0, gap / np.maximum(count, 1), NAN))

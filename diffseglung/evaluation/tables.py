@@ -78,16 +78,6 @@ def csv_text(rows: Iterable[Row]) -> str:
     return buffer.getvalue()
 
 
-def read_csv(text: str) -> list[Row]:
-    """Inverse of `csv_text`."""
-    rows = []
-    for line in csv.DictReader(io.StringIO(text)):
-        value, low, high = (float(line[name]) if line[name] else math.nan for name in ("value", "low", "high"))
-        estimate = Estimate(value, low, high, int(line["cases"]))
-        rows.append(Row(line["method"], line["stratum"], line["class"], line["metric"], estimate))
-    return rows
-
-
 def markdown(rows: list[Row], header: dict[str, Any]) -> str:
     """table.md: how it was made, the main table, tables by stratum and lesion model, and paired differences."""
     found = index(rows)

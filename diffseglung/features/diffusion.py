@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -149,12 +150,16 @@ def tile_features(
     last, parts = source.model.config.steps, []
     for level, fraction in enumerate(config.steps):
         step = torch.full((len(batch),), max(1, round(fraction * last)), device=runtime.device)
-        noise = torch.stack([patch_noise((1, *tile), config.seed, level, *corner) for corner in batch])
+        noise = torch.stack(list(spread(partial(_noise, tile, config.seed, level), batch)))
         noisy = noised(clean, noise.to(runtime.device), per_patch(source.model.signal, step, clean))
         with torch.inference_mode(), runtime.autocast():
             _, taps = source.model.network.with_taps(torch.cat([noisy, mask], dim=1), step / last)
-            parts.append(source.read(taps).float().cpu())
-    yield from torch.cat(parts, dim=1)
+            parts.append(source.read(taps).float())
+    yield from torch.cat(parts, dim=1).cpu()
+
+
+def _noise(tile: Shape, seed: int, level: int, corner: Shape) -> Tensor:
+    return patch_noise((1, *tile), seed, level, *corner)
 
 
 def at_positions(features: Tensor, stride: int, where: Positions) -> Tensor:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from diffseglung import durable
 from diffseglung.errors import GeometryError, InputError
-from diffseglung.io.bounds import MOST_PACKED, REMEDY, require_holds
+from diffseglung.io.bounds import MOST_PACKED, require_holds
 from diffseglung.io.scan import Scan
 from diffseglung.labels import ALL
 from diffseglung.spool import slabs, zeros
@@ -255,26 +255,3 @@ def _label_table(names: Mapping[int, str]) -> bytes:
         + "\n</LabelTable><VolumeType>Label</VolumeType></VolumeInformation></CaretExtension>\n"
     ).encode()
     return text + b" " * (-(len(text) + 8) % 16)
-
-
-def read_label_names(path: Path | str) -> dict[int, str]:
-    """Label id -> name from the header extension of a NIfTI label map; empty where there is none.
-
-    A table that declares entities, which could unfold without end, is none.  Raises InputError for a damaged file.
-    """
-    import xml.etree.ElementTree as ElementTree
-
-    path = Path(path)
-    try:
-        with _quiet():
-            _require_header(path)
-            extensions = nib.load(path, mmap=False).header.extensions
-        for extension in extensions:
-            text = bytes(extension.content).strip(b"\0 \n")
-            if b"<LabelTable" in text and b"<!" not in text.replace(b"<![CDATA[", b""):
-                labels = ElementTree.fromstring(text).iter("Label")  # noqa: S314  (no entities: see above)
-                return {int(label.attrib["Key"]): (label.text or "").strip() for label in labels}
-    except Exception as cause:  # a damaged or foreign file can fail anywhere in the reader
-        reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
-        raise InputError(f"the label table of {path} cannot be read ({reason})", remedy=REMEDY) from cause
-    return {}

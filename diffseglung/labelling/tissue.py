@@ -1,9 +1,9 @@
-"""The tissue model: a classifier and a seeded mixture, taught without any annotation.
+"""The tissue model: a classifier of descriptors, taught without any annotation.
 
 Two teachers, one student. Physics: the rule's posterior on an unlabelled cohort, denoised by its neighbourhood and
 learned as soft targets at every position (`context.py`). Simulation: lesions of known extent drawn into phantoms and
-real scans. Either way the classifier and the mixture learn how tissue looks in the full descriptor space, and are
-shipped as plain tensors with the weights.
+real scans. Either way the classifier learns how tissue looks in the full descriptor space, and is shipped as plain
+tensors with the weights.
 """
 
 from __future__ import annotations
@@ -17,30 +17,28 @@ from torch import Tensor, nn
 
 from diffseglung.errors import CheckpointError
 from diffseglung.labels import TISSUES
-from diffseglung.mixture.gaussian import Mixture
 from diffseglung.mixture.projection import Projection
-from diffseglung.mixture.seeded import SeededMixture
 from diffseglung.runtime import generator
 
 CLASSES = len(TISSUES)
 REACH = 6.0
 """Standardised rows are clipped here: an outlier of one scan must not decide."""
+LEAST = 1e-4
+"""Of a class: no classifier is surer than that."""
 
 
 @dataclass(frozen=True)
 class TissueFitConfig:
     """How a tissue model is fitted.
 
-    components: Gaussians a class; hidden: widths of the classifier's layers; noise: jitter of the standardised rows;
-    caution: weight of healthy lung against lesions; mixture_share: weight of the mixture in the log posterior.
+    hidden: widths of the classifier's layers; noise: jitter of the standardised rows; caution: weight of healthy lung
+    against lesions.
     """
 
-    components: int = 3
     hidden: tuple[int, ...] = (64, 32)
     iterations: int = 1200
     noise: float = 0.15
     caution: float = 2.0
-    mixture_share: float = 0.0
     seed: int = 0
 
 
@@ -86,12 +84,10 @@ def train_classifier(rows: Tensor, target: Tensor, mass: Tensor, config: TissueF
 
 @dataclass(frozen=True, eq=False)
 class TissueModel:
-    """projection of raw rows, classifier weights (`0.*` hidden, last layer to classes), and the seeded mixture."""
+    """projection of raw rows, and classifier weights (`0.*` hidden, last layer to classes)."""
 
     projection: Projection
     classifier: dict[str, Tensor]
-    mixture: SeededMixture
-    mixture_share: float
 
     @classmethod
     def fit(
@@ -100,17 +96,11 @@ class TissueModel:
         """From rows (N, F), their target posterior (N, classes), and how many positions each stands for (N,).
 
         target: the physics rule's opinion in context, or the truth of simulated lesions.  Every row teaches the
-        classifier, as much as its target is decided; rows on which target and classifier agree seed the mixture.
+        classifier, as much as its target is decided.
         """
         projection = Projection.fit(rows, dimensions, whiten=dimensions is not None)
-        z, label = projection(rows).clamp(-REACH, REACH), target.argmax(1)
-        classifier = train_classifier(z, target, mass, config)
-        agreed = torch.where(predict(classifier, z).argmax(1) == label, label, -1)
-        shares = (target * mass[:, None]).sum(0).sqrt()
-        mixture = SeededMixture.fit(
-            z, agreed, CLASSES, components=config.components, prior=shares / shares.sum(), seed=config.seed
-        )
-        return cls(projection, classifier, mixture, config.mixture_share)
+        z = projection(rows).clamp(-REACH, REACH)
+        return cls(projection, train_classifier(z, target, mass, config))
 
     def posterior(self, rows: Tensor) -> Tensor:
         """Class posterior (N, classes) of raw rows (N, F).  Raises CheckpointError for rows of another length."""
@@ -121,11 +111,8 @@ class TissueModel:
                 remedy="fit it again with this version: diffseglung fit",
             )
         z = self.projection(rows).clamp(-REACH, REACH)
-        share = self.mixture_share
-        blend = (1 - share) * (predict(self.classifier, z) + 1e-4).log()
-        if share > 0:
-            blend = blend + share * (self.mixture.posterior(z) + 1e-3).log()
-        return blend.softmax(1)
+        likely = predict(self.classifier, z) + LEAST
+        return likely / likely.sum(1, keepdim=True)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Flat tensors for a weights file."""
@@ -133,25 +120,17 @@ class TissueModel:
             "projection.mean": self.projection.mean,
             "projection.scale": self.projection.scale,
             "projection.axes": self.projection.axes.contiguous(),
-            "mixture.weights": self.mixture.mixture.weights,
-            "mixture.means": self.mixture.mixture.means,
-            "mixture.covariances": self.mixture.mixture.covariances,
-            "mixture.owner": self.mixture.owner,
-            "mixture_share": torch.tensor(self.mixture_share),
         }
         return own | {f"classifier.{name}": value for name, value in self.classifier.items()}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
-        """Inverse of `to_tensors`."""
+        """Inverse of `to_tensors`; other tensors, as earlier versions wrote them, are not read."""
         names = ("mean", "scale", "axes")
         projection = Projection(*(tensors[f"projection.{name}"] for name in names))
-        parts = ("weights", "means", "covariances")
-        mixture = Mixture(*(tensors[f"mixture.{name}"] for name in parts))
         prefix = "classifier."
         classifier = {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
-        seeded = SeededMixture(mixture, tensors["mixture.owner"], CLASSES)
-        return cls(projection, classifier, seeded, float(tensors["mixture_share"]))
+        return cls(projection, classifier)
 
 
 def predict(classifier: dict[str, Tensor], z: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Gaussian mixtures: free ones, and ones seeded by physics."""
+"""Gaussian mixtures and the projection of their rows."""

@@ -41,10 +41,6 @@ class Mixture:
     means: Tensor
     covariances: Tensor
 
-    def log_joint(self, rows: Tensor) -> Tensor:
-        """log(w_k N(x_n; m_k, S_k)), (N, K)."""
-        return self._map(rows, lambda joint: joint)
-
     def responsibilities(self, rows: Tensor) -> Tensor:
         """p(k | x_n), (N, K); rows sum to 1."""
         return self._map(rows, lambda joint: joint.softmax(0))

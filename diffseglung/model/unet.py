@@ -68,7 +68,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, c, *grid = x.shape
         qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, -1)  # (B, 3, H, C/H, N)
-        q, k, v = qkv.transpose(-1, -2).unbind(1)  # each (B, H, N, C/H)
+        q, k, v = qkv.transpose(-1, -2).contiguous().unbind(1)  # each (B, H, N, C/H), as fused kernels need it
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)  # (B, H, C/H, N)
         out: Tensor = self.out(mixed.reshape(b, c, *grid))
         return x + out
@@ -229,8 +229,3 @@ def unshuffle(x: Tensor, stride: int) -> Tensor:
     b, _, z, y, w = x.shape
     cubes = x.reshape(b, stride, stride, stride, z, y, w).permute(0, 4, 1, 5, 2, 6, 3)
     return cubes.reshape(b, 1, z * stride, y * stride, w * stride)
-
-
-def parameter_count(network: nn.Module) -> int:
-    """Number of learned values."""
-    return sum(p.numel() for p in network.parameters())

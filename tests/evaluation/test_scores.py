@@ -10,15 +10,17 @@ from scipy import ndimage
 
 from diffseglung.errors import GeometryError
 from diffseglung.evaluation.scores import (
-    calibration_error,
+    Distances,
+    Surface,
     confusion,
     dice,
+    distances_between,
+    expected_calibration_error,
     hd95,
     pool,
     reliability,
     score_case,
     surface_dice,
-    surface_distances,
     true_surfaces,
 )
 from diffseglung.volume import Volume
@@ -42,6 +44,10 @@ def test_dice_of_an_absent_class_is_unknown() -> None:
     empty = np.zeros((40, 20, 20), bool)
     assert math.isnan(dice(empty, empty))
     assert dice(cube(5), empty) == 0
+
+
+def surface_distances(a: np.ndarray, b: np.ndarray, spacing_mm: tuple[float, float, float]) -> Distances:
+    return distances_between(Surface.of(a, spacing_mm), Surface.of(b, spacing_mm))
 
 
 @pytest.mark.parametrize("shift", [1, 3])
@@ -144,9 +150,13 @@ def test_maps_on_different_grids_are_refused() -> None:
 def test_calibration_error_of_known_posteriors() -> None:
     """Right every time at 0.8: off by 0.2. Right 80 % of the time: calibrated."""
     posterior = np.tile([0.8, 0.05, 0.05, 0.05, 0.05], (10, 1))
-    assert calibration_error(posterior, np.ones(10, int)) == pytest.approx(0.2)
-    assert calibration_error(posterior, np.array([1] * 8 + [2] * 2)) == pytest.approx(0)
-    assert math.isnan(calibration_error(posterior[:0], np.ones(0, int)))
+
+    def error(truth: np.ndarray) -> float:
+        return float(expected_calibration_error(np.array(reliability(posterior[: len(truth)], truth)["bins"])))
+
+    assert error(np.ones(10, int)) == pytest.approx(0.2)
+    assert error(np.array([1] * 8 + [2] * 2)) == pytest.approx(0)
+    assert math.isnan(error(np.ones(0, int)))
 
 
 def test_brier_score_of_known_posteriors() -> None:

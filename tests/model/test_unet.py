@@ -6,12 +6,13 @@ import dataclasses
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffseglung.config import UNETS, DiffusionConfig, UNetConfig
 from diffseglung.errors import InputError
 from diffseglung.model.diffusion import DiffusionModel
-from diffseglung.model.unet import UNet, parameter_count, step_embedding, unshuffle
+from diffseglung.model.unet import Attention, UNet, step_embedding, unshuffle
 
 ODD = [
     UNetConfig(base_channels=4, multipliers=(1,), heads=1),
@@ -105,13 +106,18 @@ def test_recomputing_activations_changes_no_gradient(config: UNetConfig) -> None
         torch.testing.assert_close(plain, again)
 
 
+def test_attention_can_be_computed_by_a_fused_kernel() -> None:
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # refuses what it cannot read
+        assert Attention(16, 4)(torch.randn(2, 16, 2, 3, 4)).shape == (2, 16, 2, 3, 4)
+
+
 def test_the_reference_is_the_published_network() -> None:
     """39.1 M parameters, 1313 GFLOP for one patch of 32 x 96 x 96, 256 channels at 1/8."""
     with torch.device("meta"):
         network = UNet(UNETS["reference"])
         with FlopCounterMode(display=False) as counter:
             _, taps = network.with_taps(torch.zeros(1, 2, 32, 96, 96), torch.zeros(1))
-    assert parameter_count(network) == pytest.approx(39.1e6, abs=0.6e6)
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(39.1e6, abs=0.6e6)
     assert counter.get_total_flops() == pytest.approx(1313e9, rel=0.01)
     assert taps["bottleneck"].shape == (1, 256, 4, 12, 12)
     assert taps["decoder"].shape == (1, 64, 32, 96, 96)
@@ -120,7 +126,7 @@ def test_the_reference_is_the_published_network() -> None:
 @pytest.mark.parametrize(("name", "count"), [("tiny", 59_184), ("small", 5_005_448), ("medium", 19_984_648)])
 def test_the_sizes_that_weights_exist_for_stay_as_they_are(name: str, count: int) -> None:
     with torch.device("meta"):
-        assert parameter_count(UNet(UNETS[name])) == count
+        assert sum(p.numel() for p in UNet(UNETS[name]).parameters()) == count
 
 
 def test_patches_that_cannot_be_halved_are_refused() -> None:
