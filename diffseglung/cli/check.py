@@ -227,9 +227,10 @@ def check_distillation(folder: Path, device: str) -> str:
         batch = Draws(patches, TrainConfig(batch_size=4), diffusion.steps, "dense").batch(1).to(process.device)
         optimiser = torch.optim.Adam(objective.parameters(), lr=3e-3)
         before, contrast = network.enter.weight.detach().clone(), []
+        meeting = objective.contrasts([batch], 10, process)[0]
         for _ in range(20):
             with process.autocast():
-                outcome = objective(batch, 10)
+                outcome = objective(batch, 10, meeting)
             optimiser.zero_grad()
             outcome.loss.backward()
             optimiser.step()

@@ -210,7 +210,13 @@ def test_two_processes_train_both_stages_and_equal_one_with_the_double_batch(tmp
     assert card.training["processes"] == 2
     lines = read(tmp_path / "distilled" / "journal.jsonl")
     assert len(lines) == 6
-    assert all(np.isfinite(line["contrastive"]) for line in lines)
+    options = f"distill {DISTILL} --sample_every 0 -q --accumulate 2 --results_dir {tmp_path / 'divided'}"
+    where = ["--patches_dir", tmp_path / "two" / "patches", "--resume", tmp_path / "two" / "ddpm_base.pt"]
+    assert go(options, *where) == 0
+    divided = read(tmp_path / "divided" / "journal.jsonl")
+    for name in ("diffusion", "contrastive", "grad_norm"):
+        assert lines[0][name] == pytest.approx(divided[0][name], rel=1e-3)
+        assert lines[-1][name] == pytest.approx(divided[-1][name], rel=2e-2)
 
 
 @pytest.mark.parametrize(
