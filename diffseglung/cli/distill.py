@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_config, read_config
 from diffseglung.cli.train import (
@@ -24,9 +23,6 @@ from diffseglung.cli.train import (
 )
 from diffseglung.config import DistillConfig, TrainConfig
 from diffseglung.errors import ConfigError
-
-if TYPE_CHECKING:
-    from diffseglung.training.data import Patches
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +49,6 @@ def run(args: argparse.Namespace) -> int:
     check_start(start, config)
     patches = find_patches(args, teacher=distill)
     patch, intensity = patch_settings(patches)
-    stored = stored_teacher(patches, distill)
     with runtime.start(args.device, config.precision) as process:
         digest = checkpoint.sha256(args.resume)
         before = {"sha256": digest, "iteration": base.iteration, **base.training}
@@ -75,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
             start=start,
             sample=sampler(args.results_dir, patches, config.seed),
         )
-        draws = Draws.of(patches, config, steps=base.diffusion.steps, runtime=process, teacher=stored)
+        draws = Draws.of(patches, config, steps=base.diffusion.steps, runtime=process, teacher=patches.teacher(distill))
         network = model.network.requires_grad_(True)
 
         def make(run: Run) -> Trainer:
@@ -90,12 +85,3 @@ def run(args: argparse.Namespace) -> int:
             return Trainer(objective, draws, run)
 
         return conduct(plan, make, args)
-
-
-def stored_teacher(patches: Patches, distill: DistillConfig) -> str | None:
-    """Which stored descriptors serve these settings: dense, whole, or None (computed during training)."""
-    if distill.loss == "published":
-        return "whole" if patches.whole is not None else None
-    teacher = patches.info.get("teacher") or {}
-    fits = (teacher.get("stride"), teacher.get("window")) == (distill.grid_stride, distill.window)
-    return "dense" if patches.dense is not None and fits else None

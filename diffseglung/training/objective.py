@@ -166,9 +166,7 @@ class DistillObjective(nn.Module):
 
 def fit_standardiser(objective: DistillObjective, patches: Patches, *, at_most: int = 256) -> None:
     """Estimate the teacher's statistics from evenly spaced training patches (the same in every process)."""
-    published = objective.distill.loss == "published"
-    stored = patches.whole if published else patches.dense
-    rows = []
+    stored, rows = patches.teacher(objective.distill), []
     for index in torch.linspace(0, len(patches) - 1, min(at_most, len(patches))).long().tolist():
         if stored is not None:
             descriptor = torch.from_numpy(stored[index].astype("float32"))[None]

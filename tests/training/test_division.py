@@ -43,7 +43,7 @@ def update(
     torch.nn.init.normal_(network.leave.weight, std=0.1)  # zero as it begins, which hides the network from its loss
     objective = DistillObjective(network, DiffusionConfig(), distill=distill, intensity=IntensityConfig(), seed=0)
     fit_standardiser(objective, found)
-    teacher = {"local": "dense", "published": "whole"}[distill.loss] if stored else None
+    teacher = found.teacher(distill) if stored else None
     draws = Draws.of(found, config, steps=1000, runtime=runtime, teacher=teacher)
     run = Run(
         folder=folder, config=config, runtime=runtime, name="ddpm_distill.pt", card=ModelCard(unet=UNETS["tiny"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from diffseglung.training.objective import DiffusionObjective, DistillObjective,
 CPU = Runtime(device=torch.device("cpu"))
 
 
-def batch_of(patches: Patches, size: int = 4, teacher: str | None = "dense") -> Batch:
-    return Draws(patches, TrainConfig(batch_size=size), 1000, teacher).batch(1)
+def batch_of(patches: Patches, size: int = 4, loss: str = "local") -> Batch:
+    return Draws(patches, TrainConfig(batch_size=size), 1000, patches.teacher(DistillConfig(loss=loss))).batch(1)
 
 
 def distill_objective(patches: Patches, **settings) -> DistillObjective:
@@ -47,7 +48,7 @@ def test_an_untrained_network_pays_the_mean_distance_of_noise(patches):
 @pytest.mark.parametrize("loss", ["local", "published"])
 def test_the_warm_up_weighs_the_contrastive_loss(patches, loss):
     objective = distill_objective(patches, loss=loss)
-    batch = batch_of(patches, teacher="dense" if loss == "local" else "whole")
+    batch = batch_of(patches, loss=loss)
     cold, half, warm = (outcome_of(objective, batch, i) for i in (0, 5, 10))
     assert (cold.terms["lambda"], half.terms["lambda"], warm.terms["lambda"]) == (0, 0.25, 0.5)
     assert torch.equal(cold.loss, cold.patches.mean())
@@ -59,7 +60,7 @@ def test_the_warm_up_weighs_the_contrastive_loss(patches, loss):
 @pytest.mark.parametrize("loss", ["local", "published"])
 def test_the_contrastive_loss_reaches_the_first_layer_and_falls(patches, loss):
     objective = distill_objective(patches, loss=loss)
-    batch = batch_of(patches, teacher="dense" if loss == "local" else "whole")
+    batch = batch_of(patches, loss=loss)
     before, seen = objective.network.enter.weight.detach().clone(), []
     optimiser = torch.optim.Adam(objective.parameters(), lr=3e-3)
     for _ in range(15):
@@ -120,7 +121,7 @@ def test_the_positions_that_meet_are_drawn_anew_in_each_iteration(patches):
 
 def test_each_position_meets_once_whichever_micro_batch_it_lies_in(patches):
     objective = distill_objective(patches, positions=40)
-    draws = Draws(patches, TrainConfig(batch_size=1, accumulate=4), 1000, "dense")
+    draws = Draws(patches, TrainConfig(batch_size=1, accumulate=4), 1000, patches.dense)
     batches = [draws.batch(1, micro) for micro in range(4)]
     found = objective.contrasts(batches, 3, CPU)
     assert sorted(torch.cat([each.at for each in found]).tolist()) == list(range(40))
@@ -137,3 +138,12 @@ def test_a_checkpoint_keeps_the_student_and_drops_the_teachers_head(patches):
     assert any(name.startswith("head.") for name in kept)
     assert not any(name.startswith("teacher_head.") for name in kept)
     assert "standardiser.mean" in kept
+
+
+@pytest.mark.parametrize("settings", [{"window": 4}, {"grid_stride": 2}, {"loss": "published"}, {}])
+def test_the_teachers_statistics_are_those_of_the_descriptors_that_are_learned_from(patches, settings):
+    """Stored vectors of another window or stride are no help; where they fit, they are those computed anew."""
+    bare = replace(patches, dense=None, whole=None)
+    stored, fresh = (distill_objective(each, **settings).standardiser for each in (patches, bare))
+    torch.testing.assert_close(stored.mean, fresh.mean, rtol=0.05, atol=0.01)
+    torch.testing.assert_close(stored.scale, fresh.scale, rtol=0.05, atol=0.01)
