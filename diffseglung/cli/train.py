@@ -19,6 +19,7 @@ from diffseglung import __version__
 from diffseglung.cli import add_conduct, add_config, bars, read_config, spellings
 from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.bars import bar
+from diffseglung.cli.precompute import say_assumed
 from diffseglung.config import UNETS, DiffusionConfig, DistillConfig, PatchConfig, TrainConfig
 from diffseglung.errors import ConfigError
 
@@ -120,6 +121,7 @@ def find_patches(args: argparse.Namespace, *, teacher: DistillConfig | None) -> 
     if int(os.environ.get("RANK", 0)) == 0:
         args.results_dir.mkdir(parents=True, exist_ok=True)
         cases = iter_cases(args.npz_dir, args.dataset)
+        say_assumed(args, cases)
         job = PatchJob(patch=read_config(args, PatchConfig), distill=teacher, seed=args.seed)
         with bar("cutting patches", quiet=args.quiet) as track:
             precompute(cases, out, job, workers=os.cpu_count() or 1, progress=track)

@@ -109,6 +109,31 @@ def test_the_dataset_filter_keeps_cases_by_prefix(tmp_path, capsys):
     assert "nowhere" in capsys.readouterr().err
 
 
+def test_a_case_without_spacing_is_said_and_others_are_not(tmp_path, capsys):
+    """By whatever reads training cases; `fit` names them before it reads them."""
+    path = toy_cases(tmp_path / "npz", 3)[1]
+    with np.load(path) as case:
+        np.savez(path, ct=case["ct"], mask=case["mask"])
+    said = "note: 1 of 3 cases give no voxel spacing, 1 mm was assumed: toy__1\n"
+    cut, npz = CUT.removesuffix("-q"), tmp_path / "npz"
+    assert go(f"precompute {cut}", "--npz_dir", npz, "--out_dir", tmp_path / "p") == 0
+    assert said in capsys.readouterr().out
+    assert go(f"precompute {cut} --json", "--npz_dir", npz, "--out_dir", tmp_path / "p") == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == [said[len("note: ") : -1]]
+    run = f"train {QUICK.removesuffix('-q')} {cut} --iterations 1".replace("--iterations 6 ", "")
+    assert go(run, "--npz_dir", npz, "--results_dir", tmp_path / "out") == 0
+    assert said in capsys.readouterr().out
+    options = "--warmup_start 1 --warmup_end 1 --iterations 2 --sample_every 0 --batch_size 2"
+    resume = ["--resume", tmp_path / "out" / "ddpm_base.pt"]
+    assert go(f"distill {options} {cut}", "--npz_dir", npz, "--results_dir", tmp_path / "two", *resume) == 0
+    assert said in capsys.readouterr().out
+    model = ["--model", tmp_path / "out" / "ddpm_base.pt", "--output", tmp_path / "fitted.pt"]
+    assert go("fit --local-only", "--cases", npz, *model) == 2  # three millilitres are no lungs
+    assert said in capsys.readouterr().out
+    assert go(f"precompute {CUT} --dataset toy__0", "--npz_dir", npz, "--out_dir", tmp_path / "q") == 0
+    assert capsys.readouterr().out == ""
+
+
 def test_stage_one_cuts_its_own_patches_and_draws_samples(tmp_path):
     toy_cases(tmp_path / "npz")
     code = go(f"train {QUICK} {CUT} --sample_every 6", "--npz_dir", tmp_path / "npz", "--results_dir", tmp_path / "out")
