@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 
 from diffseglung.cli import add_config, read_config
+from diffseglung.cli.answers import say
 from diffseglung.cli.train import (
     add_run_options,
     check_start,
@@ -27,16 +28,18 @@ from diffseglung.errors import ConfigError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `distill`."""
-    add_run_options(parser, results="./results_distill")
-    add_config(parser, DistillConfig)
+    add_run_options(parser, "distill", results="./results_distill")
+    add_config(parser, DistillConfig, command="distill")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train stage 2."""
-    config, distill = read_config(args, TrainConfig), read_config(args, DistillConfig)
+    config = read_config(args, TrainConfig, command="distill")
+    distill = read_config(args, DistillConfig, command="distill")
     if not args.resume:
         raise ConfigError("stage 2 needs a stage 1 checkpoint", remedy="pass --resume results/ddpm_base.pt")
     from diffseglung import runtime
+    from diffseglung.distillation import losses
     from diffseglung.model import checkpoint
     from diffseglung.training.data import Draws
     from diffseglung.training.loop import Run, Trainer
@@ -50,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
     patches = find_patches(args, teacher=distill)
     patch, intensity = patch_settings(patches)
     with runtime.start(args.device, config.precision) as process:
+        if config.iterations < distill.warmup_end and process.is_first:
+            weight = losses.warmup(config.iterations, distill)
+            say(args, f"note: the run ends within the warm-up, at lambda {weight:.2f} of {distill.lambda_max:g}")
         digest = checkpoint.sha256(args.resume)
         before = {"sha256": digest, "iteration": base.iteration, **base.training}
         training = {**provenance(patches, config, process.world_size), "stage1": before}

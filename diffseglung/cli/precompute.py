@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffseglung.cli import add_conduct, add_config, read_config, spellings
+from diffseglung.cli import add_conduct, add_config, add_recipe, read_config, spellings
 from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.bars import bar
 from diffseglung.config import DistillConfig, IntensityConfig, PatchConfig
@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, help in names.items():
         default = getattr(DistillConfig(), name)
         parser.add_argument(*spellings(name), type=int, default=default, help=f"{help} (default: {default})")
-    add_config(parser, PatchConfig)
+    add_recipe(parser)
+    add_config(parser, PatchConfig, command="precompute")
     add_config(parser, IntensityConfig)
     add_json(parser)
     add_conduct(parser, device=False)
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
 
     distill = DistillConfig(grid_stride=args.grid_stride, window=args.window) if args.teacher else None
     job = PatchJob(
-        patch=read_config(args, PatchConfig),
+        patch=read_config(args, PatchConfig, command="precompute"),
         intensity=read_config(args, IntensityConfig),
         distill=distill,
         seed=args.seed,

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffseglung.cli import build_parser, run_command
+from diffseglung.cli import build_parser, read_config, run_command
+from diffseglung.config import RECIPES, Config, DiffusionConfig, DistillConfig, PatchConfig, TrainConfig
 from diffseglung.distillation.heads import load_student
 from diffseglung.model import checkpoint
 from diffseglung.training.journal import read
@@ -162,6 +163,55 @@ def test_stage_two_writes_the_student_without_the_teacher(cut, base, tmp_path, l
     lines = read(tmp_path / "journal.jsonl")
     assert [line["lambda"] for line in lines] == [0.125, 0.25, 0.375, 0.5, 0.5, 0.5]
     assert [line["iteration"] for line in lines] == list(range(41, 47))
+
+
+def settings_of(command: str, words: str, *kinds: type[Config]) -> list[Config]:
+    args = build_parser(command).parse_args(shlex.split(words))
+    return [read_config(args, kind, command=command) for kind in kinds]
+
+
+def test_recipes_fill_in_what_is_not_given():
+    (config,) = settings_of("train", "", TrainConfig)
+    assert config == TrainConfig()
+    config, distill = settings_of("distill", "", TrainConfig, DistillConfig)
+    assert (config, distill) == (TrainConfig(batch_size=16), DistillConfig())
+    for words in ("--recipe shipped --lr 1e-4 --iterations 9", "--lr 1e-4 --epochs 9 --recipe shipped"):
+        config, diffusion = settings_of("train", words, TrainConfig, DiffusionConfig)
+        assert (config.iterations, config.batch_size, config.lr, config.lr_schedule) == (9, 4, 1e-4, "cosine")
+        assert diffusion == DiffusionConfig(prediction="v")
+    (patch,) = settings_of("precompute", "--npz_dir a --out_dir b --recipe shipped", PatchConfig)
+    assert (patch.shape, patch.patches_per_patient) == ((32, 64, 64), 90)
+
+
+def test_every_setting_of_a_recipe_is_an_option_of_its_command():
+    for stages in RECIPES.values():
+        for command, values in stages.items():
+            words = "--npz_dir a --out_dir b" if command == "precompute" else ""
+            for name, value in values.items():
+                given = " ".join(map(str, value)) if isinstance(value, tuple) else value
+                args = build_parser(command).parse_args(shlex.split(f"{words} --{name} {given}"))
+                assert getattr(args, name) == (list(value) if isinstance(value, tuple) else value)
+
+
+def test_the_shipped_recipe_is_that_of_the_shipped_model():
+    """As its card tells it."""
+    _, card = checkpoint.load(checkpoint.default_path())
+    config, distill = settings_of("distill", "--recipe shipped", TrainConfig, DistillConfig)
+    assert card.training["settings"].items() <= config.to_dict().items()
+    assert card.distill == distill
+    config, diffusion = settings_of("train", "--recipe shipped", TrainConfig, DiffusionConfig)
+    assert card.training["stage1"]["settings"].items() <= config.to_dict().items()
+    assert card.diffusion == diffusion
+    assert card.patch.shape == RECIPES["shipped"]["precompute"]["shape"]
+
+
+def test_stage_two_counts_its_own_updates_after_a_short_stage_one(cut, base, tmp_path, capsys):
+    where = ["--patches_dir", cut, "--results_dir", tmp_path, "--resume", base / "ddpm_base.pt"]
+    assert go("distill --iterations 2 --log_every 1 --sample_every 0 --batch_size 2", *where) == 0
+    lines = read(tmp_path / "journal.jsonl")
+    assert [line["iteration"] for line in lines] == [1, 2]
+    assert [line["lambda"] for line in lines] == [0.5 / 2000, 1 / 2000]
+    assert "note: the run ends within the warm-up, at lambda 0.00 of 0.5" in capsys.readouterr().out
 
 
 def test_stage_two_without_start_step_begins_at_the_warm_up(cut, base, tmp_path):
