@@ -210,8 +210,8 @@ class DistillConfig(Config):
     teacher_temperature: float = setting(0.1, "temperature of the soft targets (local loss)", low=1e-3, high=10)
     positions: int = setting(512, "grid positions drawn from each batch (local loss)", low=2)
     lambda_max: float = setting(0.5, "weight of the contrastive loss after the warm-up", low=0)
-    warmup_start: int = setting(4000, "iteration at which the contrastive loss sets in", low=0)
-    warmup_end: int = setting(6000, "iteration at which its weight reaches lambda_max", low=0)
+    warmup_start: int = setting(0, "iteration at which the contrastive loss sets in", low=0)
+    warmup_end: int = setting(2000, "iteration at which its weight reaches lambda_max", low=0)
     dimensions: int = setting(128, "length of the projected feature vector", low=2)
     taps: tuple[str, ...] = setting(
         ("bottleneck", "decoder"), "network taps that the student head reads (published: bottleneck)"
@@ -245,6 +245,23 @@ class TrainConfig(Config):
     save_every: int = setting(500, "iterations between checkpoints", low=1)
     log_every: int = setting(10, "iterations between journal lines", low=1)
     seed: int = setting(0, "seed of everything random in the run", low=0)
+
+
+_SHIPPED = {"lr": 3e-4, "lr_schedule": "cosine"}
+RECIPES: dict[str, dict[str, dict[str, Any]]] = {
+    "default": {"precompute": {}, "train": {}, "distill": {"batch_size": 16}},
+    "shipped": {
+        "precompute": {"shape": (32, 64, 64), "patches_per_patient": 90},
+        "train": {
+            **_SHIPPED, "prediction": "v", "iterations": 5500, "batch_size": 4, "ema": 0.999, "save_every": 250,
+        },
+        "distill": {
+            **_SHIPPED, "taps": ("bottleneck", "level2", "level1", "decoder"), "iterations": 600, "batch_size": 8,
+            "warmup_end": 50, "ema": 0.99, "save_every": 100,
+        },
+    },
+}  # fmt: skip
+"""Recipe -> command -> settings in which it differs: default, long as published; shipped, of the shipped model."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,12 @@ class Runtime:
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
+    def summed(self, values: Tensor) -> Tensor:
+        """`values` with what all processes hold added up, in place; every process must call."""
+        if self.world_size > 1:
+            dist.all_reduce(values)
+        return values
+
 
 def choose_device(wish: str) -> torch.device:
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`, or the TotalSegmentator spellings `gpu` and `gpu:1`."""

@@ -31,14 +31,12 @@ touch "$out/synthetic/.100"
 
 mkdir -p "$out/patients"
 ln -f "$out"/cases/*.npz "$out"/synthetic/*.npz "$out/patients/"
-$bin precompute --npz_dir "$out/patients" --out_dir "$out/patches1" --shape 32 64 64 --patches_per_patient 90
-$bin precompute --npz_dir "$out/patients" --out_dir "$out/patches2" --shape 32 64 64 --patches_per_patient 30 --teacher
+$bin precompute --npz_dir "$out/patients" --out_dir "$out/patches1" --recipe shipped
+$bin precompute --npz_dir "$out/patients" --out_dir "$out/patches2" --recipe shipped --patches_per_patient 30 --teacher
 
-$bin train --patches_dir "$out/patches1" --results_dir "$out/stage1_run" --size small --name lung-small \
-  --prediction v --iterations 5500 --batch_size 4 --lr 3e-4 --lr_schedule cosine --ema 0.999 --save_every 250
+$bin train --patches_dir "$out/patches1" --results_dir "$out/stage1_run" --recipe shipped --name lung-small
 $bin distill --patches_dir "$out/patches2" --results_dir "$out/stage2_run" --resume "$out/stage1_run/ddpm_base.pt" \
-  --name lung-small --taps bottleneck level2 level1 decoder --start_step 0 --warmup_start 0 --warmup_end 50 \
-  --iterations 600 --batch_size 8 --lr 3e-4 --lr_schedule cosine --ema 0.99 --lambda_max 0.5 --save_every 100
+  --recipe shipped --name lung-small
 $bin fit --model "$out/stage2_run/ddpm_distill.pt" --cases "$out/cases" --simulated "$out/synthetic" --half \
   -o "$out/lung-small.safetensors"
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from diffseglung import __version__
 from diffseglung.cli import endings
-from diffseglung.config import Config
+from diffseglung.config import RECIPES, Config
 
 C = TypeVar("C", bound=Config)
 
@@ -70,43 +70,59 @@ def spellings(name: str) -> list[str]:
     return list(dict.fromkeys(["--" + name.replace("_", "-"), "--" + name]))
 
 
-def add_config(parser: argparse.ArgumentParser, config: type[Config], *, skip: Sequence[str] = ()) -> None:
-    """One option per setting of `config`, in both spellings, with its default and range in the help."""
+def add_config(
+    parser: argparse.ArgumentParser, config: type[Config], *, skip: Sequence[str] = (), command: str = ""
+) -> None:
+    """One option per setting of `config`, in both spellings, with its default and range in the help.
+
+    command: one that has recipes; settings that are not given are then left to `read_config`.
+    """
     group = parser.add_argument_group(f"{config.__name__.removesuffix('Config').lower()} settings")
     hints = get_type_hints(config)
     for field in dataclasses.fields(config):
         if field.name in skip:
             continue
         meta, default = field.metadata, field.default
+        if command:
+            default = RECIPES["default"][command].get(field.name, default)
+        unset = argparse.SUPPRESS if command else default
         help = f"{meta['help']} (default: {' '.join(map(str, default)) if isinstance(default, tuple) else default})"
         names = spellings(field.name)
         if isinstance(default, bool):
             group.add_argument(
-                *names, action=argparse.BooleanOptionalAction, default=default, help=help.replace("%", "%%")
+                *names, action=argparse.BooleanOptionalAction, default=unset, help=help.replace("%", "%%")
             )
         elif isinstance(default, tuple):
             count: int | str = "+" if "..." in str(hints[field.name]) else len(default)
             kind: type = type(default[0])
-            group.add_argument(
-                *names, type=kind, nargs=count, default=default, metavar="V", help=help.replace("%", "%%")
-            )
+            group.add_argument(*names, type=kind, nargs=count, default=unset, metavar="V", help=help.replace("%", "%%"))
         else:
             choices = meta.get("choices") or None
             metavar = None if choices else "V"
             group.add_argument(
                 *names,
                 type=type(default),
-                default=default,
+                default=unset,
                 choices=choices,
                 metavar=metavar,
                 help=help.replace("%", "%%"),
             )
 
 
-def read_config(args: argparse.Namespace, config: type[C]) -> C:
-    """The settings of `config` as given on the command line."""
-    names = [field.name for field in dataclasses.fields(config) if hasattr(args, field.name)]
-    return config.from_dict({name: getattr(args, name) for name in names})
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """The option --recipe."""
+    parser.add_argument(
+        "--recipe", choices=RECIPES, default="default",
+        help="settings where they are not given: default, long as published; shipped, those of the shipped model",
+    )  # fmt: skip
+
+
+def read_config(args: argparse.Namespace, config: type[C], *, command: str = "") -> C:
+    """The settings of `config` as given on the command line; the rest as the recipe of `command` has them."""
+    recipe = RECIPES[args.recipe][command] if command else {}
+    values = {**recipe, **vars(args)}
+    names = [field.name for field in dataclasses.fields(config) if field.name in values]
+    return config.from_dict({name: values[name] for name in names})
 
 
 def add_conduct(parser: argparse.ArgumentParser, *, device: bool = True) -> None:

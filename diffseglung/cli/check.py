@@ -224,12 +224,14 @@ def check_distillation(folder: Path, device: str) -> str:
         objective = DistillObjective(network, diffusion, distill=distill, intensity=IntensityConfig(), seed=0)
         fit_standardiser(objective, patches)
         objective.to(process.device)
-        batch = Draws(patches, TrainConfig(batch_size=4), diffusion.steps, "dense").batch(1).to(process.device)
+        draws = Draws(patches, TrainConfig(batch_size=4), diffusion.steps, patches.teacher(distill))
+        batch = draws.batch(1).to(process.device)
         optimiser = torch.optim.Adam(objective.parameters(), lr=3e-3)
         before, contrast = network.enter.weight.detach().clone(), []
+        meeting = objective.contrasts([batch], 10, process)[0]
         for _ in range(20):
             with process.autocast():
-                outcome = objective(batch, 10)
+                outcome = objective(batch, 10, meeting)
             optimiser.zero_grad()
             outcome.loss.backward()
             optimiser.step()

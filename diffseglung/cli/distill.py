@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_config, read_config
+from diffseglung.cli.answers import say
 from diffseglung.cli.train import (
     add_run_options,
     check_start,
@@ -25,22 +25,21 @@ from diffseglung.cli.train import (
 from diffseglung.config import DistillConfig, TrainConfig
 from diffseglung.errors import ConfigError
 
-if TYPE_CHECKING:
-    from diffseglung.training.data import Patches
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `distill`."""
-    add_run_options(parser, results="./results_distill")
-    add_config(parser, DistillConfig)
+    add_run_options(parser, "distill", results="./results_distill")
+    add_config(parser, DistillConfig, command="distill")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train stage 2."""
-    config, distill = read_config(args, TrainConfig), read_config(args, DistillConfig)
+    config = read_config(args, TrainConfig, command="distill")
+    distill = read_config(args, DistillConfig, command="distill")
     if not args.resume:
         raise ConfigError("stage 2 needs a stage 1 checkpoint", remedy="pass --resume results/ddpm_base.pt")
     from diffseglung import runtime
+    from diffseglung.distillation import losses
     from diffseglung.model import checkpoint
     from diffseglung.training.data import Draws
     from diffseglung.training.loop import Run, Trainer
@@ -53,8 +52,10 @@ def run(args: argparse.Namespace) -> int:
     check_start(start, config)
     patches = find_patches(args, teacher=distill)
     patch, intensity = patch_settings(patches)
-    stored = stored_teacher(patches, distill)
     with runtime.start(args.device, config.precision) as process:
+        if config.iterations < distill.warmup_end and process.is_first:
+            weight = losses.warmup(config.iterations, distill)
+            say(args, f"note: the run ends within the warm-up, at lambda {weight:.2f} of {distill.lambda_max:g}")
         digest = checkpoint.sha256(args.resume)
         before = {"sha256": digest, "iteration": base.iteration, **base.training}
         training = {**provenance(patches, config, process.world_size), "stage1": before}
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
             start=start,
             sample=sampler(args.results_dir, patches, config.seed),
         )
-        draws = Draws.of(patches, config, steps=base.diffusion.steps, runtime=process, teacher=stored)
+        draws = Draws.of(patches, config, steps=base.diffusion.steps, runtime=process, teacher=patches.teacher(distill))
         network = model.network.requires_grad_(True)
 
         def make(run: Run) -> Trainer:
@@ -90,12 +91,3 @@ def run(args: argparse.Namespace) -> int:
             return Trainer(objective, draws, run)
 
         return conduct(plan, make, args)
-
-
-def stored_teacher(patches: Patches, distill: DistillConfig) -> str | None:
-    """Which stored descriptors serve these settings: dense, whole, or None (computed during training)."""
-    if distill.loss == "published":
-        return "whole" if patches.whole is not None else None
-    teacher = patches.info.get("teacher") or {}
-    fits = (teacher.get("stride"), teacher.get("window")) == (distill.grid_stride, distill.window)
-    return "dense" if patches.dense is not None and fits else None

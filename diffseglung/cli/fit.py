@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct
 from diffseglung.cli.answers import add_json, answer, say
+from diffseglung.cli.precompute import say_assumed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
     bundle = load_bundle(args.model, str(device))
     runtime = Runtime(device=device, precision=choose_precision("auto", device))
     cohort = Cohort(rows_per_scan=args.rows_per_scan, with_diffusion=not args.local_only, seed=args.seed)
-    scans = [*iter_cases(args.cases, args.dataset), *simulated_cases(args.simulated)]
+    cases = iter_cases(args.cases, args.dataset)
+    notes = say_assumed(args, cases)
+    scans = [*cases, *simulated_cases(args.simulated)]
     with bar("reading cases", quiet=args.quiet) as progress:
         for path in progress(scans, len(scans)):
             cohort.add(*read_rows(path, bundle, runtime))
@@ -68,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
     card = dataclasses.replace(card, training=card.training | fitted)
     checkpoint.save(args.output, own | tissue_tensors(tissues), card)
     say(args, f"fitted {', '.join(tissues)} on {len(scans)} cases -> {args.output}")
-    answer(args, {"model": args.output, "methods": list(tissues), "cases": [path.stem for path in scans]})
+    made = {"model": args.output, "methods": list(tissues), "cases": [path.stem for path in scans], "notes": notes}
+    answer(args, made)
     return 0
 
 

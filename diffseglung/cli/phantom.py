@@ -108,7 +108,10 @@ def _maker(args: argparse.Namespace) -> Callable[[int], Phantom]:
     from diffseglung.preprocess.lungs import find_lungs
     from diffseglung.preprocess.masks import adapt_mask
 
-    ct = io.read_volume(args.background)
+    scan = io.read_scan(args.background)
+    ct = scan.volume
+    for note in scan.notes:
+        say(args, f"note: {note}")
     lungs = adapt_mask(io.read_mask(args.lung_mask), ct) if args.lung_mask else find_lungs(ct)
 
     def drawn(seed: int) -> Phantom:

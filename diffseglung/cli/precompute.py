@@ -10,9 +10,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from diffseglung.cli import add_conduct, add_config, read_config, spellings
+from diffseglung.cli import add_conduct, add_config, add_recipe, read_config, spellings
 from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.bars import bar
 from diffseglung.config import DistillConfig, IntensityConfig, PatchConfig
@@ -34,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, help in names.items():
         default = getattr(DistillConfig(), name)
         parser.add_argument(*spellings(name), type=int, default=default, help=f"{help} (default: {default})")
-    add_config(parser, PatchConfig)
+    add_recipe(parser)
+    add_config(parser, PatchConfig, command="precompute")
     add_config(parser, IntensityConfig)
     add_json(parser)
     add_conduct(parser, device=False)
@@ -48,19 +50,34 @@ def run(args: argparse.Namespace) -> None:
 
     distill = DistillConfig(grid_stride=args.grid_stride, window=args.window) if args.teacher else None
     job = PatchJob(
-        patch=read_config(args, PatchConfig),
+        patch=read_config(args, PatchConfig, command="precompute"),
         intensity=read_config(args, IntensityConfig),
         distill=distill,
         seed=args.seed,
     )
     workers = bounded_workers(args.num_workers, quiet=args.quiet)
     cases = iter_cases(args.npz_dir, args.dataset)
+    notes = say_assumed(args, cases)
     with bar("cutting patches", quiet=args.quiet) as track:
         precompute(cases, args.out_dir, job, workers=workers, progress=track)
     patches = open_patches(args.out_dir)
     say(args, f"{len(patches)} patches of {patches.shape} voxels from {len(cases)} cases in {args.out_dir}")
     shape = [int(n) for n in patches.shape]
-    answer(args, {"output": args.out_dir, "patches": len(patches), "shape_zyx": shape, "cases": len(cases)})
+    made = {"output": args.out_dir, "patches": len(patches), "shape_zyx": shape, "cases": len(cases), "notes": notes}
+    answer(args, made)
+
+
+def say_assumed(args: argparse.Namespace, cases: Sequence[Path]) -> list[str]:
+    """Say, and return, what had to be assumed of training cases."""
+    from diffseglung.io.cases import without_spacing
+
+    bare = [path.stem for path in without_spacing(cases)]
+    if not bare:
+        return []
+    more = f" and {len(bare) - 5} more" if len(bare) > 5 else ""
+    note = f"{len(bare)} of {len(cases)} cases give no voxel spacing, 1 mm was assumed: {', '.join(bare[:5])}{more}"
+    say(args, f"note: {note}")
+    return [note]
 
 
 def bounded_workers(wish: int, *, quiet: bool) -> int:

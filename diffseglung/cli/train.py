@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffseglung import __version__
-from diffseglung.cli import add_conduct, add_config, bars, read_config, spellings
+from diffseglung.cli import add_conduct, add_config, add_recipe, bars, read_config, spellings
 from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.bars import bar
+from diffseglung.cli.precompute import say_assumed
 from diffseglung.config import UNETS, DiffusionConfig, DistillConfig, PatchConfig, TrainConfig
 from diffseglung.errors import ConfigError
 
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `train`."""
-    add_run_options(parser, results="./results")
+    add_run_options(parser, "train", results="./results")
     parser.add_argument("--size", choices=UNETS, default="small", help="network size (default: small)")
-    add_config(parser, DiffusionConfig)
+    add_config(parser, DiffusionConfig, command="train")
 
 
-def add_run_options(parser: argparse.ArgumentParser, *, results: str) -> None:
+def add_run_options(parser: argparse.ArgumentParser, command: str, *, results: str) -> None:
     """Options that both stages share."""
     source = parser.add_mutually_exclusive_group()
     source.add_argument(*spellings("patches_dir"), type=Path, help="folder written by precompute")
@@ -46,16 +47,17 @@ def add_run_options(parser: argparse.ArgumentParser, *, results: str) -> None:
     parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="weights to begin with")
     parser.add_argument(*spellings("start_step"), type=int, metavar="N", help="iteration number to begin at")
     parser.add_argument("--name", default="", help="name on the model card (default: lung-SIZE)")
-    add_config(parser, TrainConfig)
+    add_recipe(parser)
+    add_config(parser, TrainConfig, command=command)
     parser.add_argument("--epochs", dest="iterations", type=int, default=argparse.SUPPRESS, help="same as --iterations")
-    add_config(parser, PatchConfig)
+    add_config(parser, PatchConfig, command="precompute")
     add_json(parser, "how the run ended")
     add_conduct(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train stage 1."""
-    config = read_config(args, TrainConfig)
+    config = read_config(args, TrainConfig, command="train")
     patches = find_patches(args, teacher=None)
     from diffseglung import runtime
     from diffseglung.model import checkpoint
@@ -66,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     from diffseglung.training.objective import DiffusionObjective
     from diffseglung.training.precompute import patch_settings
 
-    diffusion, unet, start = read_config(args, DiffusionConfig), UNETS[args.size], args.start_step or 0
+    diffusion = read_config(args, DiffusionConfig, command="train")
+    unet, start = UNETS[args.size], args.start_step or 0
     network = seeded(lambda: UNet(unet), config.seed)
     if args.resume and not (args.results_dir / "last.pt").is_file():
         weights, old = checkpoint.load(args.resume)
@@ -120,7 +123,9 @@ def find_patches(args: argparse.Namespace, *, teacher: DistillConfig | None) -> 
     if int(os.environ.get("RANK", 0)) == 0:
         args.results_dir.mkdir(parents=True, exist_ok=True)
         cases = iter_cases(args.npz_dir, args.dataset)
-        job = PatchJob(patch=read_config(args, PatchConfig), distill=teacher, seed=args.seed)
+        say_assumed(args, cases)
+        patch, seed = read_config(args, PatchConfig, command="precompute"), read_config(args, TrainConfig).seed
+        job = PatchJob(patch=patch, distill=teacher, seed=seed)
         with bar("cutting patches", quiet=args.quiet) as track:
             precompute(cases, out, job, workers=os.cpu_count() or 1, progress=track)
     while not (out / "ct.npy").is_file():

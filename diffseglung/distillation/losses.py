@@ -9,15 +9,18 @@ from torch import Tensor
 from diffseglung.config import DistillConfig
 
 
-def info_nce(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """InfoNCE as published: each patch's student must find its own teacher among those of the batch.
+def info_nce(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """InfoNCE of each student vector among all teachers (n,), as the excess over its least possible value.
 
-    student, teacher: (N, D) unit vectors, row i of both from patch i. Mean over i of
-    -log(exp(s_i . t_i / tau) / sum_j exp(s_i . t_j / tau)) (van den Oord et al. 2018, eq. 4), student to teacher.
-    Zero for N = 1, where there are no negatives.
+    student: (n, D) unit vectors, some of the N that meet.  teacher: (N, D) unit vectors of all of them.
+    targets: (n, N), rows that sum to 1. Row i gives KL(targets_i || softmax_j(s_i . t_j / tau)): the cross-entropy less
+    the entropy of the targets, so that 0 is perfect whatever the batch. With one-hot targets it is the published loss,
+    -log(exp(s_i . t_i / tau) / sum_j exp(s_i . t_j / tau)) (van den Oord et al. 2018, eq. 4), student to teacher; with
+    those of `soft_targets` the local one. A constant student or teacher predicts 1/N everywhere and pays log N less the
+    targets' entropy, hence collapse is never a minimum. Zero for N = 1, where there are no negatives.
     """
-    logits = student @ teacher.T / temperature  # (N, N)
-    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+    predicted = F.log_softmax(student @ teacher.T / temperature, dim=1)  # (n, N)
+    return F.kl_div(predicted, targets, reduction="none").sum(1)
 
 
 def soft_targets(descriptor: Tensor, weight: Tensor, temperature: float) -> Tensor:
@@ -31,18 +34,6 @@ def soft_targets(descriptor: Tensor, weight: Tensor, temperature: float) -> Tens
     squared = scaled.square().sum(1)
     distance = (squared[:, None] + squared[None, :] - 2 * scaled @ scaled.T).clamp(min=0)
     return torch.softmax(-distance / temperature, dim=1)
-
-
-def local_info_nce(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float) -> Tensor:
-    """InfoNCE between grid positions with soft targets, as the excess over its least possible value.
-
-    student, teacher: (N, D) unit vectors of the same N positions.  targets: (N, N) of `soft_targets`.
-    Mean over i of KL(targets_i || softmax_j(s_i . t_j / tau)): the cross-entropy less the entropy of the targets, so
-    that 0 is perfect whatever the batch. With one-hot targets it equals `info_nce`. A constant student or teacher
-    predicts 1/N everywhere and pays log N less the targets' entropy, hence collapse is never a minimum.
-    """
-    predicted = F.log_softmax(student @ teacher.T / temperature, dim=1)  # (N, N)
-    return F.kl_div(predicted, targets, reduction="batchmean")
 
 
 def warmup(iteration: int, config: DistillConfig) -> float:

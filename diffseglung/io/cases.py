@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,7 +128,22 @@ def iter_cases(folder: Path | str, dataset: str | None = None) -> list[Path]:
     return found
 
 
-def _load(path: Path) -> dict[str, NDArray[Any]]:
+def without_spacing(paths: Iterable[Path]) -> list[Path]:
+    """The cases that give no voxel spacing, or were made from one that gives none, so that 1 mm stands for it.
+
+    Their arrays are not read. A file that is damaged is left to whoever reads it.
+    """
+    found = []
+    for path in paths:
+        with suppress(InputError, OSError):
+            meta = _meta(path, _load(path, ("meta",)))
+            earlier = meta.get("notes")
+            if _grid(path, meta)[1] or (isinstance(earlier, list) and _ASSUMED in earlier):
+                found.append(path)
+    return found
+
+
+def _load(path: Path, keys: Sequence[str] = KEYS) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise InputError(f"{path} does not exist", remedy="check the path; cases are .npz files")
     with path.open("rb") as file:
@@ -140,7 +157,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             _require_sizes(path)
-            return {name: archive[name] for name in KEYS if name in archive.files}
+            return {name: archive[name] for name in keys if name in archive.files}
     except InputError:
         raise
     except Exception as cause:  # a damaged file can fail anywhere in the reader

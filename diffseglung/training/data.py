@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffseglung import documents
-from diffseglung.config import TrainConfig
+from diffseglung.config import DistillConfig, TrainConfig
 from diffseglung.errors import InputError
 from diffseglung.io.rows import StoredRows
+from diffseglung.radiomics.descriptor import DESCRIPTOR_NAMES
 from diffseglung.runtime import Runtime, generator, patch_noise
 from diffseglung.volume import Array, Shape
 
@@ -61,6 +62,23 @@ class Patches:
         """Size of a patch in voxels."""
         z, y, x = self.ct.shape[1:]
         return z, y, x
+
+    def teacher(self, distill: DistillConfig) -> StoredRows | None:
+        """The stored descriptors that serve these settings, one row a patch; None: they have to be computed.
+
+        Raises InputError for rows that are not what patches.json says.
+        """
+        made, published = self.info.get("teacher") or {}, distill.loss == "published"
+        stored = self.whole if published else self.dense
+        cells = published or (made.get("stride"), made.get("window")) == (distill.grid_stride, distill.window)
+        if stored is None or not cells or made.get("descriptors") != list(DESCRIPTOR_NAMES):
+            return None
+        grid = () if published else tuple(side // distill.grid_stride for side in self.shape)
+        if stored.shape[1:] != (len(DESCRIPTOR_NAMES), *grid):
+            raise InputError(
+                f"{stored.path} {stored.shape} does not fit the patches {self.ct.shape}", remedy="run precompute again"
+            )
+        return stored
 
     @property
     def digest(self) -> str:
@@ -138,18 +156,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Draws:
-    """Which patches a process sees, and what is drawn for them. steps: length T of the chain; teacher: dense, whole."""
+    """Which patches a process sees, and what is drawn for them. steps: length T of the chain; teacher: stored rows."""
 
     patches: Patches
     config: TrainConfig
     steps: int
-    teacher: str | None = None
+    teacher: StoredRows | None = None
     rank: int = 0
     world_size: int = 1
 
     @classmethod
     def of(
-        cls, patches: Patches, config: TrainConfig, *, steps: int, runtime: Runtime, teacher: str | None = None
+        cls, patches: Patches, config: TrainConfig, *, steps: int, runtime: Runtime, teacher: StoredRows | None = None
     ) -> Draws:
         """Draws of the present process."""
         return cls(patches, config, steps, teacher, runtime.rank, runtime.world_size)
@@ -192,10 +210,9 @@ class Draws:
         lung = torch.from_numpy((self.patches.mask[index] > 0).astype(np.float32))[None].flip(axes)
         noise = patch_noise(tuple(clean.shape), self.config.seed, NOISE, iteration, place)
         teacher = None
-        if self.teacher == "dense" and self.patches.dense is not None:
-            teacher = torch.from_numpy(self.patches.dense[index].astype(np.float32)).flip(axes)
-        elif self.teacher == "whole" and self.patches.whole is not None:
-            teacher = torch.from_numpy(self.patches.whole[index].astype(np.float32))
+        if self.teacher is not None:
+            teacher = torch.from_numpy(self.teacher[index].astype(np.float32))
+            teacher = teacher.flip(axes) if teacher.ndim == 4 else teacher
         return clean, lung, noise, teacher
 
 

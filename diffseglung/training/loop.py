@@ -87,10 +87,7 @@ class Tally:
         sums.index_add_(0, quarter + 4, torch.ones_like(each))
         contrast = [torch.as_tensor(o.terms["contrastive"]) for o in self.outcomes if "contrastive" in o.terms]
         extra = torch.stack(contrast).float().mean().reshape(1) if contrast else sums.new_full((1,), math.nan)
-        totals = torch.cat([sums, extra.to(sums.device)])
-        if runtime.world_size > 1:
-            dist.all_reduce(totals)
-        values = totals.double().cpu()
+        values = runtime.summed(torch.cat([sums, extra.to(sums.device)])).double().cpu()
         line = {"diffusion": float(values[:4].sum() / values[4:8].sum())}
         line |= {f"diffusion_q{i + 1}": float(values[i] / values[4 + i]) for i in range(4)}
         line["loss"] = line["diffusion"]
@@ -170,12 +167,13 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.iteration, self.config, self.run.start)
         self.optimiser.zero_grad(set_to_none=True)
-        for micro, batch in enumerate(batches):
+        batches = [batch.to(runtime.device) for batch in batches]
+        contrasts = self.objective.contrasts(batches, self.iteration, runtime)
+        for micro, (batch, contrast) in enumerate(zip(batches, contrasts, strict=True)):
             waits = isinstance(parallel, DistributedDataParallel) and micro < len(batches) - 1
             with parallel.no_sync() if waits else nullcontext():  # type: ignore[operator]
                 with runtime.autocast():
-                    place = micro * runtime.world_size + runtime.rank
-                    outcome: Outcome = parallel(batch.to(runtime.device), self.iteration, place)
+                    outcome: Outcome = parallel(batch, self.iteration, contrast)
                 (outcome.loss / len(batches)).backward()  # type: ignore[no-untyped-call]
             tally.outcomes.append(replace(outcome, loss=outcome.loss.detach()))
         limit = self.config.clip_norm or math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +15,7 @@ from diffseglung.distillation.heads import StudentHead, TeacherHead
 from diffseglung.distillation.teacher import Standardiser, as_rows, describe, family_weights
 from diffseglung.model.diffusion import DiffusionModel
 from diffseglung.model.unet import UNet
-from diffseglung.runtime import generator
+from diffseglung.runtime import Runtime, generator
 from diffseglung.training.data import Batch, Patches
 
 POSITIONS = 4
@@ -37,6 +38,21 @@ class Outcome:
     terms: dict[str, float | Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """The positions of the global batch that meet in the contrastive loss, as one micro-batch sees them.
+
+    descriptor: (N, 34) of all of them, whatever the process and micro-batch they lie in.
+    where: (n,) those of this micro-batch, among all of its positions.  at: (n,) their rows in `descriptor`.
+    parts: micro-batches in the global batch.
+    """
+
+    descriptor: Tensor
+    where: Tensor
+    at: Tensor
+    parts: int
+
+
 class DiffusionObjective(nn.Module):
     """Stage 1: predict the noise in lung patches (L1 as published)."""
 
@@ -45,7 +61,11 @@ class DiffusionObjective(nn.Module):
         self.network = network
         self.model = DiffusionModel.of(network, config)
 
-    def forward(self, batch: Batch, iteration: int, rank: int = 0) -> Outcome:
+    def contrasts(self, batches: Sequence[Batch], iteration: int, runtime: Runtime) -> list[None]:
+        """What each micro-batch has to know of the others: nothing."""
+        return [None] * len(batches)
+
+    def forward(self, batch: Batch, iteration: int, contrast: None = None) -> Outcome:
         """Loss of one micro-batch."""
         each, _ = self.model.loss(batch.clean, batch.lung, batch.noise, batch.step)
         return Outcome(each.mean(), each.detach(), batch.step / self.model.config.steps)
@@ -59,8 +79,9 @@ class DistillObjective(nn.Module):
     """Stage 2: diffusion loss + lambda * contrastive loss between student features and radiomic teacher.
 
     published: the student vector of a patch is the mean over positions, normalised; negatives are the other patches of
-    the process's batch. local: grid positions in the lung, drawn from all patches of the process's batch whose noise
-    level is at most `max_level`; soft targets. Negatives never cross processes, so no gathering is needed.
+    the global batch. local: grid positions in the lung, drawn from all patches of the global batch whose noise level is
+    at most `max_level`; soft targets. A student vector meets teacher vectors only, and these need no network: all
+    micro-batches and processes know the descriptors that meet, and each adds the loss of its own student vectors.
     """
 
     family: Tensor
@@ -81,59 +102,71 @@ class DistillObjective(nn.Module):
         """Prefixes of the weights that a checkpoint for use keeps: the teacher's head is dropped."""
         return ("network.", "head.", "standardiser.")
 
-    def forward(self, batch: Batch, iteration: int, rank: int = 0) -> Outcome:
-        """Loss of one micro-batch."""
-        each, taps = self.model.loss(batch.clean, batch.lung, batch.noise, batch.step)
+    @torch.no_grad()
+    def contrasts(self, batches: Sequence[Batch], iteration: int, runtime: Runtime) -> list[Contrast]:
+        """What meets in an iteration, for each micro-batch of this process; every process must call."""
+        found = [self._usable(batch) for batch in batches]
+        counts = torch.zeros(len(batches), runtime.world_size, dtype=torch.long, device=runtime.device)
+        counts[:, runtime.rank] = torch.tensor([len(index) for _, index in found])
+        ends = runtime.summed(counts).flatten().cumsum(0).tolist()  # in the order of places in the global batch
+        order = torch.arange(ends[-1])
+        if self.distill.loss == "local":
+            dice = generator(self.seed, POSITIONS, iteration)
+            order = torch.randperm(ends[-1], generator=dice)[: self.distill.positions]
+        descriptor = torch.zeros(len(order), len(self.standardiser.mean), device=runtime.device)
+        own = []
+        for micro, (rows, index) in enumerate(found):
+            end = ends[micro * runtime.world_size + runtime.rank]
+            at = torch.nonzero((order >= end - len(index)) & (order < end))[:, 0]
+            where = index[(order[at] - (end - len(index))).to(index.device)]
+            at = at.to(index.device)
+            descriptor[at] = rows[where]
+            own.append((where, at))
+        runtime.summed(descriptor)
+        return [Contrast(descriptor, where, at, counts.numel()) for where, at in own]
+
+    def _usable(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Descriptors (positions, 34) of a micro-batch, and the indices of those that may meet."""
         descriptor = batch.teacher
         if descriptor is None:
             descriptor = describe(batch.clean, batch.lung, self.intensity, self.distill)
-        student, level = self.head(taps), batch.step / self.model.config.steps  # (B, D, z, y, x)
+        rows = as_rows(descriptor.float())
+        usable = torch.isfinite(rows).all(1)
+        if self.distill.loss == "local":
+            quiet = batch.step / self.model.config.steps <= self.distill.max_level
+            usable &= quiet.repeat_interleave(len(rows) // len(quiet))
+        return rows, torch.nonzero(usable)[:, 0]
+
+    def forward(self, batch: Batch, iteration: int, contrast: Contrast) -> Outcome:
+        """Loss of one micro-batch; the mean over all of them is the loss of the global batch."""
+        each, taps = self.model.loss(batch.clean, batch.lung, batch.noise, batch.step)
+        student = self.head(taps)  # (B, D, z, y, x)
         with torch.autocast(student.device.type, enabled=False):  # distances of like positions need float32
-            if self.distill.loss == "published":
-                contrast = self.published(student, descriptor)
-            else:
-                contrast = self.local(student, descriptor, level, generator(self.seed, POSITIONS, iteration, rank))
+            contrastive = self._contrastive(student, contrast)
         weight = losses.warmup(iteration, self.distill)
-        terms: dict[str, float | Tensor] = {"contrastive": contrast.detach(), "lambda": weight}
-        return Outcome(each.mean() + weight * contrast, each.detach(), level, terms)
+        terms: dict[str, float | Tensor] = {"contrastive": contrastive.detach(), "lambda": weight}
+        return Outcome(each.mean() + weight * contrastive, each.detach(), batch.step / self.model.config.steps, terms)
 
-    def published(self, student: Tensor, descriptor: Tensor) -> Tensor:
-        """InfoNCE between patch means (B, D, ...) and patch descriptors (B, 34)."""
-        mine = F.normalize(student.flatten(2).mean(2), dim=1)
-        keep = torch.isfinite(descriptor).all(1)
-        if int(keep.sum()) < 2:
-            return self.nothing(mine)
-        theirs = self.teacher_head(self.standardiser(descriptor[keep]))
-        return losses.info_nce(mine[keep], theirs, self.distill.temperature)
+    def _contrastive(self, student: Tensor, contrast: Contrast) -> Tensor:
+        """Share of the mean over all N positions that falls to this micro-batch, times the number of micro-batches.
 
-    def local(self, student: Tensor, descriptor: Tensor, level: Tensor, dice: torch.Generator) -> Tensor:
-        """Soft-target InfoNCE between grid positions; student (B, D, z, y, x), descriptor (B, 34, z, y, x)."""
-        if descriptor.shape[2:] != student.shape[2:]:
-            z, y, x = student.shape[2:]
-            descriptor = descriptor[:, :, :z, :y, :x]
-        rows, targets = as_rows(student), as_rows(descriptor)
-        quiet = (level <= self.distill.max_level).repeat_interleave(len(rows) // len(level))
-        usable = torch.nonzero(quiet & torch.isfinite(targets).all(1))[:, 0]
-        if len(usable) < 2:
-            return self.nothing(rows)
-        order = torch.randperm(len(usable), generator=dice)[: self.distill.positions]
-        chosen = usable[order.to(usable.device)]
-        fixed = self.standardiser(targets[chosen])
-        soft = losses.soft_targets(fixed, self.family, self.distill.teacher_temperature)
-        return losses.local_info_nce(rows[chosen], self.teacher_head(fixed), soft, self.distill.temperature)
-
-    def nothing(self, student: Tensor) -> Tensor:
-        """Zero that still reaches every parameter, which distributed training needs."""
-        silent = self.teacher_head(torch.zeros_like(self.standardiser.mean)[None])
-        total: Tensor = student.sum() + silent.sum()
-        return 0.0 * total
+        It reaches every parameter even where nothing meets, which distributed training needs.
+        """
+        fixed = self.standardiser(contrast.descriptor)
+        if self.distill.loss == "published":
+            rows = F.normalize(student.flatten(2).mean(2), dim=1)
+            targets = torch.eye(len(fixed), device=fixed.device)
+        else:
+            rows = as_rows(student)
+            targets = losses.soft_targets(fixed, self.family, self.distill.teacher_temperature)
+        mine, wanted = rows[contrast.where], targets[contrast.at]
+        each = losses.info_nce(mine, self.teacher_head(fixed), wanted, self.distill.temperature)
+        return contrast.parts * each.sum() / max(len(fixed), 1)
 
 
 def fit_standardiser(objective: DistillObjective, patches: Patches, *, at_most: int = 256) -> None:
     """Estimate the teacher's statistics from evenly spaced training patches (the same in every process)."""
-    published = objective.distill.loss == "published"
-    stored = patches.whole if published else patches.dense
-    rows = []
+    stored, rows = patches.teacher(objective.distill), []
     for index in torch.linspace(0, len(patches) - 1, min(at_most, len(patches))).long().tolist():
         if stored is not None:
             descriptor = torch.from_numpy(stored[index].astype("float32"))[None]

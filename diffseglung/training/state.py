@@ -62,29 +62,33 @@ def restore(path: Path, present: Settings, module: nn.Module, optimiser: torch.o
     with damage(path):
         check_unchanged(state.settings, present)
         module.load_state_dict(state.weights)
-        _check_moments(state.optimiser, optimiser)
-        optimiser.load_state_dict(state.optimiser)
+        _restore_moments(optimiser, state.optimiser)
         ema.restore(state.ema)
         if type(state.iteration) is not int or state.iteration < 0:
             raise ValueError(f"its iteration is {state.iteration!r}")
     return state.iteration
 
 
-def _check_moments(state: dict[str, Any], optimiser: torch.optim.Optimizer) -> None:
-    """What Adam keeps of each weight has that weight's shape, and its settings are those of `optimiser`."""
+def _restore_moments(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Take over what Adam keeps of each weight, in the memory layout and type that the weight has on this device.
+
+    A fused update walks through weight and moments in memory: one layout for both, or values meet those of others. The
+    optimiser's settings stay its own, as they too belong to a device.
+    """
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
-    for index, kept in state["state"].items():
+    if saved["state"].keys() != set(range(len(weights))):
+        raise ValueError("the optimiser is that of another network")
+    for index, kept in saved["state"].items():
         if set(kept) != {"step", "exp_avg", "exp_avg_sq"} or kept["step"].shape != ():
             raise ValueError("the optimiser is not Adam")
         if not 0 <= float(kept["step"]) < 2**31:
             raise ValueError(f"the optimiser has made {float(kept['step']):g} steps")
         if any(kept[name].shape != weights[index].shape for name in ("exp_avg", "exp_avg_sq")):
             raise ValueError("the optimiser is that of another network")
-    for saved, own in zip(state["param_groups"], optimiser.param_groups, strict=True):
-        if tuple(saved["betas"]) != tuple(own["betas"]) or saved["eps"] != own["eps"] or not 0 <= saved["lr"] < 1e6:
-            raise ValueError("the optimiser has other settings")
-        if any(type(saved[name]) is not type(own[name]) for name in own if name not in ("params", "lr")):
-            raise ValueError("the optimiser has other settings")
+    optimiser.load_state_dict({"state": saved["state"], "param_groups": optimiser.state_dict()["param_groups"]})
+    for weight, kept in optimiser.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            kept[name] = torch.empty_like(weight).copy_(kept[name])
 
 
 @contextmanager

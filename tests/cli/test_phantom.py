@@ -63,6 +63,16 @@ def test_condition_and_severity_shape_a_chest_and_a_given_scan(tmp_path: Path) -
     assert (meta["condition"], meta["severity"]) == ("low_dose", "subtle")
 
 
+def test_what_was_assumed_of_a_given_scan_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["phantom", "-o", str(tmp_path / "a"), "--size", "small", "--healthy", "--npz", "-q"]) == 0
+    (made,) = (tmp_path / "a").glob("*.npz")
+    with np.load(made) as case:
+        np.savez(tmp_path / "bare.npz", ct=case["ct"], mask=case["mask"])
+    bare = str(tmp_path / "bare.npz")
+    assert main(["phantom", "-o", str(tmp_path / "b"), "--background", bare, "--lung-mask", bare]) == 0
+    assert "note: the case gives no voxel spacing; 1 mm was assumed" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "words",
     [

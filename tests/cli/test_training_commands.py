@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffseglung.cli import build_parser, run_command
+from diffseglung.cli import build_parser, read_config, run_command
+from diffseglung.config import RECIPES, Config, DiffusionConfig, DistillConfig, PatchConfig, TrainConfig
 from diffseglung.distillation.heads import load_student
 from diffseglung.model import checkpoint
 from diffseglung.training.journal import read
@@ -109,6 +110,31 @@ def test_the_dataset_filter_keeps_cases_by_prefix(tmp_path, capsys):
     assert "nowhere" in capsys.readouterr().err
 
 
+def test_a_case_without_spacing_is_said_and_others_are_not(tmp_path, capsys):
+    """By whatever reads training cases; `fit` names them before it reads them."""
+    path = toy_cases(tmp_path / "npz", 3)[1]
+    with np.load(path) as case:
+        np.savez(path, ct=case["ct"], mask=case["mask"])
+    said = "note: 1 of 3 cases give no voxel spacing, 1 mm was assumed: toy__1\n"
+    cut, npz = CUT.removesuffix("-q"), tmp_path / "npz"
+    assert go(f"precompute {cut}", "--npz_dir", npz, "--out_dir", tmp_path / "p") == 0
+    assert said in capsys.readouterr().out
+    assert go(f"precompute {cut} --json", "--npz_dir", npz, "--out_dir", tmp_path / "p") == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == [said[len("note: ") : -1]]
+    run = f"train {QUICK.removesuffix('-q')} {cut} --iterations 1".replace("--iterations 6 ", "")
+    assert go(run, "--npz_dir", npz, "--results_dir", tmp_path / "out") == 0
+    assert said in capsys.readouterr().out
+    options = "--warmup_start 1 --warmup_end 1 --iterations 2 --sample_every 0 --batch_size 2"
+    resume = ["--resume", tmp_path / "out" / "ddpm_base.pt"]
+    assert go(f"distill {options} {cut}", "--npz_dir", npz, "--results_dir", tmp_path / "two", *resume) == 0
+    assert said in capsys.readouterr().out
+    model = ["--model", tmp_path / "out" / "ddpm_base.pt", "--output", tmp_path / "fitted.pt"]
+    assert go("fit --local-only", "--cases", npz, *model) == 2  # three millilitres are no lungs
+    assert said in capsys.readouterr().out
+    assert go(f"precompute {CUT} --dataset toy__0", "--npz_dir", npz, "--out_dir", tmp_path / "q") == 0
+    assert capsys.readouterr().out == ""
+
+
 def test_stage_one_cuts_its_own_patches_and_draws_samples(tmp_path):
     toy_cases(tmp_path / "npz")
     code = go(f"train {QUICK} {CUT} --sample_every 6", "--npz_dir", tmp_path / "npz", "--results_dir", tmp_path / "out")
@@ -137,6 +163,55 @@ def test_stage_two_writes_the_student_without_the_teacher(cut, base, tmp_path, l
     lines = read(tmp_path / "journal.jsonl")
     assert [line["lambda"] for line in lines] == [0.125, 0.25, 0.375, 0.5, 0.5, 0.5]
     assert [line["iteration"] for line in lines] == list(range(41, 47))
+
+
+def settings_of(command: str, words: str, *kinds: type[Config]) -> list[Config]:
+    args = build_parser(command).parse_args(shlex.split(words))
+    return [read_config(args, kind, command=command) for kind in kinds]
+
+
+def test_recipes_fill_in_what_is_not_given():
+    (config,) = settings_of("train", "", TrainConfig)
+    assert config == TrainConfig()
+    config, distill = settings_of("distill", "", TrainConfig, DistillConfig)
+    assert (config, distill) == (TrainConfig(batch_size=16), DistillConfig())
+    for words in ("--recipe shipped --lr 1e-4 --iterations 9", "--lr 1e-4 --epochs 9 --recipe shipped"):
+        config, diffusion = settings_of("train", words, TrainConfig, DiffusionConfig)
+        assert (config.iterations, config.batch_size, config.lr, config.lr_schedule) == (9, 4, 1e-4, "cosine")
+        assert diffusion == DiffusionConfig(prediction="v")
+    (patch,) = settings_of("precompute", "--npz_dir a --out_dir b --recipe shipped", PatchConfig)
+    assert (patch.shape, patch.patches_per_patient) == ((32, 64, 64), 90)
+
+
+def test_every_setting_of_a_recipe_is_an_option_of_its_command():
+    for stages in RECIPES.values():
+        for command, values in stages.items():
+            words = "--npz_dir a --out_dir b" if command == "precompute" else ""
+            for name, value in values.items():
+                given = " ".join(map(str, value)) if isinstance(value, tuple) else value
+                args = build_parser(command).parse_args(shlex.split(f"{words} --{name} {given}"))
+                assert getattr(args, name) == (list(value) if isinstance(value, tuple) else value)
+
+
+def test_the_shipped_recipe_is_that_of_the_shipped_model():
+    """As its card tells it."""
+    _, card = checkpoint.load(checkpoint.default_path())
+    config, distill = settings_of("distill", "--recipe shipped", TrainConfig, DistillConfig)
+    assert card.training["settings"].items() <= config.to_dict().items()
+    assert card.distill == distill
+    config, diffusion = settings_of("train", "--recipe shipped", TrainConfig, DiffusionConfig)
+    assert card.training["stage1"]["settings"].items() <= config.to_dict().items()
+    assert card.diffusion == diffusion
+    assert card.patch.shape == RECIPES["shipped"]["precompute"]["shape"]
+
+
+def test_stage_two_counts_its_own_updates_after_a_short_stage_one(cut, base, tmp_path, capsys):
+    where = ["--patches_dir", cut, "--results_dir", tmp_path, "--resume", base / "ddpm_base.pt"]
+    assert go("distill --iterations 2 --log_every 1 --sample_every 0 --batch_size 2", *where) == 0
+    lines = read(tmp_path / "journal.jsonl")
+    assert [line["iteration"] for line in lines] == [1, 2]
+    assert [line["lambda"] for line in lines] == [0.5 / 2000, 1 / 2000]
+    assert "note: the run ends within the warm-up, at lambda 0.00 of 0.5" in capsys.readouterr().out
 
 
 def test_stage_two_without_start_step_begins_at_the_warm_up(cut, base, tmp_path):
@@ -210,7 +285,13 @@ def test_two_processes_train_both_stages_and_equal_one_with_the_double_batch(tmp
     assert card.training["processes"] == 2
     lines = read(tmp_path / "distilled" / "journal.jsonl")
     assert len(lines) == 6
-    assert all(np.isfinite(line["contrastive"]) for line in lines)
+    options = f"distill {DISTILL} --sample_every 0 -q --accumulate 2 --results_dir {tmp_path / 'divided'}"
+    where = ["--patches_dir", tmp_path / "two" / "patches", "--resume", tmp_path / "two" / "ddpm_base.pt"]
+    assert go(options, *where) == 0
+    divided = read(tmp_path / "divided" / "journal.jsonl")
+    for name in ("diffusion", "contrastive", "grad_norm"):
+        assert lines[0][name] == pytest.approx(divided[0][name], rel=1e-3)
+        assert lines[-1][name] == pytest.approx(divided[-1][name], rel=2e-2)
 
 
 @pytest.mark.parametrize(

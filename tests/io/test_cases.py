@@ -12,7 +12,7 @@ import pytest
 
 from diffseglung.errors import GeometryError, InputError
 from diffseglung.io import read_mask, read_scan, read_volume
-from diffseglung.io.cases import Case, iter_cases, read_case, write_case
+from diffseglung.io.cases import Case, iter_cases, read_case, without_spacing, write_case
 from diffseglung.volume import Volume
 
 
@@ -68,6 +68,33 @@ def test_seed_case_is_read_with_1_mm_and_a_note(tmp_path: Path, chest: Volume) -
     scan = read_scan(tmp_path / "a.npz")
     assert np.allclose(scan.volume.array, chest.array.clip(-1000, 400), atol=1e-3)
     assert any("1 mm was assumed" in note for note in scan.notes)
+
+
+@pytest.mark.parametrize(
+    ("meta", "bare"),
+    [
+        (None, True),
+        ("{}", True),
+        ('{"dataset": "x"}', True),
+        ('{"spacing_mm": null}', True),
+        ('{"spacing": 2}', False),
+        ('{"spacing_mm": [3, 1, 1]}', False),
+        ('{"affine": [[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]]}', False),
+        ('{"spacing_mm": "wide"}', False),
+        ("no JSON", False),
+        ("[1]", True),
+    ],
+)
+def test_cases_without_a_spacing_are_found_without_reading_their_arrays(tmp_path, chest, meta, bare) -> None:
+    path = _seed(tmp_path / "a.npz", chest, meta=meta)
+    assert without_spacing([path]) == ([path] if bare else [])
+
+
+def test_a_case_made_from_one_without_spacing_is_found_too_and_damaged_ones_are_left(tmp_path, chest) -> None:
+    paths = [tmp_path / f"{name}.npz" for name in ("copy", "broken", "nowhere")]
+    write_case(paths[0], read_case(_seed(tmp_path / "a.npz", chest)))
+    paths[1].write_bytes(b"PK broken")
+    assert without_spacing(paths) == paths[:1]
 
 
 @pytest.mark.parametrize("key", ["spacing_mm", "spacing"])

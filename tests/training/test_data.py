@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from diffseglung.config import TrainConfig
+from diffseglung.config import DistillConfig, TrainConfig
 from diffseglung.errors import InputError
 from diffseglung.training.data import Draws, Patches, open_patches, prefetch
 
 
 def draws(patches: Patches, *, batch: int, world: int = 1, rank: int = 0, accumulate: int = 1, seed: int = 0) -> Draws:
     config = TrainConfig(batch_size=batch, accumulate=accumulate, seed=seed)
-    return Draws(patches, config, 100, "dense", rank, world)
+    return Draws(patches, config, 100, patches.teacher(DistillConfig()), rank, world)
 
 
 def joined(parts) -> tuple[torch.Tensor, ...]:
@@ -77,6 +79,27 @@ def test_flips_happen_and_keep_values(patches):
 def test_without_stored_descriptors_the_teacher_is_none(patches):
     bare = Patches(patches.folder, patches.ct, patches.mask, patches.patient_ids, None, None, patches.info)
     assert draws(bare, batch=2).batch(1).teacher is None
+    assert bare.teacher(DistillConfig(loss="published")) is None
+
+
+def test_stored_descriptors_serve_the_settings_that_they_were_made_with(patches):
+    assert patches.teacher(DistillConfig(grid_stride=4, window=8)) is patches.dense
+    for other in ({"window": 6}, {"grid_stride": 2}, {"grid_stride": 8}):
+        assert patches.teacher(DistillConfig(**other)) is None
+        assert patches.teacher(DistillConfig(**other, loss="published")) is patches.whole
+
+
+@pytest.mark.parametrize("told", [None, {"stride": 4, "window": 8, "descriptors": ["hu_mean"]}])
+def test_stored_descriptors_of_which_nobody_tells_what_they_are_serve_nothing(patches, told):
+    foreign = replace(patches, info={**patches.info, "teacher": told})
+    assert foreign.teacher(DistillConfig()) is foreign.teacher(DistillConfig(loss="published")) is None
+
+
+@pytest.mark.parametrize("loss", ["local", "published"])
+def test_stored_descriptors_on_another_grid_than_they_say_are_refused(patches, loss):
+    swapped = replace(patches, dense=patches.whole, whole=patches.dense)
+    with pytest.raises(InputError, match="does not fit the patches"):
+        swapped.teacher(DistillConfig(loss=loss))
 
 
 def test_a_folder_without_patches_is_an_error_with_the_way_out(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,15 @@ import torch
 
 from diffseglung.config import UNETS, DiffusionConfig, DistillConfig, IntensityConfig, TrainConfig
 from diffseglung.model.unet import UNet
+from diffseglung.runtime import Runtime
 from diffseglung.training.data import Batch, Draws, Patches
-from diffseglung.training.objective import DiffusionObjective, DistillObjective, fit_standardiser
+from diffseglung.training.objective import DiffusionObjective, DistillObjective, Outcome, fit_standardiser
+
+CPU = Runtime(device=torch.device("cpu"))
 
 
-def batch_of(patches: Patches, size: int = 4, teacher: str | None = "dense") -> Batch:
-    return Draws(patches, TrainConfig(batch_size=size), 1000, teacher).batch(1)
+def batch_of(patches: Patches, size: int = 4, loss: str = "local") -> Batch:
+    return Draws(patches, TrainConfig(batch_size=size), 1000, patches.teacher(DistillConfig(loss=loss))).batch(1)
 
 
 def distill_objective(patches: Patches, **settings) -> DistillObjective:
@@ -26,6 +30,11 @@ def distill_objective(patches: Patches, **settings) -> DistillObjective:
     )
     fit_standardiser(objective, patches)
     return objective
+
+
+def outcome_of(objective: DistillObjective, batch: Batch, iteration: int) -> Outcome:
+    """An update of one micro-batch."""
+    return objective(batch, iteration, *objective.contrasts([batch], iteration, CPU))
 
 
 def test_an_untrained_network_pays_the_mean_distance_of_noise(patches):
@@ -39,8 +48,8 @@ def test_an_untrained_network_pays_the_mean_distance_of_noise(patches):
 @pytest.mark.parametrize("loss", ["local", "published"])
 def test_the_warm_up_weighs_the_contrastive_loss(patches, loss):
     objective = distill_objective(patches, loss=loss)
-    batch = batch_of(patches, teacher="dense" if loss == "local" else "whole")
-    cold, half, warm = (objective(batch, i) for i in (0, 5, 10))
+    batch = batch_of(patches, loss=loss)
+    cold, half, warm = (outcome_of(objective, batch, i) for i in (0, 5, 10))
     assert (cold.terms["lambda"], half.terms["lambda"], warm.terms["lambda"]) == (0, 0.25, 0.5)
     assert torch.equal(cold.loss, cold.patches.mean())
     assert float(warm.loss.detach() - warm.patches.mean()) == pytest.approx(
@@ -51,11 +60,11 @@ def test_the_warm_up_weighs_the_contrastive_loss(patches, loss):
 @pytest.mark.parametrize("loss", ["local", "published"])
 def test_the_contrastive_loss_reaches_the_first_layer_and_falls(patches, loss):
     objective = distill_objective(patches, loss=loss)
-    batch = batch_of(patches, teacher="dense" if loss == "local" else "whole")
+    batch = batch_of(patches, loss=loss)
     before, seen = objective.network.enter.weight.detach().clone(), []
     optimiser = torch.optim.Adam(objective.parameters(), lr=3e-3)
     for _ in range(15):
-        outcome = objective(batch, 10)
+        outcome = outcome_of(objective, batch, 10)
         optimiser.zero_grad()
         outcome.loss.backward()
         optimiser.step()
@@ -67,7 +76,7 @@ def test_the_contrastive_loss_reaches_the_first_layer_and_falls(patches, loss):
 def test_stored_and_fresh_descriptors_give_the_same_local_loss_on_flipped_patches(patches):
     objective, batch = distill_objective(patches), batch_of(patches)
     bare = Batch(batch.clean, batch.lung, batch.noise, batch.step, None)
-    stored, fresh = (objective(each, 10).terms["contrastive"] for each in (batch, bare))
+    stored, fresh = (outcome_of(objective, each, 10).terms["contrastive"] for each in (batch, bare))
     assert float(stored) == pytest.approx(float(fresh), rel=0.03)
 
 
@@ -78,7 +87,7 @@ def test_stored_and_fresh_descriptors_give_the_same_published_loss(patches):
     lung = torch.from_numpy(patches.mask[:4].astype(np.float32))[:, None]
     step, whole = torch.tensor([100, 300, 500, 700]), torch.from_numpy(patches.whole[:4].copy())
     losses = [
-        objective(Batch(clean, lung, torch.zeros_like(clean), step, teacher), 10).terms["contrastive"]
+        outcome_of(objective, Batch(clean, lung, torch.zeros_like(clean), step, teacher), 10).terms["contrastive"]
         for teacher in (whole, None)
     ]
     assert float(losses[0]) == pytest.approx(float(losses[1]), rel=0.02)
@@ -86,7 +95,7 @@ def test_stored_and_fresh_descriptors_give_the_same_published_loss(patches):
 
 def test_noisy_patches_take_no_part_in_the_local_loss(patches):
     objective = distill_objective(patches, max_level=0.0)
-    assert float(objective(batch_of(patches), 10).terms["contrastive"]) == 0
+    assert float(outcome_of(objective, batch_of(patches), 10).terms["contrastive"]) == 0
 
 
 @pytest.mark.parametrize("loss", ["local", "published"])
@@ -96,18 +105,31 @@ def test_every_parameter_has_a_gradient_even_without_positions(patches, loss):
     batch = batch_of(patches)
     shape = (4, 34, 2, 4, 4) if loss == "local" else (4, 34)
     blank = Batch(batch.clean, batch.lung, batch.noise, batch.step, torch.full(shape, torch.nan))
-    outcome = objective(blank, 10)
+    outcome = outcome_of(objective, blank, 10)
     outcome.loss.backward()
     assert float(outcome.terms["contrastive"]) == 0
     assert all(p.grad is not None for p in objective.parameters())
 
 
-def test_the_positions_drawn_depend_on_iteration_and_rank(patches):
+def test_the_positions_that_meet_are_drawn_anew_in_each_iteration(patches):
     objective, batch = distill_objective(patches, positions=8), batch_of(patches)
-    one, again = (float(objective(batch, 10, 0).terms["contrastive"]) for _ in range(2))
-    others = {float(objective(batch, 10, 1).terms["contrastive"]), float(objective(batch, 11, 0).terms["contrastive"])}
-    assert one == again
-    assert one not in others
+    (one,), (again,), (later,) = (objective.contrasts([batch], i, CPU) for i in (10, 10, 11))
+    assert len(one.descriptor) == len(one.where) == 8
+    assert torch.equal(one.where, again.where)
+    assert not torch.equal(one.where, later.where)
+
+
+def test_each_position_meets_once_whichever_micro_batch_it_lies_in(patches):
+    objective = distill_objective(patches, positions=40)
+    draws = Draws(patches, TrainConfig(batch_size=1, accumulate=4), 1000, patches.dense)
+    batches = [draws.batch(1, micro) for micro in range(4)]
+    found = objective.contrasts(batches, 3, CPU)
+    assert sorted(torch.cat([each.at for each in found]).tolist()) == list(range(40))
+    for batch, each in zip(batches, found, strict=True):
+        rows = batch.teacher[0].movedim(0, -1).flatten(0, -2)
+        assert torch.equal(each.descriptor[each.at], rows[each.where])
+        assert len(each.at) == 0 or float(batch.step) <= 500
+        assert each.parts == 4
 
 
 def test_a_checkpoint_keeps_the_student_and_drops_the_teachers_head(patches):
@@ -116,3 +138,12 @@ def test_a_checkpoint_keeps_the_student_and_drops_the_teachers_head(patches):
     assert any(name.startswith("head.") for name in kept)
     assert not any(name.startswith("teacher_head.") for name in kept)
     assert "standardiser.mean" in kept
+
+
+@pytest.mark.parametrize("settings", [{"window": 4}, {"grid_stride": 2}, {"loss": "published"}, {}])
+def test_the_teachers_statistics_are_those_of_the_descriptors_that_are_learned_from(patches, settings):
+    """Stored vectors of another window or stride are no help; where they fit, they are those computed anew."""
+    bare = replace(patches, dense=None, whole=None)
+    stored, fresh = (distill_objective(each, **settings).standardiser for each in (patches, bare))
+    torch.testing.assert_close(stored.mean, fresh.mean, rtol=0.05, atol=0.01)
+    torch.testing.assert_close(stored.scale, fresh.scale, rtol=0.05, atol=0.01)

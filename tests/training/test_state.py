@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from diffseglung.errors import CheckpointError, ConfigError
-from diffseglung.training.state import State, check_unchanged, load_state, save_state
+from diffseglung.model.ema import Ema
+from diffseglung.training.loop import channels_last
+from diffseglung.training.state import State, check_unchanged, load_state, restore, save_state
 
 SETTINGS = {"train": {"lr": 1e-4, "iterations": 10, "lr_schedule": "constant"}, "patches": {"digest": "abc"}}
 
@@ -61,3 +63,74 @@ def test_a_run_may_be_made_longer_or_shorter():
 
 def test_settings_of_a_newer_version_do_not_stop_an_old_run():
     check_unchanged(SETTINGS, {**SETTINGS, "train": {**SETTINGS["train"], "brand_new": 1}})
+
+
+class Trained:
+    """A kernel in one memory layout and type, a bias, their optimiser and average."""
+
+    def __init__(self, *, last: bool, fused: bool, dtype: torch.dtype = torch.float32) -> None:
+        self.module = torch.nn.Conv3d(3, 4, (3, 2, 3), dtype=dtype)
+        for value in self.module.parameters():
+            torch.nn.init.normal_(value, generator=torch.Generator().manual_seed(value.ndim))
+        if last:
+            channels_last(self.module)
+        self.optimiser = torch.optim.Adam(self.module.parameters(), lr=0.1, fused=fused)
+        self.ema = Ema(self.module, 0.9)
+
+    def update(self, seed: int) -> None:
+        for value in self.module.parameters():
+            drawn = torch.randn(value.shape, generator=torch.Generator().manual_seed(seed))
+            value.grad = torch.empty_like(value).copy_(drawn)
+        self.optimiser.step()
+        self.ema.update(self.module)
+
+    def save(self, path) -> None:
+        parts = {"weights": self.module.state_dict(), "ema": self.ema.state(), "optimiser": self.optimiser.state_dict()}
+        save_state(path, State(**parts, iteration=1, settings=SETTINGS))
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+def test_training_goes_on_in_another_memory_layout_as_if_it_were_the_same(tmp_path, begun, goes_on, fused):
+    """Kinds of device differ in the layout of kernels, and in whether the update is fused."""
+    first, second = Trained(last=begun, fused=True), Trained(last=goes_on, fused=fused)
+    first.update(1)
+    first.save(tmp_path / "last.pt")
+    assert restore(tmp_path / "last.pt", SETTINGS, second.module, second.optimiser, second.ema) == 1
+    assert second.optimiser.param_groups[0]["fused"] == fused
+    for weight, kept in second.optimiser.state.items():
+        assert weight.stride() == kept["exp_avg"].stride() == kept["exp_avg_sq"].stride()
+    for each in (first, second):
+        each.update(2)
+    for one, two in zip(first.module.parameters(), second.module.parameters(), strict=True):
+        torch.testing.assert_close(one, two)
+    for name, value in first.ema.weights.items():
+        torch.testing.assert_close(second.ema.weights[name], value)
+
+
+def test_what_is_loaded_takes_the_type_of_the_weights(tmp_path):
+    first = Trained(last=True, fused=False, dtype=torch.float64)
+    second = Trained(last=False, fused=True)
+    first.update(1)
+    first.save(tmp_path / "last.pt")
+    restore(tmp_path / "last.pt", SETTINGS, second.module, second.optimiser, second.ema)
+    for weight, kept in second.optimiser.state.items():
+        assert weight.dtype == kept["exp_avg"].dtype == kept["exp_avg_sq"].dtype == torch.float32
+    for each in (first, second):
+        each.update(2)
+    for one, two in zip(first.module.parameters(), second.module.parameters(), strict=True):
+        torch.testing.assert_close(one.float(), two, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("lost", ["moments", "one weight"])
+def test_an_optimiser_that_knows_less_than_the_weights_is_refused(tmp_path, lost):
+    """Adam would begin anew for what is missing, without a word."""
+    first = Trained(last=False, fused=True)
+    first.update(1)
+    saved = first.optimiser.state_dict()
+    kept = {} if lost == "moments" else {0: saved["state"][0]}
+    parts = {"weights": first.module.state_dict(), "ema": first.ema.state(), "optimiser": {**saved, "state": kept}}
+    save_state(tmp_path / "last.pt", State(**parts, iteration=1, settings=SETTINGS))
+    with pytest.raises(CheckpointError, match="another network"):
+        restore(tmp_path / "last.pt", SETTINGS, first.module, first.optimiser, first.ema)
