@@ -130,8 +130,8 @@ def look(path: Path) -> tuple[list[Slice], list[Damaged]]:
     for file in none if images else ():
         if file.suffix.lower() == ".dcm" or (file.parent, _pattern(file)) in names:
             what = "is empty (0 bytes)" if file.stat().st_size == 0 else "is named like a slice but is no DICOM file"
-            error = InputError(f"{file.name} {what}", remedy="copy the series again, completely")
-            damaged.append(Damaged(file, error))
+            cause = InputError(f"{file.name} {what}", remedy="copy the series again, completely")
+            damaged.append(Damaged(file, cause))
     return images, damaged
 
 

@@ -58,7 +58,7 @@ def write_objects(
         source = read_source(frames, segmentation.label_map)
         identity = identify(source, segmentation)
         made: dict[str, Any] = {}
-        makers = {
+        makers: dict[str, Callable[[], Any]] = {
             "seg": lambda: segments(segmentation, source, identity),
             "sr": lambda: report(segmentation, source, identity, made.get("seg")),
             "sc": lambda: capture(picture(), source, identity),
