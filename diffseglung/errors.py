@@ -6,10 +6,14 @@ DiffSegLungError
 ├── ConfigError         a setting or a command line is unknown or out of range
 ├── CheckpointError     a weights file cannot be used here
 ├── TrainingError       a training run cannot go on
-└── ToolError           a tool of others failed
+├── ToolError           a tool of others failed
+└── OutputError         some files of a result could not be made
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
 
 
 class DiffSegLungError(Exception):
@@ -43,3 +47,11 @@ class TrainingError(DiffSegLungError):
 
 class ToolError(DiffSegLungError):
     """A tool of others failed."""
+
+
+class OutputError(DiffSegLungError):
+    """Some files of a result could not be made; `files` were, and are complete."""
+
+    def __init__(self, problem: str, *, remedy: str, files: Sequence[Path] = ()) -> None:
+        super().__init__(problem, remedy=remedy)
+        self.files = list(files)

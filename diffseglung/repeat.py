@@ -52,8 +52,8 @@ class Recorded:
 
     @property
     def products(self) -> Products:
-        """The files that were written."""
-        files = set(self.values["files"])
+        """The files that were asked for."""
+        files = {*self.values["files"], *self.values.get("failed", [])}
         return Products(
             statistics="statistics.json" in files,
             preview="preview.png" in files,

@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 all scans are labelled, 1 some failed."""
+    """0 all scans are labelled, 1 some failed, or some of their files."""
     from diffseglung.cohorts.plan import alone, plan
     from diffseglung.errors import ConfigError
     from diffseglung.extras import require, require_lung_tool
@@ -81,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
     if args.input is None:
         raise ConfigError("--input is missing", remedy="name the folder of scans")
     require("cohort", "labelling a cohort")
+    if args.dicom is not None:
+        require("dicom", "DICOM output")
     require_lung_tool(args.lungs, mask_given=args.mask_suffix is not None)
     place = _place(args)
     check_folder(args.output)
@@ -132,7 +134,7 @@ def _label(args: argparse.Namespace, tasks: list[Task], order: Order, place: Pla
     if not (args.json or args.quiet):
         print(f"{sum(row['status'] == 'done' for row in rows)} of {len(tasks)} scans are labelled in {args.output}")
         print(f"  {args.output / 'index.html'}")
-    return 1 if any(row["status"] != "done" for row in rows) else 0
+    return 1 if any(row["status"] != "done" or row["error"] for row in rows) else 0
 
 
 class _Progress:

@@ -40,11 +40,13 @@ def run(args: argparse.Namespace) -> int:
     repeat.check_output(recorded, args.output)
     job = _job(args, recorded)
     with bar(quiet=args.quiet) as progress:
-        result, _ = segment.done(job, progress, check=recorded.check_inputs)
+        result, _, failure = segment.done(job, progress, check=recorded.check_inputs)
     found = repeat.compare(recorded, result)
     answer(args, found)
     for line in repeat.lines(found):
         say(args, line)
+    if failure is not None:
+        raise failure
     return 0 if found["same_labels"] else 1
 
 

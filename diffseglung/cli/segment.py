@@ -20,6 +20,7 @@ from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.colours import harmless
 from diffseglung.cli.products import add_products, read_products
 from diffseglung.config import METHODS, SegmentConfig, default_method
+from diffseglung.errors import OutputError
 from diffseglung.extras import LUNG_TOOLS, require_lung_tool
 
 if TYPE_CHECKING:
@@ -99,10 +100,12 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _foretell(args, job)
     with bar(quiet=args.quiet) as progress:
-        result, files = done(job, progress)
+        result, files, failure = done(job, progress)
     answer(args, result.statistics)
     if not (args.json or args.quiet):
         report(result.statistics, result.run, files)
+    if failure is not None:
+        raise failure
     return 0
 
 
@@ -123,8 +126,10 @@ def _job(args: argparse.Namespace) -> Job:
     )
 
 
-def done(job: Job, progress: Progress, check: Check | None = None) -> tuple[Segmentation, list[Path]]:
-    """From file to files.  check: raises where scan and lung mask are not what they should be."""
+def done(
+    job: Job, progress: Progress, check: Check | None = None
+) -> tuple[Segmentation, list[Path], OutputError | None]:
+    """From file to files, and what of them failed.  check: raises where scan or mask is not what it should be."""
     begin = time.perf_counter()
     segmenter, scan, mask = ready(job)
     from diffseglung.output import write
@@ -134,7 +139,10 @@ def done(job: Job, progress: Progress, check: Check | None = None) -> tuple[Segm
     seconds = {"loading and reading": round(time.perf_counter() - begin, 3)}
     result = segmenter.of_file(scan, job.origin, mask, probabilities=job.products.probabilities, progress=progress)
     result.run["seconds"] = seconds | result.run["seconds"]
-    return result, write(result, job.output, job.products, frames=scan.frames)
+    try:
+        return result, write(result, job.output, job.products, frames=scan.frames), None
+    except OutputError as failure:
+        return result, failure.files, failure
 
 
 def ready(job: Job) -> tuple[Segmenter, Scan, Volume | None]:

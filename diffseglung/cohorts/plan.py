@@ -124,7 +124,8 @@ def mark(study: Study, order: Order) -> dict[str, Any]:
 
 def is_finished(task: Task, output: Path) -> bool:
     """Whether the task's folder holds a complete result of this very scan with these settings."""
-    return (read_record(output / task.name) or {}).get("task") == task.mark
+    record = read_record(output / task.name) or {}
+    return record.get("task") == task.mark and not record.get("failed")
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

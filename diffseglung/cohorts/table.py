@@ -37,15 +37,17 @@ def row_of(task: Task, output: Path, failed: dict[str, Any]) -> Row:
     """What is known of a task: finished, failed, or waiting."""
     row: Row = dict.fromkeys(COLUMNS)
     row |= {"scan": task.name, "input": task.source, "status": "waiting"}
-    record = read_record(output / task.name)
+    record, known = read_record(output / task.name), failed.get(task.name)
+    error = known.get("error") if isinstance(known, dict) else None
     if record is not None and record.get("task") == task.mark:
         try:
-            return row | {"status": "done"} | _measured(output / task.name, record)
+            missing = {"error": error or f"lacks {', '.join(record['failed'])}"} if record.get("failed") else {}
+            return row | {"status": "done"} | missing | _measured(output / task.name, record)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as cause:
             what = f"its result cannot be read ({type(cause).__name__}): remove {task.name}, and label it again"
             return row | {"status": "failed", "error": what}
-    if isinstance(known := failed.get(task.name), dict):
-        return row | {"status": "failed", "error": known.get("error"), "seconds": known.get("seconds")}
+    if isinstance(known, dict):
+        return row | {"status": "failed", "error": error, "seconds": known.get("seconds")}
     return row
 
 

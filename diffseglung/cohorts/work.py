@@ -9,9 +9,9 @@ from functools import cache
 import torch
 
 from diffseglung.cohorts.plan import RECORD, Order, Task
-from diffseglung.errors import DiffSegLungError
+from diffseglung.errors import DiffSegLungError, OutputError
 from diffseglung.io import read_mask
-from diffseglung.output import check_products, write
+from diffseglung.output import write
 from diffseglung.pipeline import Segmenter
 from diffseglung.provenance import Origin
 
@@ -36,19 +36,25 @@ def label(task: Task, order: Order, device: str | None = None) -> Outcome:
     torch.set_num_threads(order.threads)
     try:
         scan = task.study.read()
-        check_products(order.products, scan.frames)
         mask = read_mask(task.study.mask) if task.study.mask else None
         origin = Origin(task.study.path, task.study.mask, task.name, order.keep)
         segmenter = _segmenter(order, device or order.device)
         result = segmenter.of_file(scan, origin, mask, probabilities=order.products.probabilities)
     except (DiffSegLungError, OSError) as error:
-        text = f"{error.problem} (try: {error.remedy})" if isinstance(error, DiffSegLungError) else str(error)
-        return Outcome(task.name, task.source, task.study.told(text), time.perf_counter() - begin)
+        return _failed(task, error, begin)
     result.run["task"] = task.mark
     folder = order.output / task.name
     (folder / RECORD).unlink(missing_ok=True)  # until the new files are complete, the old ones do not count
-    write(result, folder, order.products, frames=scan.frames)
+    try:
+        write(result, folder, order.products, frames=scan.frames)
+    except OutputError as error:
+        return _failed(task, error, begin)
     return Outcome(task.name, task.source, None, time.perf_counter() - begin)
+
+
+def _failed(task: Task, error: Exception, begin: float) -> Outcome:
+    """The error as one line, without what names the patient."""
+    return Outcome(task.name, task.source, task.study.told(str(error)), time.perf_counter() - begin)
 
 
 @cache

@@ -118,10 +118,11 @@ def _read(path: Path, series_uid: str | None) -> Scan:
     """Choose the reader; the libraries behind are imported only when their format is met."""
     _require_exists(path)
     ending = scan_ending(path)
-    if path.is_dir() or ending == ".dcm" or (not ending and _has_dicom_preamble(path)):
-        from diffseglung.io import dicom
+    if path.is_dir() or ending in ("", ".dcm"):
+        from diffseglung.io import dicom, dicom_headers
 
-        return dicom.read(path, series_uid=series_uid)
+        if path.is_dir() or ending or dicom_headers.is_dicom(path):
+            return dicom.read(path, series_uid=series_uid)
     if ending == ".zip":
         return _read_archive(path, series_uid)
     if series_uid is not None:
@@ -156,8 +157,3 @@ def _read_archive(path: Path, series_uid: str | None) -> Scan:
                 f"{path} holds no DICOM files but {others[0]}", remedy="unpack it, and pass that file"
             ) from error
     return replace(scan, frames=())
-
-
-def _has_dicom_preamble(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"

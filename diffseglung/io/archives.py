@@ -1,7 +1,7 @@
 """ZIP archives of DICOM files: unpacked into a temporary folder, which ends with the reading.
 
 Nothing is trusted: names that lead elsewhere, links, devices, encrypted members and more bytes than stated or allowed
-are refused, and every member is written under a number of its own, never at the place its name asks for.
+are refused, and the folders of the archive become numbers: no member is written at the place its name asks for.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def unpacked(path: Path) -> Iterator[Path]:
             with zipfile.ZipFile(path) as archive:
                 members = _members(archive, path)
                 _require_room(members, path, Path(folder))
-                for number, member in enumerate(members):
+                numbers: dict[str, int] = {}
+                for member in members:
+                    number = numbers.setdefault(str(PureWindowsPath(member.filename).parent), len(numbers))
                     _extract(archive, member, Path(folder) / f"{number:06d}")
         except _DAMAGE as cause:
             raise InputError(
@@ -54,11 +56,13 @@ def unpacked(path: Path) -> Iterator[Path]:
 
 def holds_dicom(path: Path) -> bool:
     """Whether an archive is worth reading as a scan: it holds a DICOM file, or its content cannot be looked into."""
+    from diffseglung.io.dicom_headers import begins
+
     try:
         with zipfile.ZipFile(path) as archive:
             for member in _members(archive, path):
                 with archive.open(member) as file:
-                    if file.read(132)[128:] == b"DICM":
+                    if begins(file.read(132)):
                         return True
     except (*_DAMAGE, OSError, RuntimeError, InputError):
         return True
@@ -67,6 +71,7 @@ def holds_dicom(path: Path) -> bool:
 
 def read_identity(path: Path) -> dict[str, str]:
     """Who the first DICOM file of an archive is of; nobody, where there is none or it cannot be looked into."""
+    from diffseglung.io.dicom_headers import begins
     from diffseglung.io.identity import TAGS, identity_of
 
     try:
@@ -75,11 +80,13 @@ def read_identity(path: Path) -> dict[str, str]:
             for member in _members(archive, path):
                 with archive.open(member) as file:
                     head = file.read(_CHUNK)
-                if head[128:132] == b"DICM":
+                if begins(head):
                     import pydicom
 
-                    dataset = pydicom.dcmread(io.BytesIO(head), stop_before_pixels=True, specific_tags=list(TAGS))
-                    return identity_of(dataset)
+                    found = io.BytesIO(head)
+                    return identity_of(
+                        pydicom.dcmread(found, stop_before_pixels=True, force=True, specific_tags=list(TAGS))
+                    )
     except Exception:  # a damaged file can fail anywhere in the reader; it will be told when it is read
         return {}
     return {}
@@ -129,9 +136,11 @@ def _require_room(members: list[zipfile.ZipInfo], path: Path, folder: Path) -> N
 
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
-    """One member under its own last name in a folder of its own, no longer than the archive states."""
-    folder.mkdir()
+    """One member under its own last name, or beside one that has it, no longer than the archive states."""
     name = PureWindowsPath(member.filename).name[-100:] or "file"
+    while (folder / name).exists():
+        folder /= "again"
+    folder.mkdir(parents=True, exist_ok=True)
     left = member.file_size
     with archive.open(member) as source, (folder / name).open("wb") as target:
         while chunk := source.read(_CHUNK):

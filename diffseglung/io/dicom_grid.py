@@ -24,6 +24,8 @@ UNEVEN_SHARE = 0.25
 """A step may differ from the usual one by this share and be interpolated; beyond, reconstructions are mixed."""
 GAP_SHARE = 1.5
 """A step longer than this many usual ones lacks a slice. It is never made up: a lesion may lie in it."""
+MANY_LONG = 0.45
+"""Share of long steps beyond which they are no gaps: two reconstructions were mixed."""
 SHIFT_PIXELS = 0.5
 """Slices shifted against each other by less than half a pixel over the whole stack count as upright."""
 LINE_MM = 0.5
@@ -131,12 +133,10 @@ def _tilt(positions: Floats, along: Floats, normal: Floats, name: str) -> tuple[
 def _require_steps(along: Floats, steps: Floats, name: str) -> None:
     """No slice is missing, and no step differs too much from the usual one."""
     usual = float(np.median(steps))
-    missing = [
-        f"{along[i] + usual * k:.1f} mm"
-        for i in np.flatnonzero(steps > GAP_SHARE * usual)
-        for k in range(1, max(2, round(float(steps[i]) / usual)))
-    ]
-    if missing:
+    times = steps / usual
+    long = times > GAP_SHARE
+    if long.any() and not _mixed(times, long):
+        missing = [f"{along[i] + usual * k:.1f} mm" for i in np.flatnonzero(long) for k in range(1, round(times[i]))]
         listed = ", ".join(missing[:3]) + (" and others" if len(missing) > 3 else "")
         raise GeometryError(
             f"{name} lacks {len(missing)} of its slices: none at position {listed} along the slice normal",
@@ -144,11 +144,19 @@ def _require_steps(along: Floats, steps: Floats, name: str) -> None:
         )
     if np.abs(steps - usual).max() > max(EVEN_MM, UNEVEN_SHARE * usual):
         worst = int(np.abs(steps - usual).argmax())
+        elsewhere = f"from {steps.min():.2f} mm" if long.any() else f"{usual:.2f}"
         raise GeometryError(
             f"{name} has uneven slice distances: {steps[worst]:.2f} mm after slice {worst + 1} along the slice normal, "
-            f"{usual:.2f} elsewhere",
+            f"{elsewhere} elsewhere",
             remedy="resample it onto even slices first, or export one reconstruction only",
         )
+
+
+def _mixed(times: Floats, long: NDArray[np.bool_]) -> bool:
+    """Whether long steps (in usual ones) are another reconstruction's: no whole number of steps, or many, or a run."""
+    broken = np.abs(times - np.rint(times)) > UNEVEN_SHARE
+    run = long[2:] & long[1:-1] & long[:-2]
+    return bool((broken | (times < 1 - UNEVEN_SHARE)).any() or long.mean() > MANY_LONG or run.any())
 
 
 def resample(images: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,16 @@ def read_identity(path: Path) -> dict[str, str]:
         return identity_of(open_dataset(path, list(IDENTIFYING)))
 
 
+def legible(path: Path) -> tuple[str, str]:
+    """Modality and SeriesInstanceUID of a damaged file, each where the file can be read as far as that; else empty."""
+    found = {"Modality": "", "SeriesInstanceUID": ""}
+    for keyword in found:
+        with suppress(Exception), warnings.catch_warnings():  # a damaged file can fail anywhere in the reader
+            warnings.simplefilter("ignore")
+            found[keyword] = str(open_dataset(path, [keyword], last=Tag(keyword)).get(keyword) or "").strip()
+    return found["Modality"].upper(), found["SeriesInstanceUID"]
+
+
 @contextmanager
 def suspicious(path: Path, what: str) -> Iterator[None]:
     """A damaged file can fail anywhere in the reader: whatever it raises ends as InputError, and warnings stay in."""
@@ -71,12 +81,16 @@ def suspicious(path: Path, what: str) -> Iterator[None]:
 def is_dicom(path: Path) -> bool:
     """Whether a file begins as DICOM does, with the preamble of PS3.10 or without.  Raises OSError."""
     with path.open("rb") as file:
-        head = file.read(132)
-    return head[128:] == b"DICM" or (len(head) == 132 and bool(_BARE.match(head)))
+        return begins(file.read(132))
 
 
-def _end(pixels: bool) -> Callable[[BaseTag, str | None, int], bool]:
-    """Tells pydicom where to stop: at the pixels, or behind them, where nothing follows that is read here.
+def begins(head: bytes) -> bool:
+    """Whether a file that begins with these 132 bytes is DICOM."""
+    return head[128:132] == b"DICM" or (len(head) >= 132 and bool(_BARE.match(head)))
+
+
+def _end(pixels: bool, last_wanted: BaseTag | None) -> Callable[[BaseTag, str | None, int], bool]:
+    """Tells pydicom where to stop: behind the last that is wanted, at the pixels, or behind them.
 
     Elements come in ascending order (PS3.5 section 7.1); a file in which they do not, again and again, is no data set.
     """
@@ -87,7 +101,7 @@ def _end(pixels: bool) -> Callable[[BaseTag, str | None, int], bool]:
         disorder += tag <= last
         if disorder > MOST_DISORDER:
             raise ValueError("its elements are in no order")
-        ends = last >= PIXELS[-1] if pixels else tag in PIXELS
+        ends = last >= PIXELS[-1] if pixels else tag in PIXELS or (last_wanted is not None and tag > last_wanted)
         last = int(tag)
         return ends
 
@@ -112,15 +126,17 @@ class Bounded(io.BufferedReader):
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
-def open_dataset(path: Path, tags: list[str] | None = None, *, pixels: bool = False) -> Any:
-    """The data set of a file, with its transfer syntax set; only `tags` where they are given.
+def open_dataset(
+    path: Path, tags: list[str] | None = None, *, pixels: bool = False, last: BaseTag | None = None
+) -> Any:
+    """The data set of a file, with its transfer syntax set; only `tags` where they are given, none behind `last`.
 
     Raises InvalidDicomError for a file that is no DICOM by its first bytes, and anything at all for a damaged one.
     """
     if not is_dicom(path):
         raise InvalidDicomError(path.name)
     with Bounded(path) as file:
-        dataset: Any = read_partial(file, stop_when=_end(pixels), force=True, specific_tags=_known(tags))
+        dataset: Any = read_partial(file, stop_when=_end(pixels, last), force=True, specific_tags=_known(tags))
     if "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little = dataset.original_encoding
         dataset.file_meta.TransferSyntaxUID = (

@@ -20,8 +20,8 @@ def list_series(path: Path) -> list[dict[str, Any]]:
     """
     if path.is_file() and path.suffix.lower() == ".zip":
         with archives.unpacked(path) as folder:
-            return _rows(group(dicom.find_images(folder, strict=False, name=str(path))), str(path))
-    return _rows(group(dicom.find_images(path, strict=False)), str(path))
+            return _rows(group(dicom.find_images(folder, name=str(path))), str(path))
+    return _rows(group(dicom.find_images(path)), str(path))
 
 
 def _rows(every: list[Series], name: str) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.utils import pixel_array
+from scipy import ndimage
 
 from diffseglung.errors import InputError
 from diffseglung.io.dicom_headers import open_dataset, suspicious
@@ -47,8 +48,20 @@ def _image(dataset: Any, item: Slice) -> NDArray[np.float32]:
     padding = _padding(dataset)
     if padding is not None:
         low, high = padding
-        hu[(stored >= low) & (stored <= high)] = PADDING_HU
+        hu[_outside((stored >= low) & (stored <= high), hu)] = PADDING_HU
     return np.asarray(hu, np.float32)
+
+
+def _outside(padded: NDArray[np.bool_], hu: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Of the pixels (Y, X) that read as padding, those outside the field of view.
+
+    Where the padding value is one that tissue has too, they are those that hang together with a corner.
+    """
+    if not padded.any() or hu[padded].max() <= PADDING_HU:
+        return padded
+    parts, _ = ndimage.label(padded)
+    corners = parts[[0, 0, -1, -1], [0, -1, 0, -1]]
+    return np.asarray(np.isin(parts, corners[corners > 0]))
 
 
 def _stored_values(item: Slice, dataset: Any) -> NDArray[Any]:

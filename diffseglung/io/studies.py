@@ -33,7 +33,7 @@ class Study:
     name: unique in its folder tree, fit for a file name.  path: the file, or the folder of the series.
     mask: the lung mask that goes with it, if any.  slices: the files of a DICOM series, else empty.
     series_uid: SeriesInstanceUID or number, where `path` is a folder of several series.
-    damage: problem and remedy of a damaged file in the folder of a DICOM series, which may be one of its slices.
+    damage: problem and remedy of a damaged file that may be one of the slices of a DICOM series.
     personal: names of folders and files that tell who the patient is; outputs do not repeat them.
     """
 
@@ -123,8 +123,8 @@ def _series(root: Path) -> list[tuple[str, str, Study]]:
         if series.count < MIN_VOXELS or not series.is_axial or series.foreign:
             continue
         folder = series.first.path.parent
-        folders = {item.path.parent for item in series.slices}
-        damage = next(((e.problem, e.remedy) for file, e in damaged if file.parent in folders), None)
+        errors = (item.error for item in damaged if item.may_belong_to(series))
+        damage = next(((error.problem, error.remedy) for error in errors), None)
         number = series.first.series_number
         long = f"{_relative(folder, root)}-s{number}" if number else _relative(folder, root)
         found.append((folder.name, long, Study("", folder, slices=series.slices, damage=damage)))

@@ -6,12 +6,14 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from diffseglung import durable
 from diffseglung.errors import ConfigError
 from diffseglung.io.scan import Frame
 from diffseglung.output import colour_tables, dicom
+from diffseglung.output.attempts import Attempts
 from diffseglung.output.label_map import write_label_map, write_probabilities
 from diffseglung.output.preview import draw
 from diffseglung.output.report.page import report
@@ -72,14 +74,16 @@ def write(
     All are first made in a hidden neighbour of `folder` and moved at the end, so an error leaves nothing behind,
     and the files of an older run in `folder` stay until the new ones are complete; then they go, all of them.
     run.json goes first and comes last: a folder that holds it holds the files of one run, whatever was killed when.
+    Raises OutputError, when the rest is written, for pictures, report, probabilities and DICOM objects that failed;
+    run.json names them as `failed`. What DICOM objects do not carry joins the warnings of `segmentation.run`.
     """
     products = products or Products()
     target = check_folder(folder)
-    check_products(products, frames)
     if products.probabilities and segmentation.posterior is None:
         raise ConfigError("this segmentation has no posterior", remedy="segment with probabilities=True")
     with durable.workshop(target) as made:
-        _make(segmentation, made, products, frames)
+        attempts = Attempts(made)
+        _make(segmentation, attempts, products, frames)
         durable.settle(made)
         target.mkdir(exist_ok=True)
         (target / RECORD).unlink(missing_ok=True)
@@ -88,29 +92,39 @@ def write(
                 (made / name).replace(target / name)
             else:
                 (target / name).unlink(missing_ok=True)
-    return [target / name for name in FILES if (target / name).exists()]
+    files = [target / name for name in FILES if (target / name).exists()]
+    attempts.require(files)
+    return files
 
 
-def _make(segmentation: Segmentation, workshop: Path, products: Products, frames: Sequence[Frame]) -> None:
-    begin, label_map_path = time.perf_counter(), workshop / "label_map.nii.gz"
+def _make(segmentation: Segmentation, attempts: Attempts, products: Products, frames: Sequence[Frame]) -> None:
+    begin, workshop = time.perf_counter(), attempts.folder
+    label_map_path = workshop / "label_map.nii.gz"
     label_map = started(lambda: write_label_map(segmentation, label_map_path))
     (workshop / colour_tables.SLICER).write_text(colour_tables.slicer_table(), encoding="utf-8")
     (workshop / colour_tables.SNAP).write_text(colour_tables.snap_table(), encoding="utf-8")
+    picture = cache(lambda: draw(segmentation))
     try:
         if products.statistics:
             write_json(workshop / "statistics.json", segmentation.statistics)
-        picture = draw(segmentation) if products.preview or "sc" in products.dicom else b""
         if products.preview:
-            (workshop / "preview.png").write_bytes(picture)
-        if products.report:
-            (workshop / "report.html").write_text(report(segmentation), encoding="utf-8")
+            with attempts.at("preview.png"):
+                (workshop / "preview.png").write_bytes(picture())
         if products.dicom:
-            dicom.write_objects(segmentation, frames, workshop, products.dicom, picture)
+            notes = dicom.write_objects(segmentation, frames, products.dicom, picture, attempts)
+            told = [*segmentation.run.get("warnings", []), *notes]
+            segmentation.run["warnings"] = list(dict.fromkeys(told))
+        if products.report:
+            with attempts.at("report.html"):
+                (workshop / "report.html").write_text(report(segmentation), encoding="utf-8")
     finally:
         label_map()
     if products.probabilities:
-        write_probabilities(segmentation, workshop / "probabilities.nii.gz", label_map_path=label_map_path)
+        with attempts.at("probabilities.nii.gz"):
+            write_probabilities(segmentation, workshop / "probabilities.nii.gz", label_map_path=label_map_path)
     names = [path.name for path in workshop.iterdir()]
-    record = describe(segmentation, [*names, "run.json"])
+    record = describe(segmentation, [*names, RECORD])
+    if attempts.failed:
+        record["failed"] = sorted(attempts.failed)
     record["seconds"] = {**record.get("seconds", {}), "writing": round(time.perf_counter() - begin, 3)}
-    write_json(workshop / "run.json", record)
+    write_json(workshop / RECORD, record)

@@ -14,6 +14,7 @@ import pytest
 from diffseglung.cli import main
 from diffseglung.cli.products import OBJECTS
 from diffseglung.output.dicom import NAMES
+from tests.cohorts.cohort_toys import write_scans
 from tests.output.dicom.test_segments import validated
 
 
@@ -72,3 +73,20 @@ def test_a_file_that_is_no_dicom_has_no_dicom_output(tmp_path: Path, capsys: pyt
     assert main(["segment", "-i", str(demo), "-o", str(tmp_path / "out"), "--dicom"]) == 2
     assert "read from DICOM" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_fails_is_told_and_costs_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_scans(tmp_path, 1)
+
+    def fail(_: object) -> bytes:
+        raise ValueError("a text")
+
+    monkeypatch.setattr("diffseglung.output.draw", fail)
+    words = ["segment", "-i", str(tmp_path / "scan_000.nii.gz"), "-o", str(tmp_path / "out"), "--no-report", "--json"]
+    assert main(words) == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out)["lung"]["volume_ml"] > 0
+    assert "preview.png could not be made (ValueError); the other files are complete" in said.err
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"label_map.nii.gz", "statistics.json", "run.json"}

@@ -18,6 +18,7 @@ from diffseglung.cohorts import cluster, conduct, work
 from diffseglung.cohorts.cluster import Place, connected, fitting_workers, read_options, threads_each
 from diffseglung.cohorts.conduct import Patience
 from diffseglung.cohorts.plan import Order, Task, alone, is_finished, plan
+from diffseglung.cohorts.table import row_of, told
 from diffseglung.cohorts.work import Outcome
 from diffseglung.config import SegmentConfig
 from diffseglung.errors import ConfigError
@@ -145,6 +146,21 @@ def test_a_scan_is_an_outcome_and_an_accident_is_not(tmp_path: Path, monkeypatch
     toys.write_scans(tmp_path / "in", 1)
     with pytest.raises(ZeroDivisionError):
         work.label(task, order)
+
+
+def test_a_file_that_fails_costs_a_scan_no_figures(tmp_path: Path) -> None:
+    """DICOM objects of a NIfTI file: its row has figures and an error, and it is tried again next time."""
+    toys.write_scans(tmp_path / "in", 1)
+    order = replace(an_order(tmp_path), products=Products(preview=False, report=False, dicom=("seg",)))
+    (task,) = plan(tmp_path / "in", order)
+    outcome = work.label(task, order)
+    assert "segmentation.dcm could not be made" in str(outcome.error)
+    assert (order.output / task.name / "label_map.nii.gz").exists()
+    assert not is_finished(task, order.output)
+    row = row_of(task, order.output, told({}, outcome))
+    assert row["status"] == "done"
+    assert row["error"] == outcome.error
+    assert row["lung_ml"]
 
 
 def test_workers_fit_the_machine_the_scans_and_the_wish() -> None:

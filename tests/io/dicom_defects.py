@@ -28,6 +28,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from diffseglung.io.identity import hash_of
 from diffseglung.volume import Volume
 from tests.io.conftest import set_pixels, write_series_of
 
@@ -525,12 +526,12 @@ def empty_file_at_the_end(files: Files) -> None:
     files[11].write_bytes(b"")
 
 
-@refused("is named .dcm but is no DICOM file")
+@refused("is named like a slice but is no DICOM file")
 def file_of_zeros(files: Files) -> None:
     files[0].write_bytes(bytes(files[0].stat().st_size))
 
 
-@refused("is named .dcm but is no DICOM file")
+@refused("is named like a slice but is no DICOM file")
 def web_page_instead_of_a_file(files: Files) -> None:
     files[11].write_text("<html>404 not found</html>" * 20)
 
@@ -580,6 +581,86 @@ def foreign_files_beside(files: Files) -> None:
     (folder / "viewer.exe").write_bytes(b"MZ" + bytes(700))
     (folder / "table.bin").write_bytes(struct.pack("<100i", *range(8, 108)))
     (folder / "counts.bin").write_bytes(struct.pack("<100i", 8, *range(99)))
+
+
+DOSE = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.2", "Modality": "RTDOSE", "SeriesInstanceUID": "1.9.9"}
+LEFT_OUT = "damaged files that are no slices of the series were left out (1)"
+
+
+def beside(files: Files, name: str = "dose.dcm", **values: Any) -> Path:
+    """A file beside the slices, made from one of them; without pixels."""
+    path = files[0].with_name(name)
+    shutil.copy(files[0], path)
+    put([path], SOPInstanceUID="1.9.9.1", PixelData=None, **values)
+    return path
+
+
+@repaired(LEFT_OUT)
+def dose_of_an_unknown_type_of_value(files: Files) -> None:
+    path = beside(files, **DOSE)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(struct.pack("<HH", 0x28, 0x10) + b"US", struct.pack("<HH", 0x28, 0x10) + b"ZZ"))
+
+
+@repaired(LEFT_OUT)
+def dose_called_as_slices_are(files: Files) -> None:
+    raw(beside(files, "012-12.dcm", NumberOfFrames=3, **DOSE), "NumberOfFrames", b"x ")
+
+
+@repaired(LEFT_OUT)
+def damaged_slice_of_another_series(files: Files) -> None:
+    raw(beside(files, "012-12.dcm", SeriesInstanceUID="1.9.9"), "ImagePositionPatient", b"1\\2\\x ")
+
+
+@repaired(LEFT_OUT)
+def empty_file_called_otherwise(files: Files) -> None:
+    files[0].with_name("dose.dcm").write_bytes(b"")
+
+
+@repaired(LEFT_OUT)
+def web_page_called_otherwise(files: Files) -> None:
+    files[0].with_name("report.dcm").write_text("<html>404 not found</html>" * 20)
+
+
+@repaired(LEFT_OUT)
+def preamble_and_rubbish(files: Files) -> None:
+    files[0].with_name("dose.dcm").write_bytes(bytes(128) + b"DICM" + bytes(range(256)) * 8)
+
+
+@repaired(LEFT_OUT)
+def damaged_slice_in_another_folder(files: Files) -> None:
+    (files[0].parent / "other").mkdir()
+    (files[0].parent / "other" / files[0].name).write_bytes(b"")
+
+
+@repaired(LEFT_OUT)
+def image_without_a_series_called_otherwise(files: Files) -> None:
+    beside(files, SeriesInstanceUID=None)
+
+
+@refused("is empty")
+def empty_file_called_as_the_next_slice(files: Files) -> None:
+    files[0].with_name("012-12.dcm").write_bytes(b"")
+
+
+@refused("is no DICOM file")
+def last_slice_without_ending_is_zeros(files: Files) -> None:
+    for k, path in enumerate(files):
+        path.rename(path.with_name(f"IM{k:04d}"))
+    last = files[0].with_name("IM0011")
+    last.write_bytes(bytes(last.stat().st_size))
+
+
+@refused("is empty")
+def last_slice_among_names_that_do_not_count(files: Files) -> None:
+    for path in files:
+        path.rename(path.with_name(f"{hash_of(path.name)}.dcm"))
+    files[0].with_name(f"{hash_of(files[11].name)}.dcm").write_bytes(b"")
+
+
+@refused("damaged: its header cannot be read")
+def last_slice_of_an_unknown_type_of_value(files: Files) -> None:
+    raw(files[11], "ImagePositionPatient", b"1\\2\\x ")
 
 
 @repaired()

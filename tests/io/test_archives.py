@@ -16,7 +16,7 @@ from diffseglung.errors import InputError
 from diffseglung.io import archives, read_scan, scan_name
 from diffseglung.io.nifti import write_nifti
 from diffseglung.io.studies import find_studies
-from tests.io.dicom_defects import good_volume, write_good
+from tests.io.dicom_defects import LEFT_OUT, good_volume, write_good
 
 
 def _zip(path: Path, folder: Path, prefix: str = "") -> Path:
@@ -60,6 +60,28 @@ def test_a_defect_in_an_archive_names_the_archive(tmp_path: Path, temporary: Pat
     with pytest.raises(InputError, match=r"a\.zip lacks 1 of its slices"):
         read_scan(_zip(tmp_path / "a.zip", tmp_path / "s"))
     assert list(temporary.iterdir()) == []
+
+
+def test_a_damaged_file_in_an_archive_is_a_slice_by_its_name(tmp_path: Path) -> None:
+    write_good(tmp_path / "s")
+    (tmp_path / "s" / "dose.dcm").write_bytes(b"")
+    scan = read_scan(_zip(tmp_path / "a.zip", tmp_path / "s"))
+    assert np.array_equal(scan.volume.array, good_volume().array)
+    assert LEFT_OUT in scan.notes
+    (tmp_path / "s" / "012-12.dcm").write_bytes(b"")
+    with pytest.raises(InputError, match="is empty"):
+        read_scan(_zip(tmp_path / "b.zip", tmp_path / "s"))
+
+
+def test_files_without_preamble_in_an_archive(tmp_path: Path) -> None:
+    for path in write_good(tmp_path / "s" / "Secret"):
+        path.write_bytes(path.read_bytes()[132:])
+    (tmp_path / "cohort").mkdir()
+    path = _zip(tmp_path / "cohort" / "Secret-Id.zip", tmp_path / "s")
+    (study,) = find_studies(tmp_path / "cohort")
+    assert np.array_equal(study.read().volume.array, good_volume().array)
+    assert "Secret" not in study.name
+    assert np.array_equal(read_scan(path).volume.array, good_volume().array)
 
 
 def test_cohorts_find_archives_of_scans_only(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from diffseglung.cli import main
 from diffseglung.errors import InputError
 from diffseglung.io import read_scan
-from tests.io.dicom_defects import DEFECTS, good_volume, write_good
+from diffseglung.io.studies import find_studies
+from tests.io.dicom_defects import DEFECTS, DOSE, LEFT_OUT, beside, good_volume, put, raw, write_good
 
 REFUSED = sorted(name for name, defect in DEFECTS.items() if defect.refused)
 REPAIRED = sorted(name for name, defect in DEFECTS.items() if not defect.refused)
@@ -77,3 +78,42 @@ def test_command_line_says_so_and_writes_nothing(tmp_path: Path, capfd: Any, nam
     assert re.search(str(DEFECTS[name].refused), said)
     assert "Traceback" not in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in REPAIRED if DEFECTS[name].note == LEFT_OUT])
+def test_a_damaged_file_beside_costs_no_series(tmp_path: Path, name: str) -> None:
+    """Also where the series is named, by the folder of one of its files, and in a cohort."""
+    files = write_good(tmp_path / "series")
+    DEFECTS[name].damage(files)
+    found = [
+        read_scan(tmp_path / "series", series_uid="3"),
+        read_scan(files[4]),
+        *(study.read() for study in find_studies(tmp_path)),
+    ]
+    assert len(found) == 3
+    assert all(np.array_equal(scan.volume.array, good_volume().array) for scan in found)
+
+
+@pytest.mark.parametrize("name", ["one_slice_cut_in_its_header", "empty_file_called_as_the_next_slice"])
+def test_a_series_that_may_lack_a_slice_costs_no_other(tmp_path: Path, name: str) -> None:
+    files = write_good(tmp_path / "series")
+    other = write_good(tmp_path / "other")
+    put(other, SeriesInstanceUID="1.2.3.4.5", SeriesNumber=4)
+    if name == "one_slice_cut_in_its_header":
+        raw(files[11], "ImagePositionPatient", b"1\\2\\x ")
+    else:
+        DEFECTS[name].damage(files)
+    assert np.array_equal(read_scan(tmp_path, series_uid="4").volume.array, good_volume().array)
+    with pytest.raises(InputError, match=r"damaged|is empty"):
+        read_scan(tmp_path, series_uid="3")
+    assert [study.damage is None for study in find_studies(tmp_path)] == [True, False]
+
+
+def test_a_damaged_file_that_is_asked_for_is_told(tmp_path: Path) -> None:
+    files = write_good(tmp_path / "series")
+    dose = beside(files, **DOSE)
+    raw(dose, "Rows", b"xx")
+    (tmp_path / "series" / "empty.dcm").write_bytes(b"")
+    raw(dose, "NumberOfFrames", b"x ")
+    with pytest.raises(InputError, match=r"dose\.dcm is damaged"):
+        read_scan(dose)

@@ -255,3 +255,21 @@ def test_rounded_cosines_have_a_unit_normal(row: tuple[float, ...], column: tupl
     for bad in ((1.011, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0.989, 0), (1, 0, 0, 0.0051, 1, 0), (1, 0, 0, -0.0051, 1, 0)):
         with pytest.raises(GeometryError, match="ImageOrientationPatient"):
             normal_of(np.array(bad, float), "x")
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [2.5] * 12 + [5.0] * 10,
+        [5.0] * 10 + [2.5] * 12,
+        [1.0, 4.0] * 9 + [1.0],
+        [1.0] * 20 + [2.5] * 3,
+        [2.0] * 12 + [3.4],
+        [5.0] * 12 + [1.0] * 4 + [10.0],
+    ],
+)
+def test_mixed_steps_are_no_missing_slices(steps: list[float]) -> None:
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    positions = np.column_stack([np.zeros_like(along), np.zeros_like(along), along])
+    with pytest.raises(GeometryError, match="uneven slice distances"):
+        fit(positions, np.array([1.0, 0, 0, 0, 1, 0]), (0.8, 0.8), (20, 20), "x")

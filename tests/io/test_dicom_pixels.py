@@ -146,6 +146,25 @@ def test_signed_padding_in_an_unsigned_header(tmp_path: Path, upright: Volume, w
     assert np.array_equal(hu[2:], upright.array[0, 2:])
 
 
+@pytest.mark.parametrize("value", [40, 0, -850, -1000])
+def test_padding_that_reads_as_tissue_takes_no_tissue(
+    tmp_path: Path, upright: Volume, write_series: Any, value: int
+) -> None:
+    """Corners of the padding's value are outside the field of view; single voxels of the same value inside are not."""
+    inside = upright.array.copy()
+    inside[:, 5:15:3, 5:19:3] = value
+    stored = inside.copy()
+    outside = np.add.outer(np.arange(20), np.arange(24)) < 8
+    stored[:, outside] = value
+
+    path = write_series(
+        tmp_path, upright.with_array(stored), edit=lambda d, k: d.add_new("PixelPaddingValue", "SS", value + 1024)
+    )[0]
+    hu = next(read_images(read_headers(path)))
+    assert (hu[outside] == -1024).all()
+    assert np.array_equal(hu[~outside], inside[0][~outside])
+
+
 def test_file_that_changes_its_matrix_between_header_and_pixels(
     tmp_path: Path, upright: Volume, write_series: Any
 ) -> None:

@@ -11,6 +11,7 @@ from diffseglung.errors import InputError
 from diffseglung.io import read_mask, read_scan, read_volume, scan_name
 from diffseglung.io.nifti import write_nifti
 from diffseglung.volume import Volume
+from tests.io.dicom_defects import good_volume, write_good
 
 
 @pytest.mark.parametrize("read", [read_volume, read_mask])
@@ -35,6 +36,17 @@ def test_a_scan_is_called_after_its_file_or_the_folder_of_its_series(
     assert scan_name(tmp_path / "study" / "a.nii.gz") == "a.nii.gz"
     monkeypatch.chdir(tmp_path / "study" / "series")
     assert [scan_name(Path(word)) for word in (".", "..", "1-01.dcm")] == ["series", "study", "series"]
+
+
+def test_a_dicom_file_without_preamble_stands_for_its_series(tmp_path: Path) -> None:
+    """As ACR-NEMA and old archives wrote them: with and without a header of group 2, whatever the ending."""
+    whole = write_good(tmp_path / "series")
+    for k, path in enumerate(whole):
+        content = path.read_bytes()[132:]
+        path.with_name(f"IM{k}.IMA" if k % 2 else f"IM{k}").write_bytes(content)
+        path.unlink()
+    for name in ("", "IM0", "IM1.IMA"):
+        assert np.array_equal(read_scan(tmp_path / "series" / name).volume.array, good_volume().array)
 
 
 def test_png_is_refused(tmp_path: Path) -> None:

@@ -47,10 +47,10 @@ def test_an_error_on_the_way_leaves_the_older_result_and_nothing_else(
     output.write(chest, tmp_path / "out")
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
-    def fail(_: Segmentation) -> bytes:
+    def fail(*_: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(output, "draw", fail)
+    monkeypatch.setattr(output, "write_label_map", fail)
     with pytest.raises(OSError, match="no space"):
         output.write(chest, tmp_path / "out")
     with pytest.raises(OSError, match="no space"):

@@ -7,13 +7,13 @@ DICOM. Their UIDs depend on the images, the labels, the settings and the model: 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from diffseglung.errors import ConfigError
 from diffseglung.extras import require
 from diffseglung.io.scan import Frame
+from diffseglung.output.attempts import Attempts
 from diffseglung.segmentation import Segmentation
 
 NAMES = {"seg": "segmentation.dcm", "sr": "measurements.dcm", "sc": "picture.dcm"}
@@ -35,31 +35,38 @@ def check_objects(objects: Sequence[str], frames: Sequence[Frame]) -> None:
 
 
 def write_objects(
-    segmentation: Segmentation, frames: Sequence[Frame], folder: Path, objects: Sequence[str], picture: bytes
-) -> list[Path]:
-    """Write the chosen objects into a folder.
+    segmentation: Segmentation,
+    frames: Sequence[Frame],
+    objects: Sequence[str],
+    picture: Callable[[], bytes],
+    attempts: Attempts,
+) -> tuple[str, ...]:
+    """Write the chosen objects into the folder of `attempts`, each an attempt of its own.
 
-    frames: one for each slice of the label map, in its order.  picture: PNG, read for the Secondary Capture only.
-    Raises InputError where the images have changed since they were read.
+    frames: one for each slice of the label map, in its order.  picture: gives a PNG, for the Secondary Capture.
+    Returns sentences on what of the images' headers the objects do not carry.
     """
-    from diffseglung.output.dicom.capture import capture
-    from diffseglung.output.dicom.identity import identify
-    from diffseglung.output.dicom.report import report
-    from diffseglung.output.dicom.segments import segments
-    from diffseglung.output.dicom.source import read_source
-
-    check_objects(objects, frames)
-    source = read_source(frames, segmentation.label_map)
-    identity = identify(source, segmentation)
-    made: dict[str, Any] = {}
-    with warnings.catch_warnings():
+    with attempts.at(*(NAMES[name] for name in objects)), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names and empty segments, which are as the scan has them
-        if "seg" in objects:
-            made["seg"] = segments(segmentation, source, identity)
-        if "sr" in objects:
-            made["sr"] = report(segmentation, source, identity, made.get("seg"))
-        if "sc" in objects:
-            made["sc"] = capture(picture, source, identity)
-        for name, item in made.items():
-            item.save_as(folder / NAMES[name], enforce_file_format=True)
-    return [folder / NAMES[name] for name in made]
+        check_objects(objects, frames)
+        from diffseglung.output.dicom.capture import capture
+        from diffseglung.output.dicom.identity import identify
+        from diffseglung.output.dicom.report import report
+        from diffseglung.output.dicom.segments import segments
+        from diffseglung.output.dicom.source import read_source
+
+        source = read_source(frames, segmentation.label_map)
+        identity = identify(source, segmentation)
+        made: dict[str, Any] = {}
+        makers: dict[str, Callable[[], Any]] = {
+            "seg": lambda: segments(segmentation, source, identity),
+            "sr": lambda: report(segmentation, source, identity, made.get("seg")),
+            "sc": lambda: capture(picture(), source, identity),
+        }
+        for name in (name for name in makers if name in objects):
+            with attempts.at(NAMES[name]):
+                item = makers[name]()
+                item.save_as(attempts.folder / NAMES[name], enforce_file_format=True)
+                made[name] = item
+        return source.notes
+    return ()

@@ -16,6 +16,7 @@ from pydicom import Dataset
 from diffseglung import __version__
 from diffseglung.labelling.methods import WITHOUT_MODEL
 from diffseglung.output.dicom.codes import BY_LEARNING, BY_RULE, PRIVATE
+from diffseglung.output.dicom.header import PATIENT_STUDY
 from diffseglung.output.dicom.source import Source
 from diffseglung.segmentation import Segmentation
 from diffseglung.spool import slabs
@@ -97,7 +98,7 @@ def stamp(item: Any, identity: Identity, source: Source, description: str) -> No
     item.ManufacturerModelName = NAME
     item.SoftwareVersions = __version__
     item.DeviceSerialNumber = __version__
-    for name in ("StudyDescription", "PatientAge", "PatientSize", "PatientWeight"):
+    for name in PATIENT_STUDY:
         if name in source.first and name not in item:
             setattr(item, name, getattr(source.first, name))
     scheme = Dataset()

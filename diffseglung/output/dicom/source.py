@@ -13,25 +13,25 @@ from numpy.typing import NDArray
 from diffseglung.errors import ConfigError, InputError
 from diffseglung.io.dicom_headers import open_dataset
 from diffseglung.io.scan import Frame
+from diffseglung.output.dicom import header
 from diffseglung.volume import Volume
 
 Dataset = Any  # pydicom's datasets carry no types for their attributes
 
 NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 """Type 1 in every CT image (PS3.3 A.3): without them nothing can refer to it."""
-CARRIED = (
-    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
-    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator"),
-)
-"""Type 2 (PS3.3 C.7.1.1, C.7.2.1, C.7.4.1): they may be empty, and results must have them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """images: one per slice, or the one multi-frame image.  order: slice of the label map -> frame, from 0."""
+    """images: one per slice, or the one multi-frame image.  order: slice of the label map -> frame, from 0.
+
+    notes: sentences on what the headers do not tell as results need it.
+    """
 
     images: list[Dataset]
     order: NDArray[np.int64]
+    notes: tuple[str, ...] = ()
 
     @property
     def first(self) -> Dataset:
@@ -62,14 +62,33 @@ def read_source(frames: Sequence[Frame], label_map: Volume) -> Source:
             remedy="leave --dicom out",
         )
     images = [_header(path, label_map) for path in paths]
+    notes = _ready(images, label_map.spacing_mm[0])
     if len(paths) == len(frames):
-        return Source(images, np.arange(len(frames)))
+        return Source(images, np.arange(len(frames)), notes)
     order = np.array([number or 1 for number in numbers], np.int64) - 1
     if sorted(order) != list(range(int(images[0].NumberOfFrames))):
         raise ConfigError(
             "the label map does not cover every frame of its multi-frame image", remedy="leave --dicom out"
         )
-    return Source(images, order)
+    return Source(images, order, notes)
+
+
+def _ready(images: list[Dataset], step_mm: float) -> tuple[str, ...]:
+    """Make the headers fit to be carried over, and tell what of them is not."""
+    notes = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lost = header.tidy(images[0])
+        thickened = [header.place(image, images[0], step_mm) for image in images]
+    if lost:
+        notes.append(
+            f"not carried into the DICOM results, as DICOM does not allow what the header holds: {', '.join(lost)}"
+        )
+    if any(thickened):
+        notes.append(
+            f"the header gives no slice thickness: DICOM results state the distance of the slices, {step_mm:g} mm"
+        )
+    return tuple(notes)
 
 
 def _header(path: Any, label_map: Volume) -> Dataset:
@@ -84,18 +103,18 @@ def _header(path: Any, label_map: Volume) -> Dataset:
         ) from cause
     if size != label_map.shape[1:]:
         raise InputError(f"{path.name} has changed while its series was labelled", remedy="label the series again")
-    return _complete(dataset, path.name)
+    _require_references(dataset, path.name)
+    return dataset
 
 
-def _complete(dataset: Dataset, name: str) -> Dataset:
-    """What results carry over, empty where the image does not tell it; InputError where they could belong nowhere."""
+def _require_references(dataset: Dataset, name: str) -> None:
+    """InputError where results could belong nowhere."""
+    for tag in ("SOPClassUID", "SOPInstanceUID"):
+        if not dataset.get(tag):
+            setattr(dataset, tag, dataset.file_meta.get(f"MediaStorage{tag}"))
     for tag in NEEDED:
         if not dataset.get(tag):
             raise InputError(
                 f"{name} has no {tag}: DICOM results would belong to nothing",
                 remedy="export the series again from its source, or leave --dicom out",
             )
-    for tag in CARRIED:
-        if tag not in dataset:
-            setattr(dataset, tag, None)
-    return dataset

@@ -14,12 +14,12 @@ import pydicom
 import pytest
 
 from diffseglung import output
-from diffseglung.errors import ConfigError, InputError
+from diffseglung.errors import OutputError
 from diffseglung.io.scan import Frame
 from diffseglung.labels import TISSUES
 from diffseglung.output import Products
 from diffseglung.output.dicom import NAMES, codes
-from diffseglung.output.dicom.source import CARRIED
+from diffseglung.output.dicom.header import CARRIED
 from diffseglung.segmentation import Segmentation
 from tests.output.dicom.conftest import Labelled
 
@@ -136,9 +136,10 @@ def test_another_result_is_another_object(labelled: Labelled, tmp_path: Path, ch
 
 
 def test_without_dicom_input_there_is_no_dicom_output(chest: Segmentation, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="read from DICOM"):
+    with pytest.raises(OutputError, match="read from DICOM"):
         output.write(chest, tmp_path / "out", SEG_ONLY)
-    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out" / "label_map.nii.gz").exists()
+    assert not (tmp_path / "out" / NAMES["seg"]).exists()
 
 
 @pytest.mark.parametrize("harm", ["gone", "resized", "fewer"])
@@ -152,9 +153,10 @@ def test_a_series_that_changed_meanwhile_is_refused(labelled: Labelled, tmp_path
         item.save_as(frames[3].path)
     else:
         frames = frames[:-1]
-    with pytest.raises(InputError):
+    with pytest.raises(OutputError, match="label the series again"):
         output.write(labelled.result, tmp_path / "out", SEG_ONLY, frames=frames)
-    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out" / "label_map.nii.gz").exists()
+    assert not (tmp_path / "out" / NAMES["seg"]).exists()
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -175,7 +177,7 @@ def test_images_that_belong_to_nothing_are_refused(labelled: Labelled, tmp_path:
     item = pydicom.dcmread(labelled.scan.frames[2].path)
     delattr(item, tag)
     item.save_as(labelled.scan.frames[2].path)
-    with pytest.raises(InputError, match=tag):
+    with pytest.raises(OutputError, match=tag):
         output.write(labelled.result, tmp_path / "out", SEG_ONLY, frames=labelled.scan.frames)
 
 
@@ -191,5 +193,5 @@ def test_a_class_without_voxels_stays_a_segment(labelled: Labelled, tmp_path: Pa
 
 def test_several_multi_frame_files_are_refused(labelled: Labelled, tmp_path: Path) -> None:
     frames = tuple(Frame(frame.path, 1) for frame in labelled.scan.frames)
-    with pytest.raises(ConfigError, match="multi-frame"):
+    with pytest.raises(OutputError, match="multi-frame"):
         output.write(labelled.result, tmp_path / "out", SEG_ONLY, frames=frames)
