@@ -104,11 +104,6 @@ class Slice:
             return "object without an image"
         return ""
 
-    @property
-    def is_ct_slice(self) -> bool:
-        """A CT image: no localiser, no screenshot, no report."""
-        return not self.foreign
-
 
 class Fields:
     """Values by keyword from the first of several data sets that has one."""

@@ -20,7 +20,7 @@ from diffseglung.volume import Volume
 def test_header_holds_plain_values(tmp_path: Path, upright: Volume, write_series: Any) -> None:
     path = write_series(tmp_path, upright)[2]
     (header,) = read_headers(path)
-    assert header.is_ct_slice
+    assert not header.foreign
     assert (header.rows, header.columns, header.series_number) == (20, 24, "3")
     assert header.pixel_spacing == (0.8, 0.7)
     assert np.allclose(header.position, upright.affine[:3, 3] + 2 * upright.affine[:3, 0])
@@ -53,7 +53,7 @@ def test_damaged_header_is_named(tmp_path: Path, upright: Volume, write_series: 
 def test_localisers_are_no_slices(tmp_path: Path, upright: Volume, write_series: Any, kind: list[str]) -> None:
     path = write_series(tmp_path, upright, edit=lambda d, k: setattr(d, "ImageType", kind))[0]
     (header,) = read_headers(path)
-    assert not header.is_ct_slice
+    assert header.foreign
 
 
 def test_text_stays_on_one_line(tmp_path: Path, upright: Volume, write_series: Any) -> None:
@@ -68,4 +68,4 @@ def test_screenshots_are_no_slices(tmp_path: Path, upright: Volume, write_series
     uid = pydicom.uid.SecondaryCaptureImageStorage
     path = write_series(tmp_path, upright, edit=lambda d, k: setattr(d, "SOPClassUID", uid))[0]
     (header,) = read_headers(path)
-    assert not header.is_ct_slice
+    assert header.foreign
