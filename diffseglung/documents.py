@@ -1,8 +1,12 @@
-"""JSON from files that anybody may have written: every way in which it can be wrong is a ValueError."""
+"""JSON from files that anybody may have written, and names of files as text that every file can hold.
+
+Every way in which JSON can be wrong is a ValueError.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,3 +22,15 @@ def parse(text: str) -> Any:
 def read(path: Path) -> Any:
     """The value in a JSON file in UTF-8.  Raises OSError and ValueError."""
     return parse(path.read_text(encoding="utf-8"))
+
+
+def readable(text: str) -> str:
+    """The same text, with the bytes of a file's name that are no UTF-8 (surrogates) written out, as in M\\udcfcller."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def as_path(text: str) -> Path:
+    """The path that was made `readable`: as it is written where that exists, else with its bytes put back."""
+    if "\\udc" not in text or Path(text).exists():
+        return Path(text)
+    return Path(re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda found: chr(int(found[1], 16)), text))

@@ -10,6 +10,7 @@ import numpy as np
 from diffseglung.errors import InputError
 from diffseglung.io.plausibility import check_hu, quality_notes
 from diffseglung.io.scan import Frame, Scan
+from diffseglung.io.units import UNIT
 from diffseglung.spool import converted, slabs
 from diffseglung.volume import Array, Volume
 
@@ -51,7 +52,7 @@ def check_scan(scan: Scan, path: Path) -> Scan:
     """What a reader returned, as float32 HU with padding clamped, and with notes on quality; or an InputError."""
     if scan.volume.array.dtype.kind not in "iuf":
         raise InputError(f"{path} does not hold numbers in HU", remedy="pass a CT, not a mask")
-    volume = check_hu(scan.volume, path.name or str(path))
+    volume = check_hu(scan.volume, path.name or str(path), scan.source.get(UNIT, "mm"))
     return replace(scan, volume=volume, notes=[*scan.notes, *quality_notes(scan.volume)])
 
 
