@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diffseglung.documents import readable
 from diffseglung.errors import InputError
 from diffseglung.io.plausibility import check_hu, quality_notes
 from diffseglung.io.scan import Frame, Scan
@@ -99,7 +100,7 @@ def _is_whole(values: Array) -> bool:
 def scan_name(path: Path) -> str:
     """What to call a scan in records and pictures: its file's name, or that of the folder of its DICOM series."""
     place = path.parent if path.is_file() and scan_ending(path) in ("", ".dcm") else path
-    return place.name if place.name not in ("", "..") else place.resolve().name
+    return readable(place.name if place.name not in ("", "..") else place.resolve().name)
 
 
 def scan_ending(path: Path) -> str:

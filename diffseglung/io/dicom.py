@@ -11,6 +11,7 @@ from diffseglung.io.dicom_series import Series, group
 from diffseglung.io.dicom_slice import Slice
 from diffseglung.io.dicom_stack import read_series
 from diffseglung.io.scan import Scan
+from diffseglung.io.tree import NOWHERE, Tree, look_below
 
 
 def read(path: Path, *, series_uid: str | None = None, name: str = "") -> Scan:
@@ -72,7 +73,8 @@ def look(path: Path) -> tuple[list[Slice], list[tuple[Path, InputError]]]:
     images: list[Slice] = []
     damaged: list[tuple[Path, InputError]] = []
     none: list[Path] = []
-    for file in sorted(folder.rglob("*") if tree else folder.glob("*")):
+    found_there = look_below(folder) if tree else Tree(folder, sorted(folder.glob("*")), [])
+    for file in found_there.files:
         if not _may_be_dicom(file):
             continue
         try:
@@ -83,8 +85,11 @@ def look(path: Path) -> tuple[list[Slice], list[tuple[Path, InputError]]]:
         images += found
         if not found and file.suffix.lower() == ".dcm":
             none.append(file)
+    none += [file for file, why in found_there.left_out if why == NOWHERE and file.suffix.lower() == ".dcm"]
     for file in none if images else ():
-        what = "is empty (0 bytes)" if file.stat().st_size == 0 else "is named .dcm but is no DICOM file"
+        what = "is named .dcm but is no DICOM file"
+        if not file.exists() or file.stat().st_size == 0:
+            what = "is empty (0 bytes)" if file.exists() else "is a link that leads nowhere"
         damaged.append((file, InputError(f"{file.name} {what}", remedy="copy the series again, completely")))
     return images, damaged
 
