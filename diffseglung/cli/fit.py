@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct
 from diffseglung.cli.answers import add_json, answer, say
+from diffseglung.documents import readable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     own = {name: value for name, value in weights.items() if not name.startswith("tissue.")}
     if args.half:
         own = {name: value.half() if value.is_floating_point() else value for name, value in own.items()}
-    fitted = {"tissue_cases": [path.stem for path in scans], "tissue_rows_per_scan": args.rows_per_scan}
+    fitted = {"tissue_cases": [readable(path.stem) for path in scans], "tissue_rows_per_scan": args.rows_per_scan}
     card = dataclasses.replace(card, training=card.training | fitted)
     checkpoint.save(args.output, own | tissue_tensors(tissues), card)
     say(args, f"fitted {', '.join(tissues)} on {len(scans)} cases -> {args.output}")

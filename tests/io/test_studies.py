@@ -17,6 +17,7 @@ from diffseglung.errors import InputError
 from diffseglung.io.nifti import write_nifti
 from diffseglung.io.studies import clean_name, find_studies, study_name
 from diffseglung.volume import Volume
+from tests.toys import not_utf8
 
 
 def _tree(root: Path, volume: Volume, *names: str) -> None:
@@ -155,6 +156,7 @@ def test_linked_scans_and_series_are_found(tmp_path: Path, chest: Volume, uprigh
         find_studies(tmp_path / "in")
 
 
+@not_utf8
 def test_a_series_in_a_folder_that_cannot_be_read_is_not_called_after_it(
     tmp_path: Path, upright: Volume, write_series: Any
 ) -> None:
@@ -166,6 +168,7 @@ def test_a_series_in_a_folder_that_cannot_be_read_is_not_called_after_it(
     assert find_studies(tmp_path, keep=True)[0].name.startswith("M-ller--s3-")
 
 
+@not_utf8
 def test_a_name_that_is_no_utf8_is_read_and_told(tmp_path: Path, chest: Volume) -> None:
     _tree(tmp_path, chest, "b.nii.gz")
     (tmp_path / "b.nii.gz").rename(tmp_path / os.fsdecode(b"M\xfcller.nii.gz"))
