@@ -76,10 +76,11 @@ def run(args: argparse.Namespace) -> int:
 def simulated_cases(folder: Path | None) -> list[Path]:
     """Case folders below `folder` that hold a CT, its lungs and the truth."""
     from diffseglung.errors import InputError
+    from diffseglung.io.tree import look_below
 
     if folder is None:
         return []
-    found = sorted(path.parent for path in folder.rglob("truth.nii.gz"))
+    found = sorted(path.parent for path in look_below(folder).called("truth.nii.gz"))
     if not found:
         raise InputError(f"{folder} holds no simulated cases", remedy="make them with diffseglung phantom -o DIR -n 8")
     return found

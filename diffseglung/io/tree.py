@@ -22,6 +22,10 @@ class Tree:
     files: list[Path]
     left_out: list[tuple[Path, str]]
 
+    def called(self, name: str) -> list[Path]:
+        """The files of this name."""
+        return [path for path in self.files if path.name == name]
+
     def sentences(self) -> list[str]:
         """What was left out and why, for the user."""
         told = []

@@ -26,6 +26,8 @@ def test_what_lies_in_the_tree_is_met_there_and_not_through_a_link(tmp_path: Pat
     (tmp_path / "b").symlink_to("z/y")
     (tmp_path / "f").symlink_to("z/f")
     assert names(tmp_path) == ["f", "z/f", "z/y/f"]
+    assert look_below(tmp_path).called("f") == look_below(tmp_path).files
+    assert look_below(tmp_path).called("g") == []
     assert look_below(tmp_path).left_out == [(tmp_path / "a", AGAIN), (tmp_path / "b", AGAIN)]
 
 
