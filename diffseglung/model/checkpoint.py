@@ -142,9 +142,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def _utf8(path: Path, opened: IO[bytes]) -> str:
-    """A path that safetensors takes: of a name that is not UTF-8, that of the opened file."""
+    """A path that safetensors takes: of a name that is not UTF-8 (on Linux alone), that of the opened file."""
     name = str(path)
-    return name if documents.readable(name) == name else f"/dev/fd/{opened.fileno()}"
+    return name if documents.readable(name) == name else f"/proc/self/fd/{opened.fileno()}"
 
 
 def _read_pt(path: Path) -> tuple[dict[str, Tensor], str]:
