@@ -28,4 +28,5 @@ def say(args: argparse.Namespace, text: str) -> None:
 def answer(args: argparse.Namespace, document: Any) -> None:
     """The JSON document, if it was asked for; unknown values are null, never NaN."""
     if args.json:
-        print(json.dumps(plain(document), indent=2, allow_nan=False))
+        values = json.loads(json.dumps(document, allow_nan=False, default=str))
+        print(json.dumps(plain(values), indent=2))
