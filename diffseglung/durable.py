@@ -57,8 +57,8 @@ def write_bytes(path: Path, content: bytes) -> Path:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """A file with this text in UTF-8, whole or not at all."""
-    return write_bytes(path, text.encode("utf-8"))
+    """A file with this text in UTF-8, whole or not at all; what UTF-8 has no code for is written out."""
+    return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def settle(folder: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffseglung.config import FeatureConfig, LungMaskConfig, SegmentConfig, default_method
+from diffseglung.documents import readable
 from diffseglung.extras import require_lung_tool
 from diffseglung.features.diffusion import Progress
 from diffseglung.fusion import fuse, most_probable, to_voxels
@@ -208,7 +209,7 @@ def _judged(ct: Volume, lungs: Volume, level: HealthyLevel, anatomy: Anatomy) ->
 
 def _told(notes: list[str], found: Quality, lungs: LungQuality) -> list[str]:
     """What the scan's reader told, then what is off in the lungs and the scan, each subject once."""
-    return merged([*notes, *lung_sentences(lungs)], found)
+    return merged([*map(readable, notes), *lung_sentences(lungs)], found)
 
 
 @dataclass(frozen=True, eq=False)

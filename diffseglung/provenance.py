@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diffseglung.documents import readable
 from diffseglung.io import Scan, scan_name
 from diffseglung.io.identity import names_patient
 from diffseglung.spool import slabs
@@ -45,7 +46,11 @@ def source_record(scan: Scan, origin: Origin) -> dict[str, Any]:
 
     def told(path: Path | None) -> str | None:
         whole = None if path is None else path.absolute()
-        return None if whole is None or (not origin.keep and names_patient(str(whole), scan.identity)) else str(whole)
+        return (
+            None
+            if whole is None or (not origin.keep and names_patient(str(whole), scan.identity))
+            else readable(str(whole))
+        )
 
     record = {"path": told(origin.path), "lung_mask": told(origin.mask), "series": scan.source.get("series_hash")}
     return record | ({"identifiers": dict(scan.identity)} if origin.keep else {})

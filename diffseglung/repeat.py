@@ -15,7 +15,7 @@ from diffseglung.errors import ConfigError, InputError
 from diffseglung.io import read_mask
 from diffseglung.model import checkpoint
 from diffseglung.output import Products, dicom
-from diffseglung.output.run_record import FORMAT, RECORD, plain, versions
+from diffseglung.output.run_record import FORMAT, RECORD, versions
 from diffseglung.provenance import fingerprint
 from diffseglung.segmentation import Segmentation
 from diffseglung.volume import Volume
@@ -81,14 +81,14 @@ class Recorded:
 
     def _path(self, key: str, given: Path | None) -> Path | None:
         told = (self.values.get("source") or {}).get(key)
-        return given or (Path(told) if told else None)
+        return given or (documents.as_path(told) if told else None)
 
     def model(self, given: Path | None) -> Path | None:
         """The weights file with the recorded hash: as given, at the recorded place, or the installed one."""
         wanted = self.values["model"]
         if wanted is None:
             return None
-        places = [given] if given else [Path(wanted["file"]), checkpoint.default_path()]
+        places = [given] if given else [documents.as_path(wanted["file"]), checkpoint.default_path()]
         for place in places:
             if _is_file(place) and checkpoint.sha256(place) == wanted["sha256"]:
                 return place
@@ -220,7 +220,7 @@ def _same_statistics(path: Path, result: Segmentation) -> bool | None:
         older = documents.read(path)
     except (OSError, ValueError):
         return None
-    return bool(older == json.loads(json.dumps(plain(result.statistics))))
+    return bool(older == json.loads(json.dumps(documents.plain(result.statistics))))
 
 
 def _differing(path: Path, result: Segmentation) -> int | None:

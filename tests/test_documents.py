@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,16 @@ def test_other_alphabets_are_a_value_error_too(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b'"\xff"')
     with pytest.raises(ValueError, match="utf-8"):
         documents.read(tmp_path / "a.json")
+
+
+@given(name=st.binary(min_size=1))
+def test_any_name_of_a_file_is_readable_and_leads_back(name: bytes) -> None:
+    text = documents.readable(os.fsdecode(name))
+    text.encode("utf-8")
+    if b"\\udc" not in name:
+        assert str(documents.as_path(text)) == str(Path(os.fsdecode(name)))
+
+
+def test_a_file_that_is_called_like_it_is_itself(tmp_path: Path) -> None:
+    (tmp_path / "M\\udcfcller").touch()
+    assert documents.as_path(str(tmp_path / "M\\udcfcller")).exists()

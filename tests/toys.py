@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from diffseglung.config import DistillConfig, PatchConfig
 from diffseglung.io.cases import Case, write_case
@@ -12,6 +14,7 @@ from diffseglung.training.data import Patches, open_patches
 from diffseglung.training.precompute import PatchJob, precompute
 from diffseglung.volume import Volume
 
+not_utf8 = pytest.mark.skipif(sys.platform != "linux", reason="file names are Unicode there")
 SHAPE = (8, 16, 16)
 JOB = PatchJob(
     patch=PatchConfig(shape=SHAPE, patches_per_patient=3, spacing_mm=0.0),

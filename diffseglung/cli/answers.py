@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from diffseglung.cli.colours import harmless
+from diffseglung.documents import plain
 
 
 def add_json(parser: argparse.ArgumentParser, what: str = "what was done") -> None:
@@ -27,4 +28,5 @@ def say(args: argparse.Namespace, text: str) -> None:
 def answer(args: argparse.Namespace, document: Any) -> None:
     """The JSON document, if it was asked for; unknown values are null, never NaN."""
     if args.json:
-        print(json.dumps(document, indent=2, allow_nan=False, default=str))
+        values = json.loads(json.dumps(document, allow_nan=False, default=str))
+        print(json.dumps(plain(values), indent=2))

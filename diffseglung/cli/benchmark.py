@@ -205,11 +205,12 @@ def _backgrounds(args: argparse.Namespace) -> Path | None:
 def _check_backgrounds(specs: list[CaseSpec], folder: Path | None) -> None:
     """InputError before any work where a real scan is missing."""
     from diffseglung.evaluation.cases import BACKGROUNDS, SHIPPED
+    from diffseglung.io.tree import look_below
 
     for name in dict.fromkeys(spec.background for spec in specs if spec.background):
         entry = BACKGROUNDS[name]
         for file in (entry.ct, entry.lungs):
-            if not (SHIPPED / file).is_file() and not (folder and any(folder.rglob(file))):
+            if not (SHIPPED / file).is_file() and not (folder and look_below(folder).called(file)):
                 raise InputError(
                     f"the background {file} was not found",
                     remedy=f"--backgrounds DIR ({entry.source}) or --phantoms-only",

@@ -16,6 +16,7 @@ from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.bars import bar
 from diffseglung.cli.colours import harmless
 from diffseglung.config import ClusterConfig
+from diffseglung.documents import plain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     import json
     import sys
 
-    from diffseglung.io import read_mask, read_scan, scan_ending
+    from diffseglung.io import read_mask, read_scan, scan_ending, scan_name
     from diffseglung.io.nifti import write_nifti
     from diffseglung.output.cluster_picture import draw
     from diffseglung.preprocess.lungs import find_lungs
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     args.output.mkdir(parents=True, exist_ok=True)
     document = {
-        "input": args.input.name,
+        "input": scan_name(args.input),
         "settings": config.to_dict(),
         "lung_ml": float((lungs.array > 0).sum()) * ct.voxel_ml,
         "clusters": [cluster.to_dict() for cluster in table],
@@ -64,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
     }
     names = {0: "background", **{cluster.id: f"cluster {cluster.id}" for cluster in table}}
     write_nifti(args.output / "clusters.nii.gz", ids, names=names)
-    durable.write_text(args.output / "clusters.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
-    durable.write_bytes(args.output / "clusters.png", draw(ct, ids, table, args.input.name))
+    durable.write_text(args.output / "clusters.json", json.dumps(plain(document), indent=2, allow_nan=False) + "\n")
+    durable.write_bytes(args.output / "clusters.png", draw(ct, ids, table, scan_name(args.input)))
     if not args.quiet:
         for note in scan.notes:
             print(harmless(f"note: {note}"), file=sys.stderr)

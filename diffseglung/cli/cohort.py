@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct, add_config, bars, read_config
-from diffseglung.cli.answers import add_json, answer
+from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.colours import harmless
 from diffseglung.cli.products import add_products, read_products
 from diffseglung.config import METHODS, SegmentConfig, default_method
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     place = _place(args)
     check_folder(args.output)
     order = _order(args)
-    tasks = plan(args.input, order, mask_suffix=args.mask_suffix)
+    tasks = plan(args.input, order, mask_suffix=args.mask_suffix, tell=lambda text: say(args, f"note: {text}"))
     with alone(args.output):
         return _label(args, tasks, order, place)
 
@@ -146,7 +146,6 @@ class _Progress:
         self.show: Callable[[int, str], None] = lambda done, note: None
 
     def __call__(self, outcome: Outcome | None) -> None:
-        from diffseglung.cli.answers import say
         from diffseglung.cohorts import table
 
         if outcome is not None:

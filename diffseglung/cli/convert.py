@@ -118,8 +118,13 @@ def _studies(args: argparse.Namespace) -> list[Study]:
         raise ConfigError(f"--spacing-mm is {args.spacing_mm}", remedy="choose 0, or 0.3 to 10 mm")
     if args.series:
         study = Study("", args.input, args.lung_mask, series_uid=args.series)
-        return [named(study, args.input.name, keep=args.keep_identifiers)]
-    studies = find_studies(args.input, mask_suffix=args.mask_suffix, keep=args.keep_identifiers)
+        return [named(study, (args.input.resolve().name, f"s{args.series}"), keep=args.keep_identifiers)]
+    studies = find_studies(
+        args.input,
+        mask_suffix=args.mask_suffix,
+        keep=args.keep_identifiers,
+        tell=lambda text: say(args, f"note: {text}"),
+    )
     if args.lung_mask is None:
         return studies
     if len(studies) > 1:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import platform
 import signal
@@ -85,7 +86,12 @@ def told(error: Exception) -> tuple[str, str, int]:
 
 
 def piped(call: Callable[[], int]) -> int:
-    """`call()`; quietly 1 where the reader of standard output has gone, as after `| head`."""
+    """`call()`; quietly 1 where the reader of standard output has gone, as after `| head`.
+
+    What its encoding has no code for, as bytes of a file's name that are no UTF-8, is written out.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             return call()

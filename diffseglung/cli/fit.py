@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from diffseglung.cli import add_conduct
 from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.precompute import say_assumed
+from diffseglung.documents import readable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     own = {name: value for name, value in weights.items() if not name.startswith("tissue.")}
     if args.half:
         own = {name: value.half() if value.is_floating_point() else value for name, value in own.items()}
-    fitted = {"tissue_cases": [path.stem for path in scans], "tissue_rows_per_scan": args.rows_per_scan}
+    fitted = {"tissue_cases": [readable(path.stem) for path in scans], "tissue_rows_per_scan": args.rows_per_scan}
     card = dataclasses.replace(card, training=card.training | fitted)
     checkpoint.save(args.output, own | tissue_tensors(tissues), card)
     say(args, f"fitted {', '.join(tissues)} on {len(scans)} cases -> {args.output}")
@@ -79,10 +80,11 @@ def run(args: argparse.Namespace) -> int:
 def simulated_cases(folder: Path | None) -> list[Path]:
     """Case folders below `folder` that hold a CT, its lungs and the truth."""
     from diffseglung.errors import InputError
+    from diffseglung.io.tree import look_below
 
     if folder is None:
         return []
-    found = sorted(path.parent for path in folder.rglob("truth.nii.gz"))
+    found = sorted(path.parent for path in look_below(folder).called("truth.nii.gz"))
     if not found:
         raise InputError(f"{folder} holds no simulated cases", remedy="make them with diffseglung phantom -o DIR -n 8")
     return found

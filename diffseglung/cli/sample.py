@@ -15,6 +15,7 @@ from diffseglung import __version__, durable
 from diffseglung.cli import add_conduct, add_config, read_config, spellings
 from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.config import SampleConfig
+from diffseglung.documents import plain
 from diffseglung.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def write(folder: Path, hu: NDArray[np.float32], card: ModelCard, record: dict[s
     spacing = card.patch.spacing_mm or 1.0
     affine = np.diag([spacing, spacing, spacing, 1.0])[[2, 1, 0, 3]]
     files = []
-    texts = {"samples.png": contact_sheet(hu), "samples.json": json.dumps(record, indent=2).encode()}
+    texts = {"samples.png": contact_sheet(hu), "samples.json": json.dumps(plain(record), indent=2).encode()}
     for name, content in texts.items():
         files.append(durable.write_bytes(folder / name, content))
     for index, patch in enumerate(hu):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,8 +26,8 @@ except ImportError:  # Windows: two runs on one folder are not told apart
 RECORD = "run.json"
 """Written last into a scan's folder: where it is and tells of this task, the scan is finished."""
 LOCK = ".lock"
-OWN_NAMES = ("cohort", "index", "failed")
-"""Files of the cohort itself in the output folder; no scan's folder takes their names."""
+OWN_NAMES = ("cohort", "cohort_redcap", "redcap_data_dictionary", "index", "failed")
+"""Files of the cohort itself in the output folder, without their endings; no scan's folder takes their names."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,19 @@ class Task:
         return self.study.told(str(self.study.path))
 
 
-def plan(source: Path, order: Order, *, mask_suffix: str | None = None) -> list[Task]:
-    """A task for each scan at or below `source`, by name.  Raises InputError where there is none."""
-    tasks, taken = [], set(OWN_NAMES)
-    for study in find_studies(source, mask_suffix=mask_suffix, keep=order.keep):
+def plan(
+    source: Path, order: Order, *, mask_suffix: str | None = None, tell: Callable[[str], None] | None = None
+) -> list[Task]:
+    """A task for each scan at or below `source`, by name.  Raises InputError where there is none.
+
+    tell: as in `find_studies`.
+    """
+    tasks = []
+    for study in find_studies(source, mask_suffix=mask_suffix, keep=order.keep, tell=tell):
         if order.output.resolve() in study.path.resolve().parents:
             continue  # results of an earlier run, below the input
-        name, count = study.name, 1
-        while name.lower() in taken:  # some file systems do not tell capitals apart
-            count += 1
-            name = f"{study.name}-{count}"
-        taken.add(name.lower())
+        own = study.name.split(".")[0].lower() in OWN_NAMES
+        name = f"{study.name}-{hashlib.sha256(study.name.encode()).hexdigest()[:8]}" if own else study.name
         tasks.append(Task(name, study, mark(study, order)))
     return tasks
 
@@ -109,7 +111,7 @@ def mark(study: Study, order: Order) -> dict[str, Any]:
     states = [path.stat() for path in (*files, *((study.mask,) if study.mask else ())) if path.exists()]
     return {
         "input": {
-            "path": hashlib.sha256(str(study.path.resolve()).encode()).hexdigest()[:16],  # a path may name a patient
+            "path": hashlib.sha256(os.fsencode(study.path.resolve())).hexdigest()[:16],  # a path may name a patient
             "files": len(files),
             "bytes": sum(s.st_size for s in states if s),
             "changed_ns": max((s.st_mtime_ns for s in states), default=0),

@@ -20,6 +20,7 @@ import numpy as np
 from diffseglung import documents
 from diffseglung.config import PhantomConfig
 from diffseglung.errors import InputError
+from diffseglung.io.tree import look_below
 from diffseglung.phantom.folder import write_case_folder
 from diffseglung.phantom.lesions import MODELS
 from diffseglung.phantom.record import Phantom
@@ -177,7 +178,7 @@ def _background(name: str, folder: Path | None) -> tuple[Volume, Volume]:
 
 def _find(name: str, sha256: str, folder: Path | None, source: str) -> Path:
     """The file of that name and content, shipped or anywhere below the folder."""
-    below = sorted(folder.rglob(name)) if folder is not None else []
+    below = look_below(folder).called(name) if folder is not None else []
     found = [path for path in (SHIPPED / name, *below) if path.is_file()]
     for path in found:
         if hashlib.sha256(path.read_bytes()).hexdigest().startswith(sha256):

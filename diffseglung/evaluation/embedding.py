@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from diffseglung.config import IntensityConfig, RadiomicsConfig
@@ -103,7 +103,7 @@ def read_weights(path: Path) -> Weights:
     Weights are (C_out, C_in, 3, 3, 3), the first with one input channel. CheckpointError for anything else.
     """
     try:
-        found = load_file(path)
+        found = load(path.read_bytes())
     except (OSError, SafetensorError) as cause:
         raise CheckpointError(
             f"{path} cannot be read as tensors ({cause})", remedy="give a .safetensors file"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffseglung import durable
+from diffseglung.documents import readable
 from diffseglung.labels import TISSUES
 
 HEADER = (
@@ -24,12 +25,12 @@ COLUMNS = (
 def plain(value: Any) -> Any:
     """The same value ready for JSON: unknown numbers become null."""
     if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {readable(str(k)): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
-    return value
+    return readable(value) if isinstance(value, str) else value
 
 
 def table(methods: dict[str, dict[str, Any]]) -> list[list[str]]:

@@ -89,7 +89,9 @@ def folder_jobs(folder: Path, output: Path) -> list[Job]:
         for name in FILES:
             if not (path / name).is_file():
                 raise InputError(f"{path} has no {name}", remedy="make the case again, or move it away")
-    return [Job(name=path.name, folder=path, results=output / "results" / path.name) for path in found]
+    return [
+        Job(name=documents.readable(path.name), folder=path, results=output / "results" / path.name) for path in found
+    ]
 
 
 def run_all(jobs: list[Job], plan: Plan, workers: int = 1) -> Iterator[tuple[str, int]]:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from diffseglung.documents import readable
 from diffseglung.errors import InputError
 from diffseglung.io.plausibility import check_hu, quality_notes
 from diffseglung.io.scan import Frame, Scan
+from diffseglung.io.units import UNIT
 from diffseglung.spool import converted, slabs
 from diffseglung.volume import Array, Volume
 
@@ -51,7 +53,7 @@ def check_scan(scan: Scan, path: Path) -> Scan:
     """What a reader returned, as float32 HU with padding clamped, and with notes on quality; or an InputError."""
     if scan.volume.array.dtype.kind not in "iuf":
         raise InputError(f"{path} does not hold numbers in HU", remedy="pass a CT, not a mask")
-    volume = check_hu(scan.volume, path.name or str(path))
+    volume = check_hu(scan.volume, path.name or str(path), scan.source.get(UNIT, "mm"))
     return replace(scan, volume=volume, notes=[*scan.notes, *quality_notes(scan.volume)])
 
 
@@ -98,7 +100,7 @@ def _is_whole(values: Array) -> bool:
 def scan_name(path: Path) -> str:
     """What to call a scan in records and pictures: its file's name, or that of the folder of its DICOM series."""
     place = path.parent if path.is_file() and scan_ending(path) in ("", ".dcm") else path
-    return place.name if place.name not in ("", "..") else place.resolve().name
+    return readable(place.name if place.name not in ("", "..") else place.resolve().name)
 
 
 def scan_ending(path: Path) -> str:

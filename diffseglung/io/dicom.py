@@ -13,6 +13,7 @@ from diffseglung.io.dicom_series import Series, group
 from diffseglung.io.dicom_slice import Slice
 from diffseglung.io.dicom_stack import read_series
 from diffseglung.io.scan import Scan
+from diffseglung.io.tree import NOWHERE, Tree, look_below
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,8 @@ def look(path: Path) -> tuple[list[Slice], list[Damaged]]:
     images: list[Slice] = []
     damaged: list[Damaged] = []
     none: list[Path] = []
-    for file in sorted(folder.rglob("*") if tree else folder.glob("*")):
+    found_there = look_below(folder) if tree else Tree(folder, sorted(folder.glob("*")), [])
+    for file in found_there.files:
         if not _may_be_dicom(file):
             continue
         try:
@@ -126,10 +128,13 @@ def look(path: Path) -> tuple[list[Slice], list[Damaged]]:
         images += known
         if not known:
             none.append(file)
+    none += [file for file, why in found_there.left_out if why == NOWHERE]
     names = {(item.path.parent, _pattern(item.path)) for item in images}
     for file in none if images else ():
         if file.suffix.lower() == ".dcm" or (file.parent, _pattern(file)) in names:
-            what = "is empty (0 bytes)" if file.stat().st_size == 0 else "is named like a slice but is no DICOM file"
+            what = "is named like a slice but is no DICOM file"
+            if not file.exists() or file.stat().st_size == 0:
+                what = "is empty (0 bytes)" if file.exists() else "is a link that leads nowhere"
             cause = InputError(f"{file.name} {what}", remedy="copy the series again, completely")
             damaged.append(Damaged(file, cause))
     return images, damaged

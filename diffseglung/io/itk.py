@@ -15,10 +15,12 @@ import SimpleITK
 
 from diffseglung.errors import GeometryError, InputError
 from diffseglung.io.bounds import MOST_AXES, MOST_PACKED, REMEDY, require_holds
+from diffseglung.io.itk_files import HEADER_BYTES, taken, units
 from diffseglung.io.scan import Scan
+from diffseglung.io.units import in_mm
 from diffseglung.volume import Volume
 
-HEADER_BYTES, CHUNK_BYTES, MOST_FILES = 65536, 1 << 14, 100_000
+CHUNK_BYTES, MOST_FILES = 1 << 14, 100_000
 LONGEST_FIELD = 500
 """Letters of a field in an NRRD header; the library writes beyond its buffers from about 1000 on."""
 _DATA_FILE = re.compile(r"(?:ElementDataFile\s*=|data ?file:)\s*(\S.*)", re.IGNORECASE)
@@ -29,10 +31,29 @@ def read(path: Path) -> Scan:
     """Voxels as stored. Raises InputError for a file that is damaged or not a single 3D volume."""
     nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
     _require_header(path, nrrd)
-    files = [path, *_data_files(path)]
+    with taken(path, _data_files(path)) as (header, files):
+        image, keys = _image(path, header, files, nrrd)
+    array = sitk.GetArrayFromImage(image)  # (..., Z, Y, X)
+    affine, dimensions = np.eye(4), image.GetDimension()
+    axes = np.reshape(image.GetDirection(), (dimensions, dimensions))[:3, :3] * np.array(image.GetSpacing()[:3])
+    affine[:3, :3] = axes[:, ::-1]
+    affine[:3, 3] = image.GetOrigin()[:3]
+    factors, source, notes = in_mm(units(path))
+    affine[:3] *= factors[:, None]
+    if nrrd and "NRRD_space" not in keys:
+        notes.append("the NRRD header gives no orientation; left and right may be swapped")
+    try:
+        volume = Volume(array.reshape(array.shape[-3:]), affine)
+    except GeometryError as error:
+        raise GeometryError(f"{path}: {error.problem}", remedy=error.remedy) from error
+    return Scan(volume, notes, {"format": "NRRD" if nrrd else "MetaImage", **source})
+
+
+def _image(path: Path, header: Path, files: list[Path], nrrd: bool) -> tuple[Any, tuple[str, ...]]:
+    """The image that ITK reads, and the keys of what else its header told.  path: what to call it."""
     reader = sitk.ImageFileReader()
     reader.SetImageIO("NrrdImageIO" if nrrd else "MetaImageIO")
-    reader.SetFileName(str(path))
+    reader.SetFileName(str(header))
     try:
         with silent():
             reader.ReadImageInformation()
@@ -43,28 +64,14 @@ def read(path: Path) -> Scan:
             require_holds(path, stated, sum(file.stat().st_size for file in files))
             if not nrrd:
                 _require_stream(path, files, stated)
-            keys = reader.GetMetaDataKeys()
-            image = reader.Execute()
+            return reader.Execute(), reader.GetMetaDataKeys()
     except RuntimeError as cause:
         lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-        reason = lines[-1].split("): ")[-1][:120] if lines else "unknown cause"
+        reason = lines[-1].split("): ")[-1].replace(str(header), path.name)[:120] if lines else "unknown cause"
         raise InputError(
             f"{path} cannot be read as NRRD or MetaImage ({reason})",
             remedy="copy the file again, with its .raw or .zraw neighbour if it has one",
         ) from cause
-    array = sitk.GetArrayFromImage(image)  # (..., Z, Y, X)
-    affine, dimensions = np.eye(4), len(size)
-    axes = np.reshape(image.GetDirection(), (dimensions, dimensions))[:3, :3] * np.array(image.GetSpacing()[:3])
-    affine[:3, :3] = axes[:, ::-1]
-    affine[:3, 3] = image.GetOrigin()[:3]
-    notes = []
-    if nrrd and "NRRD_space" not in keys:
-        notes.append("the NRRD header gives no orientation; left and right may be swapped")
-    try:
-        volume = Volume(array.reshape(array.shape[-3:]), affine)
-    except GeometryError as error:
-        raise GeometryError(f"{path}: {error.problem}", remedy=error.remedy) from error
-    return Scan(volume, notes, {"format": "NRRD" if nrrd else "MetaImage"})
 
 
 def _require_header(path: Path, nrrd: bool) -> None:
@@ -76,7 +83,7 @@ def _require_header(path: Path, nrrd: bool) -> None:
             f"{path} cannot be read as NRRD or MetaImage (it has no such header)",
             remedy="copy the file again; if it is another format, give it that format's ending",
         )
-    fields = [line for line in head.split(b"\n") if not line.startswith(b"#") and b":=" not in line[:256]]
+    fields = [line.rstrip(b"\r") for line in head.split(b"\n") if not line.startswith(b"#") and b":=" not in line[:256]]
     if nrrd and any(len(line) > LONGEST_FIELD for line in fields[: fields.index(b"") if b"" in fields else None]):
         raise InputError(
             f"{path} cannot be read as NRRD or MetaImage (a field of its header is too long)", remedy=REMEDY
@@ -114,7 +121,7 @@ def _require_stream(path: Path, files: list[Path], stated: int) -> None:
 def _data_files(path: Path) -> list[Path]:
     """The files beside a detached header that hold its voxels.  Raises InputError for those that lie elsewhere."""
     with path.open("rb") as file:
-        lines = file.read(HEADER_BYTES).decode("latin1").splitlines()
+        lines = re.split(r"\r?\n", file.read(HEADER_BYTES).decode("utf-8", "surrogateescape"))
     for place, line in enumerate(lines):
         named = _DATA_FILE.fullmatch(line.strip())
         if named is None:

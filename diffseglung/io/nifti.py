@@ -21,12 +21,15 @@ from diffseglung import durable
 from diffseglung.errors import GeometryError, InputError
 from diffseglung.io.bounds import MOST_PACKED, require_holds
 from diffseglung.io.scan import Scan
+from diffseglung.io.units import in_mm
 from diffseglung.labels import ALL
 from diffseglung.spool import slabs, zeros
 from diffseglung.volume import Volume
 
 nib: Any = nibabel  # typed in part only
 
+_UNITS = {1: "m", 2: "mm", 3: "um"}
+"""Lengths by the lower three bits of xyzt_units (nifti1.h); any other is not told, and mm by custom."""
 _COMMENT = 0  # extension code under which TotalSegmentator, and tools that read its files, keep the label table
 
 
@@ -49,7 +52,8 @@ def read(path: Path) -> Scan:
             packed, size = path.name.lower().endswith(".gz"), math.prod(shape) * image.dataobj.dtype.itemsize
             require_holds(path, size, path.stat().st_size, packed=packed)
             array = _values(image)
-            affine, notes = _affine(path, image)
+            factors, source, told = in_mm([_UNITS.get(int(image.header["xyzt_units"]) & 7, "")])
+            affine, notes = _affine(path, image, float(factors[0]))
     except InputError:
         raise
     except Exception as cause:  # a damaged or foreign file can fail anywhere in the reader
@@ -67,7 +71,7 @@ def read(path: Path) -> Scan:
         volume = Volume(array, affine)
     except GeometryError as error:
         raise GeometryError(f"{path}: {error.problem}", remedy=error.remedy) from error
-    return Scan(volume, notes, {"format": "NIfTI"})
+    return Scan(volume, notes + told, {"format": "NIfTI", **source})
 
 
 class _Form(NamedTuple):
@@ -144,16 +148,17 @@ def _values(image: Any) -> NDArray[Any]:
     return values
 
 
-def _affine(path: Path, image: Any) -> tuple[NDArray[np.float64], list[str]]:
-    """The best affine of the header, RAS to LPS and (x, y, z) to (z, y, x), and what had to be assumed."""
-    header, ras, notes = image.header, np.asarray(image.affine, np.float64), []
+def _affine(path: Path, image: Any, mm: float) -> tuple[NDArray[np.float64], list[str]]:
+    """The best affine of the header, RAS to LPS and (x, y, z) to (z, y, x), and what had to be assumed.  mm: a unit."""
+    header, to_mm, notes = image.header, np.diag([mm, mm, mm, 1.0]), []
+    ras = to_mm @ np.asarray(image.affine, np.float64)
     codes = [int(header[name]) if name in header else 0 for name in ("sform_code", "qform_code")]
     if not any(codes):
         notes.append("the NIfTI header gives no orientation; left and right may be swapped")
     elif all(codes):
-        other = header.get_qform()
+        other = to_mm @ np.asarray(header.get_qform(), np.float64)
         if not _usable(ras):
-            ras = np.asarray(other, np.float64)
+            ras = other
             notes.append("the NIfTI sform is singular or not finite; the qform was used")
         elif not np.allclose(ras, other, atol=0.1):
             notes.append("the NIfTI sform and qform disagree; the sform was used")

@@ -28,9 +28,12 @@ CUT_FRACTION = 0.2
 """Lungs whose area on a face of the scan exceeds this share of their largest cross-section are cut off there."""
 
 
-def check_hu(volume: Volume, name: str) -> Volume:
-    """The volume in float32 with padding raised to -1024 HU, or an InputError that names the defect and its remedy."""
-    _check_grid(volume, name)
+def check_hu(volume: Volume, name: str, unit: str = "mm") -> Volume:
+    """The volume in float32 with padding raised to -1024 HU, or an InputError that names the defect and its remedy.
+
+    unit: of the lengths in its header, for the message.
+    """
+    _check_grid(volume, name, unit)
     stored = volume.array
     hu, ranges = zeros(volume.shape, np.float32), []
     for planes in slabs(hu, stored):
@@ -71,7 +74,7 @@ class _Range:
         return cls(low, high, *counts)
 
 
-def _check_grid(volume: Volume, name: str) -> None:
+def _check_grid(volume: Volume, name: str, unit: str) -> None:
     thin = min(volume.shape)
     if thin == 1:
         raise InputError(
@@ -88,7 +91,8 @@ def _check_grid(volume: Volume, name: str) -> None:
     if not all(low <= s <= high for s in volume.spacing_mm):
         spacing = " x ".join(f"{s:.4g}" for s in volume.spacing_mm)
         raise GeometryError(
-            f"{name} has an impossible voxel spacing of {spacing} mm (Z, Y, X)",
+            f"{name} has an impossible voxel spacing of {spacing} mm (Z, Y, X)"
+            + (f"; its header gives lengths in {unit!r}" if unit != "mm" else ""),
             remedy="write the right spacing, in millimetres, into the header",
         )
     axes = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from diffseglung import durable
+from diffseglung import documents, durable
 from diffseglung.errors import CheckpointError
 from diffseglung.io.bounds import require_stored
 from diffseglung.model.card import ModelCard
@@ -131,7 +131,7 @@ def _check_ending(path: Path) -> None:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
     try:
-        with safe_open(path, framework="pt") as file:
+        with path.open("rb") as opened, safe_open(_utf8(path, opened), framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}
             card = (file.metadata() or {}).get("card")
     except Exception as cause:  # a damaged or foreign file can fail anywhere in the reader
@@ -139,6 +139,12 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
     if card is None:
         raise _foreign(path)
     return weights, card
+
+
+def _utf8(path: Path, opened: IO[bytes]) -> str:
+    """A path that safetensors takes: of a name that is not UTF-8 (on Linux alone), that of the opened file."""
+    name = str(path)
+    return name if documents.readable(name) == name else f"/proc/self/fd/{opened.fileno()}"
 
 
 def _read_pt(path: Path) -> tuple[dict[str, Tensor], str]:

@@ -9,9 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from diffseglung import __version__
+from diffseglung.documents import plain
 from diffseglung.segmentation import Segmentation
 
 FORMAT = 1
@@ -51,18 +50,3 @@ def describe(segmentation: Segmentation, files: list[str]) -> dict[str, Any]:
 def write_json(path: Path, value: Any) -> None:
     """Readable JSON; NaN and infinities become null, NumPy numbers plain ones."""
     path.write_text(json.dumps(plain(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def plain(value: Any) -> Any:
-    """The same value in JSON's own types; unknown numbers are None."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple | set):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    return value if isinstance(value, str | int | bool) or value is None else str(value)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffseglung import documents, durable
-from diffseglung.errors import TrainingError
+from diffseglung.errors import ConfigError, TrainingError
 from diffseglung.extras import require
 
 Line = dict[str, float | int | None]
@@ -27,6 +27,8 @@ class Journal:
     def __init__(self, folder: Path, *, start: int = 0) -> None:
         """Continue after iteration `start`: later lines, of updates that were lost, are dropped."""
         require("train", "training")
+        if documents.readable(str(folder)) != str(folder):
+            raise ConfigError(f"TensorBoard cannot write into {folder}: it is no UTF-8", remedy="choose another folder")
         self.folder, self.path = folder, folder / "journal.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         self.lines = [line for line in read(self.path) if (line["iteration"] or 0) <= start] if start else []

@@ -58,7 +58,7 @@ class PatchJob:
             "intensity": self.intensity.to_dict(),
             "teacher": teacher,
             "seed": self.seed,
-            "cases": [path.stem for path in cases],
+            "cases": [documents.readable(path.stem) for path in cases],
         }
 
 
@@ -87,7 +87,7 @@ def precompute(
     for index in progress(finished, len(todo)) if progress else finished:
         with (part / "done.txt").open("a") as file:
             file.write(f"{index}\n")
-    ids = np.repeat([path.stem for path in cases], job.patch.patches_per_patient)
+    ids = np.repeat(info["cases"], job.patch.patches_per_patient)
     np.save(part / "patient_ids.npy", ids, allow_pickle=False)
     (part / "done.txt").unlink(missing_ok=True)
     if out.exists():
@@ -195,7 +195,7 @@ def case_patches(path: Path, job: PatchJob) -> tuple[Array, Array]:
     if job.patch.spacing_mm > 0:
         hu, lungs = resample(hu, job.patch.spacing_mm), resample(lungs, job.patch.spacing_mm, order=0)
     values, inside = normalise(np.nan_to_num(hu.array, nan=-1000.0), job.intensity), (lungs.array > 0).astype(np.uint8)
-    rng = np.random.default_rng([job.seed, zlib.crc32(path.stem.encode())])
+    rng = np.random.default_rng([job.seed, zlib.crc32(os.fsencode(path.stem))])
     try:
         corners = choose_corners(
             inside,

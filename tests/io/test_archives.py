@@ -92,7 +92,7 @@ def test_cohorts_find_archives_of_scans_only(tmp_path: Path) -> None:
     _zip(tmp_path / "cohort" / "p1.zip", tmp_path / "s")
     _zip(tmp_path / "cohort" / "code.zip", tmp_path / "t")
     (study,) = find_studies(tmp_path / "cohort")
-    assert study.name == "p1"
+    assert study.name == "p1.zip"
     assert study.read().volume.shape == (12, 16, 16)
 
 

@@ -33,6 +33,22 @@ def test_a_path_that_holds_a_name_an_id_a_date_or_a_uid_names_the_patient(path: 
     assert names_patient(path, DOE)
 
 
+@pytest.mark.parametrize(
+    ("stated", "path"),
+    [
+        ("Müller^Eva", "/data/Mu\u0308ller/ct"),
+        ("Wang^Wei=王^伟", "/data/王伟/ct"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "/data/山田ct/1"),
+        ("Hong^Gildong=홍^길동", "/data/CT홍길동/1"),
+        ("Doe^Jane", "/data/xDoeJane2/1"),
+        ("Doe^Jane", "/data/M\udcfcller/1"),
+    ],
+)
+def test_names_in_any_script_and_those_that_cannot_be_read(stated: str, path: str) -> None:
+    assert names_patient(path, {"PatientName": stated})
+    assert not names_patient(path, {})
+
+
 @pytest.mark.parametrize("path", ["/data/case-0017/ct.nii.gz", "/data/doerte/1/ct", "/work/dojo/m/F", "/42/17", ""])
 def test_an_ordinary_path_does_not(path: str) -> None:
     assert not names_patient(path, DOE)

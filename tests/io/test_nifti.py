@@ -257,3 +257,41 @@ def test_damaged_files_are_refused(tmp_path: Path, chest: Volume, damage: Any) -
     damage(bad, good.read_bytes())
     with pytest.raises(InputError, match=r"bad\.nii\.gz (cannot be read as NIfTI|is damaged)"):
         read_volume(bad)
+
+
+@pytest.mark.parametrize(
+    ("code", "mm"), [(0, 1), (1, 1000), (2, 1), (3, 1e-3), (1 | 8, 1000), (2 | 8, 1), (3 | 16, 1e-3)]
+)
+@pytest.mark.parametrize("form", ["sform", "qform", "neither"])
+def test_lengths_in_any_unit_become_millimetres(
+    tmp_path: Path, chest: Volume, upright: Volume, code: int, mm: float, form: str
+) -> None:
+    volume = upright if form == "neither" else chest
+    write_nifti(tmp_path / "mm.nii", volume)
+    image: Any = nib.load(tmp_path / "mm.nii")
+    ras = image.affine.copy()
+    ras[:3] /= mm
+    for name in ("sform", "qform"):
+        getattr(image.header, f"set_{name}")(ras if name == form else None, code=int(name == form))
+    image.header["pixdim"][1:4] = np.linalg.norm(ras[:3, :3], axis=0)
+    image.header["xyzt_units"] = code
+    with (tmp_path / "a.nii").open("wb") as file:
+        image.header.write_to(file)
+        file.write((tmp_path / "mm.nii").read_bytes()[file.tell() :])
+    scan = read(tmp_path / "a.nii")
+    assert scan.volume.spacing_mm == pytest.approx(volume.spacing_mm, rel=1e-5)
+    if form != "neither":
+        assert scan.volume.affine == pytest.approx(volume.affine, rel=1e-4, abs=1e-4)
+    assert any("converted to mm" in note for note in scan.notes) == (mm != 1)
+    write_nifti(tmp_path / "labels.nii", scan.volume)
+    assert nib.load(tmp_path / "labels.nii").header.get_xyzt_units()[0] == "mm"
+    assert read(tmp_path / "labels.nii").volume.same_grid(scan.volume, 1e-4)
+
+
+def test_an_impossible_spacing_names_the_unit(tmp_path: Path, chest: Volume) -> None:
+    write_nifti(tmp_path / "a.nii", chest)
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[123] = 3
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(GeometryError, match=r"impossible voxel spacing .*lengths in 'um'"):
+        read_volume(tmp_path / "a.nii")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +18,7 @@ from diffseglung.errors import CheckpointError
 from diffseglung.model import checkpoint
 from diffseglung.model.card import ModelCard
 from diffseglung.model.unet import UNet
+from tests.toys import not_utf8
 
 CARD = ModelCard(
     unet=UNETS["tiny"],
@@ -47,6 +49,16 @@ def test_weights_and_card_come_back(tmp_path: Path, ending: str) -> None:
     assert found.keys() == weights().keys()
     assert all(torch.equal(found[name], value) for name, value in weights().items())
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("name", [pytest.param(b"M\xfcller", marks=not_utf8), "Müller".encode(), "肺".encode()])
+def test_any_name_is_read(tmp_path: Path, ending: str, name: bytes) -> None:
+    path = tmp_path / os.fsdecode(name) / (os.fsdecode(name) + ending)
+    checkpoint.save(path, weights(), CARD)
+    found, card = checkpoint.load(path)
+    assert card == CARD
+    assert torch.equal(found["head.weight"], torch.ones(3, 2))
 
 
 def test_a_card_without_distillation_comes_back() -> None:

@@ -213,7 +213,7 @@ def test_a_cohort_s_tables_pages_and_folders(named: Path, tmp_path: Path) -> Non
     assert main(words) == 0
     assert found(tmp_path / "out") == []
     assert main([*words, "--keep-identifiers"]) == 0
-    assert (tmp_path / "out" / FOLDER / "run.json").is_file()
+    assert (tmp_path / "out" / f"{FOLDER}--s3" / "run.json").is_file()
 
 
 def test_a_scan_that_fails_is_told_without_its_patient(
@@ -245,4 +245,4 @@ def test_an_archive_that_is_named_after_its_patient(named: Path, tmp_path: Path)
     assert main(["convert", "-i", str(archive.parent), "-o", str(tmp_path / "cases"), "-q"]) == 0
     assert found(tmp_path / "cases") == []
     assert main(["convert", "-i", str(archive.parent), "-o", str(tmp_path / "known"), "-q", "--keep-identifiers"]) == 0
-    assert [path.name for path in (tmp_path / "known").iterdir()] == [f"local__{FOLDER}.npz"]
+    assert [path.name for path in (tmp_path / "known").iterdir()] == [f"local__{FOLDER}.zip.npz"]

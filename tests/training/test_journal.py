@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import pytest
 
-from diffseglung.errors import TrainingError
+from diffseglung.errors import ConfigError, TrainingError
 from diffseglung.training.journal import Journal, read, smooth
 
 
@@ -25,6 +26,13 @@ def test_lines_are_json_and_unknown_values_are_null(tmp_path):
         "seconds": 2.0,
         "diffusion_q1": None,
     }
+
+
+def test_a_folder_that_is_no_utf8_is_refused_before_anything_is_written(tmp_path):
+    folder = tmp_path / os.fsdecode(b"M\xfcller")
+    with pytest.raises(ConfigError, match="no UTF-8"):
+        Journal(folder)
+    assert not folder.exists()
 
 
 def test_lines_of_lost_updates_are_dropped_on_resume(tmp_path):
