@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
 import socket
 import ssl
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +75,40 @@ def test_a_killed_worker_loses_nothing_and_a_bad_file_stops_nobody(tmp_path: Pat
     assert "cannot be read" in str(failed.error)
     assert [is_finished(task, order.output) for task in tasks] == [True, True, True, False, True]
     assert not list(order.output.glob(".*"))  # nothing half-made
+
+
+def test_a_port_that_others_use_is_no_news() -> None:
+    """Dask's own port is taken where another cluster runs; nothing here needs it."""
+    with socket.socket() as other, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with contextlib.suppress(OSError):  # taken already
+            other.bind(("127.0.0.1", 8787))
+            other.listen()
+        with connected(Place(workers=1), 1) as client:
+            assert client.scheduler_info()["services"]["dashboard"] != 8787
+    assert [str(warning.message) for warning in told if "already in use" in str(warning.message)] == []
+
+
+def test_slurm_s_scheduler_takes_any_port_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[dict[str, Any]] = []
+
+    class Cluster:
+        def __init__(self, **options: Any) -> None:
+            taken.append(options)
+
+        def scale(self, jobs: int) -> None:
+            """Nothing."""
+
+    monkeypatch.setattr(pytest.importorskip("dask_jobqueue"), "SLURMCluster", Cluster)
+    for given in ({"queue": "normal"}, {"host": "login1"}, {"host": "login1", "dashboard_address": ":9000"}):
+        cluster._slurm(Place(slurm={"scheduler_options": given} if "host" in given else given))
+    assert [options["scheduler_options"] for options in taken] == [
+        {"dashboard_address": "127.0.0.1:0"},
+        {"dashboard_address": "127.0.0.1:0", "host": "login1"},
+        {"dashboard_address": ":9000", "host": "login1"},
+    ]
+    with pytest.raises(ConfigError, match="Slurm options"):
+        cluster._slurm(Place(slurm={"scheduler_options": 3}))
 
 
 class Vanished:
