@@ -14,11 +14,13 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from diffseglung import __version__
 from diffseglung.cli import endings
 from diffseglung.config import Config
+from diffseglung.errors import InputError
 
 C = TypeVar("C", bound=Config)
 
@@ -45,6 +47,9 @@ COMMANDS = {
 }
 """name -> one-line help; the module is diffseglung.cli.<name>, imported only when it is used."""
 
+NOT_READ = ("output", "out_dir", "results_dir", "resume")
+"""Paths of commands that need not be there: what is written, and weights that an interrupted run no longer needs."""
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that takes --lung_mask for --lung-mask and the other way round, and no abbreviations."""
@@ -68,6 +73,16 @@ class Parser(argparse.ArgumentParser):
 def spellings(name: str) -> list[str]:
     """Both spellings of an option: --low-hu and --low_hu."""
     return list(dict.fromkeys(["--" + name.replace("_", "-"), "--" + name]))
+
+
+def require_inputs(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Raise InputError for the first path to read that names nothing: before a command loads its libraries."""
+    for action in parser._actions:
+        given = getattr(args, action.dest) if action.type is Path and action.dest not in NOT_READ else None
+        for path in given if isinstance(given, list) else [given]:
+            if path is not None and not path.exists():
+                name = action.option_strings[0] if action.option_strings else action.dest
+                raise InputError(f"{path} does not exist", remedy=f"check the path of {name} ({action.help})")
 
 
 def add_config(parser: argparse.ArgumentParser, config: type[Config], *, skip: Sequence[str] = ()) -> None:
@@ -131,7 +146,13 @@ def build_parser(command: str, prog: str | None = None) -> argparse.ArgumentPars
     module.add_arguments(parser)
     if not any("--debug" in action.option_strings for action in parser._actions):
         add_conduct(parser, device=False)
-    parser.set_defaults(run=module.run)
+
+    def run(args: argparse.Namespace) -> int | None:
+        require_inputs(parser, args)
+        code: int | None = module.run(args)
+        return code
+
+    parser.set_defaults(run=run)
     return parser
 
 

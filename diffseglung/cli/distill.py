@@ -38,8 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train stage 2."""
     config, distill = read_config(args, TrainConfig), read_config(args, DistillConfig)
-    if not args.resume:
-        raise ConfigError("stage 2 needs a stage 1 checkpoint", remedy="pass --resume results/ddpm_base.pt")
+    if not (args.resume and args.resume.exists()):
+        found = f": {args.resume} does not exist" if args.resume else ""
+        raise ConfigError(f"stage 2 needs a stage 1 checkpoint{found}", remedy="pass --resume results/ddpm_base.pt")
     from diffseglung import runtime
     from diffseglung.model import checkpoint
     from diffseglung.training.data import Draws

@@ -61,6 +61,46 @@ def test_no_command_s_help_loads_the_heavy_libraries() -> None:
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
+MISSING = """
+import sys
+from pathlib import Path
+from diffseglung.cli import COMMANDS, NOT_READ, build_parser, main
+
+def named(action, value):
+    return [*action.option_strings[:1], value]
+
+there = Path(sys.argv[1])
+checked = []
+for command in COMMANDS:
+    parser = build_parser(command)
+    read = [a for a in parser._actions if a.type is Path and a.dest not in NOT_READ]
+    if command == "distill":
+        read += [a for a in parser._actions if a.dest == "resume"]
+    for missing in read:
+        words = [command, *named(missing, "no where.nii.gz")]
+        for other in parser._actions:
+            if other.required and other is not missing:
+                words += named(other, str(there / "out" if other.dest in NOT_READ else there))
+        assert main(words) == 2, words
+        checked.append(command)
+        loaded = {"torch", "numpy", "SimpleITK", "matplotlib", "sklearn", "scipy", "nibabel"} & sys.modules.keys()
+        assert not loaded, (words, loaded)
+assert not list(there.iterdir())
+print(len(checked), sorted(set(COMMANDS) - set(checked)))
+"""
+
+
+def test_a_missing_file_is_told_before_the_heavy_libraries_are_loaded(tmp_path: Path) -> None:
+    """Every path that any command reads."""
+    done = python("-c", MISSING, str(tmp_path))
+    count, others = done.stdout.strip().split(" ", 1)
+    assert int(count) > 25
+    assert others == str(["bench", "check", "completion", "doctor"])
+    problems = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(problems) == int(count)
+    assert all("no where.nii.gz does not exist" in line for line in problems)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="reads the processor time of child processes")
 def test_help_answers_in_a_moment() -> None:
     import resource
