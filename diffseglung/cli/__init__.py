@@ -30,7 +30,7 @@ COMMANDS = {
     "cohort": "label every scan of a folder, on many cores or machines",
     "view": "look at a result in three planes and 3D, in the browser",
     "phantom": "make chest CTs with known lesions, from nothing or in a real scan",
-    "evaluate": "score label maps against truth",
+    "evaluate": "score the default method, or label maps, against truth",
     "benchmark": "compare every method and baseline on cases with known truth",
     "bench": "time every stage and the whole job",
     "convert": "turn CTs of any format into training cases with lung masks",
