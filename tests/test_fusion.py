@@ -3,10 +3,10 @@ import pytest
 import torch
 from scipy import ndimage
 
+from diffseglung.config import FusionConfig
 from diffseglung.fusion import (
     PRIOR_HU,
     PRIOR_SD,
-    FusionConfig,
     HuLikelihood,
     border_conductance,
     classes_nearby,

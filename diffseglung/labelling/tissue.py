@@ -15,6 +15,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from diffseglung.config import TissueFitConfig
 from diffseglung.errors import CheckpointError
 from diffseglung.labels import TISSUES
 from diffseglung.mixture.gaussian import Mixture
@@ -25,23 +26,6 @@ from diffseglung.runtime import generator
 CLASSES = len(TISSUES)
 REACH = 6.0
 """Standardised rows are clipped here: an outlier of one scan must not decide."""
-
-
-@dataclass(frozen=True)
-class TissueFitConfig:
-    """How a tissue model is fitted.
-
-    components: Gaussians a class; hidden: widths of the classifier's layers; noise: jitter of the standardised rows;
-    caution: weight of healthy lung against lesions; mixture_share: weight of the mixture in the log posterior.
-    """
-
-    components: int = 3
-    hidden: tuple[int, ...] = (64, 32)
-    iterations: int = 1200
-    noise: float = 0.15
-    caution: float = 2.0
-    mixture_share: float = 0.0
-    seed: int = 0
 
 
 def layers(sizes: list[int]) -> nn.Sequential:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import types
@@ -99,6 +100,12 @@ def test_a_missing_file_is_told_before_the_heavy_libraries_are_loaded(tmp_path: 
     problems = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(problems) == int(count)
     assert all("no where.nii.gz does not exist" in line for line in problems)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_seed_of_random_numbers_alone(command: str) -> None:
+    """A reader knows the published code, not what it was to those who wrote this."""
+    assert not re.search(r"\bthe seed\b", " ".join(build_parser(command).format_help().split()))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="reads the processor time of child processes")
