@@ -88,12 +88,13 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--input is missing", remedy="name the folder of scans")
     require("cohort", "labelling a cohort")
     require_lung_tool(args.lungs, mask_given=args.mask_suffix is not None)
+    patience = PatienceConfig(retries=args.retries, timeout_s=args.timeout)
     place = _place(args)
     check_folder(args.output)
     order = _order(args)
     tasks = plan(args.input, order, mask_suffix=args.mask_suffix)
     with alone(args.output):
-        return _label(args, tasks, order, place)
+        return _label(args, tasks, order, place, patience)
 
 
 def _page_only(args: argparse.Namespace) -> int:
@@ -110,13 +111,12 @@ def _page_only(args: argparse.Namespace) -> int:
     return 0
 
 
-def _label(args: argparse.Namespace, tasks: list[Task], order: Order, place: Place) -> int:
+def _label(args: argparse.Namespace, tasks: list[Task], order: Order, place: Place, patience: PatienceConfig) -> int:
     """What is not finished yet; then the table and the page."""
     from diffseglung.cohorts import conduct, table
     from diffseglung.cohorts.cluster import connected
     from diffseglung.cohorts.plan import is_finished
 
-    patience = PatienceConfig(retries=args.retries, timeout_s=args.timeout)
     todo = [task for task in tasks if not is_finished(task, args.output)]
     names = {task.name for task in tasks}
     failed = {name: value for name, value in table.read_failed(args.output).items() if name in names}
