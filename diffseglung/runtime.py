@@ -91,9 +91,8 @@ def gpu_spelling(device: str) -> str:
 
 
 def make_current(device: str) -> None:
-    """A GPU with a number becomes that of libraries which take the current one."""
-    if device.startswith("cuda:"):
-        torch.cuda.set_device(device)
+    """`gpu:1` becomes the GPU of libraries that take the current one."""
+    torch.cuda.set_device(choose_device(device))
 
 
 def choose_precision(wish: str, device: torch.device) -> str:

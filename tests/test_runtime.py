@@ -53,11 +53,11 @@ def test_what_a_device_can_do() -> None:
 
 
 def test_tools_of_others_get_their_spelling_and_their_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen: list[str] = []
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    for device in ("cpu", "cuda", "cuda:1"):
-        runtime.make_current(device)
-    assert chosen == ["cuda:1"]
+    runtime.make_current("gpu:1")
+    assert chosen == [torch.device("cuda", 1)]
     assert [runtime.gpu_spelling(name) for name in ("cpu", "cuda", "cuda:1")] == ["cpu", "gpu", "gpu:1"]
 
 

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from diffseglung.io.mask_folder import LOBES
 from diffseglung.io.nifti import lps_affine, ras_affine
-from diffseglung.runtime import gpu_spelling, make_current
 from diffseglung.volume import Volume
 
 Found = tuple[NDArray[Any], NDArray[np.float64]]
@@ -33,8 +32,7 @@ def totalsegmentator(ct: Volume, device: str, fast: bool) -> Found:
     nib: Any = nibabel  # typed in part only
     call: Any = import_module("totalsegmentator.python_api").totalsegmentator
     image = nib.Nifti1Image(ct.array.T, ras_affine(ct.affine))
-    place = gpu_spelling(device)
-    answer = call(image, None, task="total", roi_subset=list(LOBES), fast=fast, quiet=True, device=place)
+    answer = call(image, None, task="total", roi_subset=list(LOBES), fast=fast, quiet=True, device=device)
     return np.asarray(answer.dataobj).T, lps_affine(np.asarray(answer.affine, np.float64))
 
 
@@ -48,7 +46,10 @@ def lungmask(ct: Volume, device: str, fast: bool) -> Found:
     image.SetSpacing(spacing)
     image.SetOrigin(ct.affine[:3, 3].tolist())
     image.SetDirection((ct.affine[:3, 2::-1] / spacing).ravel().tolist())
-    make_current(device)
+    if ":" in device:  # it takes the current GPU
+        from diffseglung.runtime import make_current
+
+        make_current(device)
     infer = import_module("lungmask").LMInferer(modelname="R231", force_cpu=device == "cpu", tqdm_disable=True)
     return np.asarray(infer.apply(image)), ct.affine
 
