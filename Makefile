@@ -89,7 +89,7 @@ audit: $(TOOLS)/uv
 	@$(TOOLS)/pip-audit --disable-pip --require-hashes -r requirements.lock
 
 docs: $(STAMP)
-	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build --strict --quiet --site-dir site
+	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build --strict --site-dir site
 	@echo "open site/index.html; with search: $(BIN)/python -m http.server --directory site --bind 127.0.0.1"
 
 clean:

@@ -1,111 +1,19 @@
 """Settings: one frozen dataclass per stage, used by the API, the command line and the model card alike.
 
-Ranges and help sit on the field. This file imports nothing heavy, so that `--help` answers at once.
+What a user may choose, its range and its default stand here and nowhere else. A constant that was measured or chosen
+for an algorithm is no setting: it stands with its source at the top of the module that uses it. This file imports
+nothing heavy, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import math
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
-from diffseglung.errors import ConfigError
 from diffseglung.extras import LUNG_TOOLS
+from diffseglung.settings import Config, setting
 
-
-def setting(
-    default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
-) -> Any:
-    """A dataclass field that also carries its help text and its closed range or its choices."""
-    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
-
-
-_LISTS = {
-    name: {"type": "array", "items": {"type": kind}}
-    for name, kind in (("int", "integer"), ("float", "number"), ("str", "string"))
-}
-_TYPES: dict[str, tuple[str, dict[str, Any]]] = {
-    "bool": ("true or false", {"type": "boolean"}),
-    "int": ("a whole number", {"type": "integer"}),
-    "float": ("a number", {"type": "number"}),
-    "str": ("a text", {"type": "string"}),
-    "tuple[int, ...]": ("a list of whole numbers", _LISTS["int"]),
-    "tuple[int, int, int]": ("three whole numbers", {**_LISTS["int"], "minItems": 3, "maxItems": 3}),
-    "tuple[float, ...]": ("a list of numbers", _LISTS["float"]),
-    "tuple[str, ...]": ("a list of texts", _LISTS["str"]),
-}
-"""Type of a field -> what it is called in a message, and its JSON Schema."""
-
-
-def _accepts(kind: str, value: Any) -> bool:
-    """Whether a value from JSON is of a field's type; whole numbers are numbers, true is none."""
-    if kind.startswith("tuple["):
-        inner = kind.removeprefix("tuple[").split(",")[0]
-        fits = isinstance(value, list | tuple) and all(_accepts(inner, item) for item in value)
-        return fits and (kind.endswith("...]") or len(value) == kind.count(",") + 1)
-    wanted = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}[kind]
-    if not isinstance(value, wanted) or (kind != "bool" and isinstance(value, bool)):
-        return False
-    return not isinstance(value, float) or math.isfinite(value)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Base of all settings: checks ranges, and travels to JSON and back without loss."""
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, meta = getattr(self, field.name), field.metadata
-            if isinstance(value, list):
-                value = tuple(value)
-                object.__setattr__(self, field.name, value)
-            if meta.get("choices") and value not in meta["choices"]:
-                raise ConfigError(f"{field.name} is {value!r}", remedy=f"choose one of {', '.join(meta['choices'])}")
-            low, high = meta.get("low"), meta.get("high")
-            for number in value if isinstance(value, tuple) else (value,):
-                if isinstance(number, bool | str) or number is None:
-                    continue
-                if (low is not None and not number >= low) or (high is not None and not number <= high):
-                    raise ConfigError(
-                        f"{field.name} is {number}, outside [{low}, {high}]",
-                        remedy=f"choose a value in range; {field.name} is {meta['help']}",
-                    )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Inverse of `to_dict`; an unknown name is an error that suggests the right one."""
-        if not isinstance(values, dict):
-            raise ConfigError(f"{cls.__name__} is {values!r:.80}", remedy="give settings by name")
-        known = {field.name for field in dataclasses.fields(cls)}
-        for name in values.keys() - known:
-            near = difflib.get_close_matches(name, known, n=1)
-            remedy = f"did you mean {near[0]}?" if near else f"known settings: {', '.join(sorted(known))}"
-            raise ConfigError(f"{cls.__name__} has no setting {name!r}", remedy=remedy)
-        for field in dataclasses.fields(cls):
-            if field.name in values and not _accepts(str(field.type), values[field.name]):
-                raise ConfigError(
-                    f"{field.name} is {values[field.name]!r}, not {_TYPES[str(field.type)][0]}",
-                    remedy=f"give {_TYPES[str(field.type)][0]}; {field.name} is {field.metadata['help']}",
-                )
-        return cls(**values)
-
-    @classmethod
-    def schema(cls) -> dict[str, Any]:
-        """JSON Schema of `to_dict`; what is left out takes its default."""
-        described = {}
-        for field in dataclasses.fields(cls):
-            meta, entry = field.metadata, dict(_TYPES[str(field.type)][1])
-            bounds = {"minimum": meta["low"], "maximum": meta["high"], "enum": list(meta["choices"]) or None}
-            bounds = {name: value for name, value in bounds.items() if value is not None}
-            inner = {"items": {**entry["items"], **bounds}} if "items" in entry else bounds
-            described[field.name] = {**entry, **inner, "description": meta["help"]}
-        return {"type": "object", "properties": described, "additionalProperties": False}
+__all__ = ["Config", "setting"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +136,7 @@ class DistillConfig(Config):
 class TrainConfig(Config):
     """One training run, either stage."""
 
-    iterations: int = setting(100000, "optimiser updates (the seed calls them epochs)", low=1)
+    iterations: int = setting(100000, "optimiser updates (the published command calls them epochs)", low=1)
     batch_size: int = setting(8, "patches an update on each process", low=1)
     accumulate: int = setting(1, "micro-batches averaged into one update", low=1)
     lr: float = setting(1e-4, "Adam learning rate", low=0)
@@ -301,6 +209,7 @@ class SampleConfig(Config):
 
     sampler: str = setting("dpm", "DPM-Solver++, DDIM, or ancestral DDPM", choices=("dpm", "ddim", "ddpm"))
     steps: int = setting(250, "denoising steps; a chain that is shorter is walked in full", low=1)
+    num_samples: int = setting(4, "patches to draw", low=1, high=10_000)
     spacing: str = setting("uniform", "steps even in time or in log-SNR", choices=("uniform", "logsnr"))
     order: int = setting(2, "order of DPM-Solver++", low=1, high=3)
     eta: float = setting(0.0, "noise added by DDIM: 0 none, 1 as much as DDPM", low=0.0, high=1.0)
@@ -325,10 +234,64 @@ class ClusterConfig(Config):
     window: int = setting(8, "edge of a patch in voxels of that grid", low=2, high=64)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FusionConfig(Config):
+    """Sobel-Diffusion Fusion."""
+
+    steps: int = setting(4, "steps of diffusion", low=0)
+    edge_hu: float = setting(
+        120.0, "Sobel gradient (HU a voxel) at which conductance is 1/e on a full posterior edge", low=1e-3
+    )
+    evidence: float = setting(1.0, "weight of HU", low=0.0)
+    border_mm: float = setting(4.0, "how far from a border HU counts", low=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TissueFitConfig(Config):
+    """How a tissue model is fitted."""
+
+    rows_per_scan: int = setting(20000, "positions a scan gives", low=1)
+    hidden: tuple[int, ...] = setting((64, 32), "widths of the classifier's layers", low=1)
+    iterations: int = setting(1200, "optimiser updates of the classifier", low=1)
+    noise: float = setting(0.15, "jitter of the standardised rows", low=0.0)
+    caution: float = setting(2.0, "weight of healthy lung against lesions", low=0.0)
+    seed: int = setting(0, "seed of the draws and of the classifier", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationConfig(Config):
+    """What the generation table measures."""
+
+    n: int = setting(12, "patches a row: drawn in the lungs of as many held-out real patches", low=2)
+    reference: int = setting(270, "training patches that the Frechet distances compare with", low=2)
+    resamples: int = setting(200, "bootstrap resamples of the patches", low=20)
+    batch_size: int = setting(4, "patches a network call", low=1)
+    precision: str = setting("auto", "arithmetic of the network", choices=("auto", "fp32", "bf16"))
+    seed: int = setting(0, "seed of corners, noise and resampling", low=0)
+    quick: bool = setting(False, "two patches and two short samplers: does everything run?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatienceConfig(Config):
+    """How long a cohort waits, in seconds."""
+
+    retries: int = setting(1, "further tries after a lost worker or an unforeseen error", low=0)
+    timeout_s: float = setting(1800.0, "longest time of one scan", low=1e-3)
+    workers_s: float = setting(300.0, "longest wait for the first, or next, worker", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig(Config):
+    """How long things take."""
+
+    repeats: int = setting(3, "runs of a whole scan", low=1)
+
+
 METHODS = (
     "physics", "rule", "seeded", "combined", "diffusion", "attention", "published", "simulated", "simulated_combined",
 )  # fmt: skip
 LUNGS = ("auto", *LUNG_TOOLS)
+CASE_LISTS = ("test", "dev", "quick")
 LUNGS_HELP = "what finds the lungs where no mask is given: this package, or an installed tool (docs/howto/lungs.md)"
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from diffseglung.config import FusionConfig
 from diffseglung.features.local import middle
 from diffseglung.labels import FIBROSIS, TISSUES
 from diffseglung.preprocess.median import median_at
@@ -39,17 +40,6 @@ TEXTURE = TISSUES.index(FIBROSIS)
 """The class that no single voxel's HU can tell."""
 EDGE_SIGMA = 0.7
 """Smoothing (voxels) before gradients and before the HU of tissues are learned."""
-
-
-@dataclass(frozen=True)
-class FusionConfig:
-    """steps: of diffusion; edge_hu: Sobel gradient (HU a voxel) at which conductance is 1/e on a full posterior edge;
-    evidence: weight of HU; border_mm: how far from a border HU counts."""
-
-    steps: int = 4
-    edge_hu: float = 120.0
-    evidence: float = 1.0
-    border_mm: float = 4.0
 
 
 def to_voxels(posterior: NDArray[np.float32], stride: int, shape: tuple[int, int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where code runs. The only module that names CUDA, ranks or precision; the science never does."""
+"""Where code runs: devices, ranks, precision, threads. The only module that names CUDA; the science never does."""
 
 from __future__ import annotations
 
@@ -38,6 +38,16 @@ class Runtime:
         """True in the one process that writes files and talks to the user."""
         return self.rank == 0
 
+    @property
+    def on_gpu(self) -> bool:
+        """On a GPU of CUDA: copies to it may run beside the network, and convolutions prefer channels last."""
+        return self.device.type == "cuda"
+
+    @property
+    def fuses_optimiser(self) -> bool:
+        """Whether PyTorch updates all weights in one call there."""
+        return self.device.type in ("cpu", "cuda")
+
     def autocast(self) -> AbstractContextManager[object]:
         """Mixed precision where it was chosen, else nothing."""
         if self.precision == "bf16":
@@ -69,6 +79,27 @@ def choose_device(wish: str) -> torch.device:
         return torch.device(name)
     except RuntimeError as cause:
         raise ConfigError(f"device {wish!r} is unknown", remedy="use auto, cpu, cuda, cuda:N or mps") from cause
+
+
+def shared_gpus(wish: str) -> int:
+    """GPUs that processes on this machine may share out among themselves: none where `wish` names a device."""
+    return torch.cuda.device_count() if wish in ("auto", "cuda", "gpu") else 0
+
+
+def own_gpu(wish: str, process: int) -> str:
+    """The device of one of many processes: a GPU of its own where `wish` leaves several to choose from."""
+    count = shared_gpus(wish)
+    return f"cuda:{process % count}" if count > 1 else wish
+
+
+def gpu_spelling(device: str) -> str:
+    """`gpu:1` for `cuda:1`, as TotalSegmentator has it."""
+    return device.replace("cuda", "gpu")
+
+
+def make_current(device: str) -> None:
+    """`gpu:1` becomes the GPU of libraries that take the current one."""
+    torch.cuda.set_device(choose_device(device))
 
 
 def choose_precision(wish: str, device: torch.device) -> str:

@@ -1,7 +1,7 @@
 """What MkDocs adds to the pages in docs/ when the site is built: nothing here is committed, so nothing goes stale.
 
 - `<!-- generated: NAME -->` on a page becomes what NAME of `GENERATED` makes from the code: commands, settings, labels.
-- CONTRIBUTING.md and CHANGELOG.md become pages.
+- CONTRIBUTING.md, CHANGELOG.md and SECURITY.md become pages.
 - Links from docs/ to files elsewhere in the repository lead to copies of them inside the site.
 """
 
@@ -26,7 +26,7 @@ from diffseglung.labels import ALL
 
 ROOT = Path(__file__).parents[1]
 DOCS = "docs"
-PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "SECURITY.md": "security.md"}
 """File of the repository -> the page of the site that it becomes."""
 HOME = {"README.md": "index.md"}
 COPIES = "files"
@@ -61,8 +61,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def _from_root(match: re.Match[str]) -> str:
+    """A link of a page that lies beside docs/, as a page in docs/ has it."""
     target = match[2]
-    moved = PAGES.get(target) or target.removeprefix(f"{DOCS}/")
+    inside = re.match(rf"[a-z]+:|{DOCS}/", target)
+    moved = PAGES.get(target) or (target.removeprefix(f"{DOCS}/") if inside else f"../{target}")
     return match[1] + moved + match[3]
 
 

@@ -27,9 +27,9 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffseglung.config import PhantomConfig, SegmentConfig
+from diffseglung.config import GenerationConfig, PhantomConfig, SegmentConfig
 from diffseglung.evaluation.generation import Inputs
-from diffseglung.evaluation.sample_sets import GenerationConfig, Sampler, Studio, cut_scans
+from diffseglung.evaluation.sample_sets import Sampler, Studio, cut_scans
 from diffseglung.io import read_volume
 from diffseglung.labels import LESIONS, TISSUES
 from diffseglung.model import checkpoint

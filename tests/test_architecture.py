@@ -17,7 +17,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 IDS = [str(path.relative_to(PACKAGE)) for path in FILES]
 
 STAGES = [
-    *("errors", "extras", "resources", "volume", "durable", "documents", "spool", "config", "labels"),
+    *("errors", "extras", "resources", "volume", "durable", "documents", "spool", "settings"),
+    *("config", "labels"),
     *("segmentation", "runtime"),
     *("io", "preprocess", "phantom", "patches", "model", "radiomics", "distillation", "training"),
     *("features", "mixture", "labelling", "fusion", "statistics", "provenance"),
@@ -34,6 +35,7 @@ TESTED_ELSEWHERE = {
     "__main__.py": "cli/test_cli.py",
     "errors.py": "cli/test_bad_input.py",
     "repeat.py": "cli/test_rerun.py",
+    "settings.py": "test_config.py",
     "segmentation.py": "output/test_output.py",
     "features/diffusion.py": "test_pipeline.py",
     "preprocess/lung_tool_child.py": "preprocess/test_lung_tools.py",
@@ -144,6 +146,62 @@ def test_no_drawer_no_absolute_path_no_pickle(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"""["'](/(?!proc/|sys/)[A-Za-z]\w*/|[A-Z]:\\)""", text), "an absolute path"
     assert not re.search(r"allow_pickle\s*=\s*True|weights_only\s*=\s*False|\bimport pickle\b", text)
+
+
+def words_to_people(tree: ast.Module) -> set[int]:
+    """Identities of the strings in docstrings and help texts."""
+    found = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    helps = [node.value for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "help"]
+    return found | {id(part) for help in helps for part in ast.walk(help)}
+
+
+def devices_named(tree: ast.Module) -> list[str]:
+    """Names, attributes and strings of the code that mean a kind of GPU."""
+    told = words_to_people(tree)
+    nodes = [node for node in ast.walk(tree) if id(node) not in told]
+    named = [getattr(node, name, None) for node in nodes for name in ("id", "attr", "value")]
+    return [text for text in named if isinstance(text, str) and re.search(r"cuda|\bmps\b|\bnccl\b", text)]
+
+
+def settings_made(tree: ast.Module, path: Path) -> list[str]:
+    """Groups of settings and their fields; in a command also ranges and defaults of its options (0 and 1 are none)."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            found += [name for name in (node.name, *map(ast.unparse, node.bases)) if name.endswith("Config")]
+        if not isinstance(node, ast.Call):
+            continue
+        if ast.unparse(node.func) == "setting":
+            found.append(ast.unparse(node))
+        if path.parent.name == "cli" and ast.unparse(node.func).endswith(".add_argument"):
+            given = {keyword.arg: keyword.value for keyword in node.keywords}
+            default, choices = given.get("default"), given.get("choices")
+            if isinstance(choices, ast.Tuple | ast.List | ast.Set):
+                found.append(ast.unparse(choices))
+            numbers = [part.value for part in ast.walk(default or node.func) if isinstance(part, ast.Constant)]
+            found += [str(n) for n in numbers if isinstance(n, int | float) and n not in (0, 1)]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_gpus_are_named_in_runtime_alone_and_settings_made_in_config_alone(path: Path) -> None:
+    tree = parse(path)
+    assert path.name == "runtime.py" or not devices_named(tree)
+    assert path.name in ("config.py", "settings.py") or not settings_made(tree, path)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("place = 'cuda:1'", "torch.cuda.device_count()", "floor = weight.is_cuda", "device.type in ('cpu', 'mps')"),
+        *("class A(Config): pass", "class FitConfig: pass", "n: int = setting(3, 'rows')"),
+        *("p.add_argument('-n', default=12)", "p.add_argument('-s', default=(1.5, 2))"),
+        "p.add_argument('--split', choices=('train', 'test'))",
+    ],
+)
+def test_a_gpu_or_a_setting_in_another_place_is_seen(code: str) -> None:
+    tree = ast.parse(code)
+    assert devices_named(tree) or settings_made(tree, PACKAGE / "cli" / "a.py")
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)

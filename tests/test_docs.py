@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import html
 import importlib.util
-import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -34,13 +34,32 @@ DOCS = ROOT / "docs"
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built site. A warning of MkDocs ends a strict build; anything else that it says fails here."""
-    folder = tmp_path_factory.mktemp("site")
-    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    return folder
+    """The built site, by `make docs`."""
+    root = tmp_path_factory.mktemp("repository")
+    done = make_docs(root)
+    assert (done.returncode, "WARNING" in done.stdout + done.stderr) == (0, False), done.stderr
+    return root / "site"
+
+
+def make_docs(root: Path, **changed: str) -> subprocess.CompletedProcess[str]:
+    """`make docs` on links to the repository's files in `root`; of the pages named, copies with a text at their end."""
+    for path in (path for path in ROOT.iterdir() if path.name not in ("docs", "site")):
+        (root / path.name).symlink_to(path)
+    shutil.copytree(DOCS, root / "docs")
+    for name, text in changed.items():
+        with (root / "docs" / f"{name}.md").open("a", encoding="utf-8") as page:
+            page.write(text)
+    words = ["make", "--old-file=.venv/.installed", "docs", f"BIN={Path(sys.executable).parent}"]
+    return subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=240)
+
+
+def test_a_dead_link_ends_the_build(tmp_path: Path) -> None:
+    dead = {"data": "[a](nowhere.md)", "quality": "[b](data.md#nowhere)", "results": "![c](images/nowhere.png)"}
+    done = make_docs(tmp_path, **{name: f"\n\n{text}\n" for name, text in dead.items()})
+    assert done.returncode != 0
+    for name in dead:
+        assert re.search(rf"WARNING.*'{name}\.md'.*nowhere", done.stderr), name
+    assert done.stderr.count("WARNING") == 3
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +114,7 @@ def test_every_page_is_in_the_navigation_and_every_entry_is_a_page(site: Path) -
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
     listed = re.findall(r": ([\w/-]+\.md)$", navigation, flags=re.M)
     assert len(listed) == len(set(listed))
-    made = {"contributing.md", "changelog.md"}
+    made = {"contributing.md", "changelog.md", "security.md"}
     assert set(listed) == {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} | made
     assert all((site / page).with_suffix(".html").is_file() for page in listed)
 
@@ -140,6 +159,9 @@ def test_links_out_of_docs_lead_to_copies(site: Path, hooks: ModuleType) -> None
     assert hooks._inside("howto/dicom.md", "../../CONTRIBUTING.md") == "../contributing.md"
     assert hooks._inside("howto/dicom.md", "../science.md") == "../science.md"
     assert hooks._inside("index.md", "https://example.org/a.md") == "https://example.org/a.md"
+    beside = {"LICENSE": "../LICENSE", "docs/data.md": "data.md", "CHANGELOG.md": "changelog.md"}
+    for target, moved in (beside | {"https://example.org/a.md": "https://example.org/a.md"}).items():
+        assert hooks.LINK.sub(hooks._from_root, f"[x]({target})") == f"[x]({moved})"
 
 
 def test_text_that_markdown_would_take_for_its_own_is_kept(hooks: ModuleType) -> None:

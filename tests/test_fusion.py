@@ -3,11 +3,11 @@ import pytest
 import torch
 from scipy import ndimage
 
+from diffseglung.config import FusionConfig
 from diffseglung.features.local import positions
 from diffseglung.fusion import (
     PRIOR_HU,
     PRIOR_SD,
-    FusionConfig,
     HuLikelihood,
     border_conductance,
     classes_nearby,

@@ -38,6 +38,31 @@ def test_unknown_devices_are_refused(wish: str) -> None:
         choose_device(wish)
 
 
+def test_processes_share_gpus_where_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for count, expected in ((0, "auto"), (1, "auto"), (3, "cuda:2")):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        assert runtime.shared_gpus("auto") == count
+        assert runtime.shared_gpus("cuda:1") == runtime.shared_gpus("cpu") == 0
+        assert runtime.own_gpu("auto", 5) == expected
+        assert runtime.own_gpu("cpu", 5) == "cpu"
+        assert runtime.own_gpu("cuda:1", 5) == "cuda:1"
+
+
+def test_what_a_device_can_do() -> None:
+    kinds = {name: Runtime(device=torch.device(name)) for name in ("cpu", "cuda", "mps")}
+    assert [name for name, kind in kinds.items() if kind.on_gpu] == ["cuda"]
+    assert [name for name, kind in kinds.items() if kind.fuses_optimiser] == ["cpu", "cuda"]
+
+
+def test_tools_of_others_get_their_spelling_and_their_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    runtime.make_current("gpu:1")
+    assert chosen == [torch.device("cuda", 1)]
+    assert [runtime.gpu_spelling(name) for name in ("cpu", "cuda", "cuda:1")] == ["cpu", "gpu", "gpu:1"]
+
+
 def test_precision_follows_the_wish_else_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     assert choose_precision("fp32", cpu) == "fp32"

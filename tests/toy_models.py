@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diffseglung.config import UNETS, DistillConfig, PhantomConfig, UNetConfig
+from diffseglung.config import UNETS, DistillConfig, PhantomConfig, TissueFitConfig, UNetConfig
 from diffseglung.distillation.heads import StudentHead
 from diffseglung.labelling.bundle import load_bundle, tissue_tensors
 from diffseglung.labelling.cohort import Cohort
 from diffseglung.labelling.methods import Rows
-from diffseglung.labelling.tissue import TissueFitConfig
 from diffseglung.model import checkpoint
 from diffseglung.model.card import ModelCard
 from diffseglung.model.unet import UNet

@@ -71,13 +71,14 @@ def _forward(size: str, tile: tuple[int, ...], precision: str, repeats: int) -> 
     network = _network(size)
     call = _call(network, precision, *_input(tile))
     work, parameters = flops(call), sum(p.numel() for p in network.parameters())
+    on_processor = next(network.parameters()).device.type == "cpu"
     return Row(
         part="network",
         what=f"{size}, one tile of {' x '.join(map(str, tile))}, {precision}",
         cost=clock(call, 1 if size == "reference" else repeats),
         amount=1.0,
         unit="tiles",
-        floor_s=None if next(network.parameters()).is_cuda else machine().floor_s(work, bf16=precision == "bf16"),
+        floor_s=machine().floor_s(work, bf16=precision == "bf16") if on_processor else None,
         floor=f"{work / 1e9:.0f} GFLOP over the peak of a matrix product",
         note=f"{parameters / 1e6:.1f} M parameters",
     )

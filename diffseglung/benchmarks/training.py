@@ -22,7 +22,7 @@ from diffseglung.config import UNETS, DiffusionConfig, DistillConfig, IntensityC
 from diffseglung.model.card import ModelCard
 from diffseglung.model.unet import UNet
 from diffseglung.radiomics.dense import describe_dense
-from diffseglung.runtime import Runtime, choose_precision
+from diffseglung.runtime import Runtime, choose_device, choose_precision
 from diffseglung.training.data import Draws, Patches, open_patches
 from diffseglung.training.journal import read
 from diffseglung.training.loop import Run, Trainer
@@ -75,7 +75,7 @@ def synthetic_patches(count: int) -> Iterator[Patches]:
 
 def trainer(load: Load, patches: Patches, folder: Path) -> Trainer:
     """A trainer of one stage on this process's device."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device("auto")
     runtime = Runtime(device=device, precision=choose_precision("auto", device))
     config = TrainConfig(
         iterations=load.updates, batch_size=load.batch, sample_every=0, save_every=load.updates, log_every=1

@@ -14,11 +14,13 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from diffseglung import __version__
 from diffseglung.cli import endings
 from diffseglung.config import RECIPES, Config
+from diffseglung.errors import InputError
 
 C = TypeVar("C", bound=Config)
 
@@ -28,7 +30,7 @@ COMMANDS = {
     "cohort": "label every scan of a folder, on many cores or machines",
     "view": "look at a result in three planes and 3D, in the browser",
     "phantom": "make chest CTs with known lesions, from nothing or in a real scan",
-    "evaluate": "score label maps against truth",
+    "evaluate": "score the default method, or label maps, against truth",
     "benchmark": "compare every method and baseline on cases with known truth",
     "bench": "time every stage and the whole job",
     "convert": "turn CTs of any format into training cases with lung masks",
@@ -44,6 +46,9 @@ COMMANDS = {
     "completion": "print what a shell needs to complete commands",
 }
 """name -> one-line help; the module is diffseglung.cli.<name>, imported only when it is used."""
+
+NOT_READ = ("output", "out_dir", "results_dir", "resume")
+"""Paths of commands that need not be there: what is written, and weights that an interrupted run no longer needs."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,6 +73,16 @@ class Parser(argparse.ArgumentParser):
 def spellings(name: str) -> list[str]:
     """Both spellings of an option: --low-hu and --low_hu."""
     return list(dict.fromkeys(["--" + name.replace("_", "-"), "--" + name]))
+
+
+def require_inputs(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Raise InputError for the first path to read that names nothing: before a command loads its libraries."""
+    for action in parser._actions:
+        given = getattr(args, action.dest) if action.type is Path and action.dest not in NOT_READ else None
+        for path in given if isinstance(given, list) else [given]:
+            if path is not None and not path.exists():
+                name = action.option_strings[0] if action.option_strings else action.dest
+                raise InputError(f"{path} does not exist", remedy=f"check the path of {name} ({action.help})")
 
 
 def add_config(
@@ -147,7 +162,13 @@ def build_parser(command: str, prog: str | None = None) -> argparse.ArgumentPars
     module.add_arguments(parser)
     if not any("--debug" in action.option_strings for action in parser._actions):
         add_conduct(parser, device=False)
-    parser.set_defaults(run=module.run)
+
+    def run(args: argparse.Namespace) -> int | None:
+        require_inputs(parser, args)
+        code: int | None = module.run(args)
+        return code
+
+    parser.set_defaults(run=run)
     return parser
 
 

@@ -15,7 +15,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseglung.cli import add_conduct
+from diffseglung.cli import add_conduct, add_config, read_config
+from diffseglung.config import BenchConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for tables and scans")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to time (default: all)")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of a whole scan (default: 3)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one run each: does everything work?")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     add_conduct(parser, device=False)
+    add_config(parser, BenchConfig)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,11 +41,9 @@ def run(args: argparse.Namespace) -> int:
     from diffseglung.benchmarks.machine import machine
     from diffseglung.benchmarks.report import table, write
     from diffseglung.cli.bars import bar
-    from diffseglung.errors import ConfigError
     from diffseglung.output import check_folder
 
-    if args.repeats < 1:
-        raise ConfigError(f"--repeats is {args.repeats}", remedy="--repeats 1 or more")
+    read_config(args, BenchConfig)  # refuses what is out of range
     check_folder(args.output)
     rows: list[Row] = []
     files: list[Path] = []

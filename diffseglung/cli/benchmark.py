@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffseglung.cli import add_conduct
 from diffseglung.cli.answers import add_json, answer, say
+from diffseglung.config import CASE_LISTS, GenerationConfig
 from diffseglung.errors import CheckpointError, ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ BASE_MODEL = ROOT / "checkpoints" / "ddpm_base.pt"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for cases, results and tables")
-    parser.add_argument("--list", choices=("test", "dev", "quick"), help="cases of the catalogue (default: test)")
+    parser.add_argument("--list", choices=CASE_LISTS, help="cases of the catalogue (default: test)")
     parser.add_argument("--quick", action="store_true", help="the list quick, without surfaces: does everything run?")
     parser.add_argument("--cases", type=Path, metavar="DIR", help="this folder of case folders instead of a list")
     parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="folder of the real scans that a list draws in")
@@ -69,7 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --generation: the training patches, made by diffseglung precompute",
     )  # fmt: skip
     parser.add_argument(
-        "--patches", type=int, default=12, metavar="N", help="with --generation: patches a row (default: 12)"
+        "--patches",
+        type=int,
+        default=GenerationConfig.n,
+        metavar="N",
+        help=f"with --generation: patches a row (default: {GenerationConfig.n})",
     )
     parser.add_argument("--keep", action="store_true", help="keep results that other versions of the code made")
     add_json(parser, "the files and the counts")
@@ -110,7 +115,6 @@ def _generation(args: argparse.Namespace) -> int:
 
     from diffseglung.cli.bars import bar
     from diffseglung.evaluation import generation
-    from diffseglung.evaluation.sample_sets import GenerationConfig
 
     inputs = generation.Inputs.of_checkout(ROOT, args.patches_dir)
     named = {"stage 1": args.base_model, "stage 2": args.model}

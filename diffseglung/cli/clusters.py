@@ -20,7 +20,7 @@ from diffseglung.documents import plain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """-i, -o and the settings of the clustering; the seed's --npz and --out are other spellings."""
+    """-i, -o and the settings of the clustering; the published --npz and --out are other spellings."""
     parser.add_argument(
         "-i", "--input", "--npz", type=Path, required=True, help="CT: file, DICOM series folder, or NPZ case"
     )

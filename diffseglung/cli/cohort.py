@@ -22,7 +22,7 @@ from diffseglung.cli import add_conduct, add_config, bars, read_config
 from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.colours import harmless
 from diffseglung.cli.products import add_products, read_products
-from diffseglung.config import METHODS, SegmentConfig, default_method
+from diffseglung.config import METHODS, PatienceConfig, SegmentConfig, default_method
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,8 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--slurm-config", "--slurm_config", type=Path, metavar="FILE",
         help="YAML or JSON with options of dask_jobqueue.SLURMCluster (queue, account, walltime, ...)",
     )  # fmt: skip
-    place.add_argument("--retries", type=int, default=1, help="further tries after a lost worker (default: 1)")
-    place.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="of one scan (default: 1800 s)")
+    place.add_argument(
+        "--retries", type=int, default=PatienceConfig.retries,
+        help=f"further tries after a lost worker (default: {PatienceConfig.retries})",
+    )  # fmt: skip
+    place.add_argument(
+        "--timeout", type=float, default=PatienceConfig.timeout_s, metavar="S",
+        help=f"of one scan (default: {PatienceConfig.timeout_s:g} s)",
+    )  # fmt: skip
     parser.add_argument(
         "--page-only", "--page_only", action="store_true",
         help="label nothing: make index.html and the files for REDCap anew from cohort.csv",
@@ -84,12 +90,13 @@ def run(args: argparse.Namespace) -> int:
     if args.dicom is not None:
         require("dicom", "DICOM output")
     require_lung_tool(args.lungs, mask_given=args.mask_suffix is not None)
+    patience = PatienceConfig(retries=args.retries, timeout_s=args.timeout)
     place = _place(args)
     check_folder(args.output)
     order = _order(args)
     tasks = plan(args.input, order, mask_suffix=args.mask_suffix, tell=lambda text: say(args, f"note: {text}"))
     with alone(args.output):
-        return _label(args, tasks, order, place)
+        return _label(args, tasks, order, place, patience)
 
 
 def _page_only(args: argparse.Namespace) -> int:
@@ -106,7 +113,7 @@ def _page_only(args: argparse.Namespace) -> int:
     return 0
 
 
-def _label(args: argparse.Namespace, tasks: list[Task], order: Order, place: Place) -> int:
+def _label(args: argparse.Namespace, tasks: list[Task], order: Order, place: Place, patience: PatienceConfig) -> int:
     """What is not finished yet; then the table and the page."""
     from diffseglung.cohorts import conduct, table
     from diffseglung.cohorts.cluster import connected
@@ -118,7 +125,6 @@ def _label(args: argparse.Namespace, tasks: list[Task], order: Order, place: Pla
     progress = _Progress(args, tasks, failed, before=len(tasks) - len(todo))
     if todo:
         order = _with_threads(order, place, len(todo))
-        patience = conduct.Patience(retries=args.retries, timeout_s=args.timeout)
         with (
             connected(place, len(todo), verbose=args.verbose) as client,
             bars.counting("labelling", start=len(tasks) - len(todo), total=len(tasks), quiet=args.quiet) as show,
@@ -179,17 +185,16 @@ def _place(args: argparse.Namespace) -> Place:
     from diffseglung.cohorts.cluster import Place, read_options
     from diffseglung.errors import ConfigError
 
-    if args.workers < 0 or args.retries < 0 or args.timeout <= 0:
-        raise ConfigError("--workers, --retries and --timeout count from 0 up", remedy="give positive numbers")
+    if args.workers < 0:
+        raise ConfigError("--workers counts from 0 up", remedy="give a positive number")
     if args.scheduler and (args.slurm or args.slurm_config):
         raise ConfigError("--scheduler and --slurm name two places", remedy="choose one")
     slurm = None
     if args.slurm or args.slurm_config:
         slurm = read_options(args.slurm_config) if args.slurm_config else {}
-    import torch
+    from diffseglung.runtime import shared_gpus
 
-    gpus = torch.cuda.device_count() if args.device in ("auto", "cuda", "gpu") else 0
-    return Place(args.workers, args.scheduler, slurm, gpus, args.threads or 0)
+    return Place(args.workers, args.scheduler, slurm, shared_gpus(args.device), args.threads or 0)
 
 
 def _order(args: argparse.Namespace) -> Order:

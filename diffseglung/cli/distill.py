@@ -36,8 +36,9 @@ def run(args: argparse.Namespace) -> int:
     """Train stage 2."""
     config = read_config(args, TrainConfig, command="distill")
     distill = read_config(args, DistillConfig, command="distill")
-    if not args.resume:
-        raise ConfigError("stage 2 needs a stage 1 checkpoint", remedy="pass --resume results/ddpm_base.pt")
+    if not (args.resume and args.resume.exists()):
+        found = f": {args.resume} does not exist" if args.resume else ""
+        raise ConfigError(f"stage 2 needs a stage 1 checkpoint{found}", remedy="pass --resume results/ddpm_base.pt")
     from diffseglung import runtime
     from diffseglung.distillation import losses
     from diffseglung.model import checkpoint

@@ -30,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
     began = time.perf_counter()
     _murmur(args, f"diffseglung {__version__}, Python {platform.python_version()}, {platform.system()}")
     try:
+        if args.quiet:
+            _hush()
         _limit(args)
         _heed_termination()
         code = int(args.run(args) or 0)
@@ -100,6 +102,16 @@ def piped(call: Callable[[], int]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed when Python ends
         return 1
+
+
+def _hush() -> None:
+    """Keep from standard error what libraries tell on their own; warnings that the user chose to see stay."""
+    import logging
+    import warnings
+
+    logging.basicConfig(handlers=[logging.NullHandler()])
+    if not (sys.warnoptions or os.environ.get("PYTHONWARNINGS")):
+        warnings.simplefilter("ignore")
 
 
 def _limit(args: argparse.Namespace) -> None:

@@ -1,11 +1,13 @@
 """Score label maps against truth: Dice, HD95, surface Dice, volumes and false lesions, per class.
 
-  diffseglung evaluate --prediction out/label_map.nii.gz --truth phantoms/phantom_test_0000/truth.nii.gz
+  diffseglung evaluate --cases phantoms -o scores.json
   diffseglung evaluate --cases phantoms --predictions results -o scores.json --baselines
+  diffseglung evaluate --prediction out/label_map.nii.gz --truth phantoms/phantom_test_0000/truth.nii.gz
 
-A prediction may be a label map or the folder that `diffseglung segment` wrote; a truth may be a label map or a case
-folder of `diffseglung phantom`. With --cases, the prediction of case NAME is PREDICTIONS/NAME/label_map.nii.gz or
-PREDICTIONS/NAME.nii.gz. A class that is in neither map has no score (a dash, null in JSON).
+With --cases, the default method labels each case within the case's own lungs; with --predictions, the label map of case
+NAME is PREDICTIONS/NAME/label_map.nii.gz or PREDICTIONS/NAME.nii.gz instead. A prediction may be a label map or the
+folder that `diffseglung segment` wrote; a truth may be a label map or a case folder of `diffseglung phantom`. A class
+that is in neither map has no score (a dash, null in JSON). `diffseglung benchmark` compares other methods.
 """
 
 from __future__ import annotations
@@ -16,21 +18,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffseglung.cli import add_conduct
-from diffseglung.errors import ConfigError, InputError
+from diffseglung.cli.colours import harmless
+from diffseglung.config import SegmentConfig
+from diffseglung.errors import ConfigError, DiffSegLungError, InputError
 
 if TYPE_CHECKING:
     from diffseglung.volume import Volume
 
 Job = tuple[str, Path | None, Path]
-"""Name of a case, its prediction (None: baselines only), its truth."""
+"""Name of a case, its prediction (None: by the default method), its truth."""
+Scores = dict[str, dict[str, dict[str, Any]]]
+"""method -> case -> scores."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--prediction", type=Path, nargs="+", default=[], metavar="PATH", help="label maps to score")
     parser.add_argument("--truth", type=Path, nargs="+", default=[], metavar="PATH", help="their truths, same order")
-    parser.add_argument("--cases", type=Path, metavar="DIR", help="folder of case folders with truth.nii.gz")
-    parser.add_argument("--predictions", type=Path, metavar="DIR", help="folder with the predictions of --cases")
+    parser.add_argument("--cases", type=Path, metavar="DIR", help="folder of case folders, or one of them")
+    parser.add_argument("--predictions", type=Path, metavar="DIR", help="folder with predictions of --cases")
     parser.add_argument("-o", "--output", type=Path, help="scores as JSON here, and as CSV beside it")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--baselines", action="store_true", help="score today's methods too (needs --cases)")
@@ -39,11 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score, print, write."""
+    """Score, print, write: 0 all cases are scored, 1 some failed."""
     from diffseglung.evaluation import report, scores
 
     jobs = _jobs(args)
-    cases = _score(args, jobs)
+    cases, failed = _score(args, jobs)
     pooled = {method: scores.pool(list(scored.values())) for method, scored in cases.items()}
     if args.json:
         import json
@@ -56,7 +62,9 @@ def run(args: argparse.Namespace) -> int:
         for path in report.write(target, pooled, cases):
             if not args.quiet and not args.json:
                 print(path)
-    return 0
+    for name, error in failed.items():
+        print(harmless(f"failed: {name}\n  {error}"), file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
@@ -73,9 +81,8 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
         return [(f"{i}:{p.name}", _label_map(p), _truth(t)) for i, (p, t) in enumerate(pairs)]
     if args.prediction or args.truth:
         raise ConfigError("--cases excludes --prediction and --truth", remedy="use one of the two ways")
-    if args.predictions is None and not args.baselines:
-        raise ConfigError("there is nothing to score", remedy="add --predictions DIR, or --baselines")
-    folders = sorted(p.parent for p in args.cases.glob("*/truth.nii.gz")) if args.cases.is_dir() else []
+    folders = [path.parent for path in (args.cases / "truth.nii.gz", *sorted(args.cases.glob("*/truth.nii.gz")))]
+    folders = [folder for folder in folders if (folder / "truth.nii.gz").is_file()]
     if not folders:
         raise InputError(
             f"{args.cases} holds no case folders with truth.nii.gz", remedy="make some: diffseglung phantom"
@@ -113,31 +120,44 @@ def _find(predictions: Path, name: str) -> Path:
     )
 
 
-def _score(args: argparse.Namespace, jobs: list[Job]) -> dict[str, dict[str, dict[str, Any]]]:
-    """method -> case -> scores."""
+def _score(args: argparse.Namespace, jobs: list[Job]) -> tuple[Scores, dict[str, DiffSegLungError]]:
+    """The scores, and what was wrong with cases that have none; raises it where no case has any."""
     from diffseglung import io
     from diffseglung.cli.bars import bar
     from diffseglung.evaluation.scores import score_case
 
-    cases: dict[str, dict[str, dict[str, Any]]] = {}
+    cases: Scores = {}
+    failed: dict[str, DiffSegLungError] = {}
     with bar("scoring", quiet=args.quiet) as track:
         for name, prediction, truth_path in track(jobs, len(jobs)):
-            truth = io.read_mask(truth_path)
-            maps: dict[str, Volume] = {"prediction": io.read_mask(prediction)} if prediction else {}
-            if args.baselines:
-                maps |= _baselines(truth_path.parent)
-            for method, label_map in maps.items():
-                cases.setdefault(method, {})[name] = score_case(label_map, truth, surfaces=not args.no_surfaces)
-    return cases
+            try:
+                truth = io.read_mask(truth_path)
+                maps = {"prediction": io.read_mask(prediction)} if prediction else {}
+                maps |= _labelled(args, truth_path.parent)
+                found = {key: score_case(map, truth, surfaces=not args.no_surfaces) for key, map in maps.items()}
+            except DiffSegLungError as error:
+                failed[name] = error
+                continue
+            for method, scored in found.items():
+                cases.setdefault(method, {})[name] = scored
+    if not cases:
+        raise next(iter(failed.values()))
+    return cases, failed
 
 
-def _baselines(folder: Path) -> dict[str, Volume]:
-    """Label maps of all baselines for one case folder."""
-    from diffseglung import io
+def _labelled(args: argparse.Namespace, folder: Path) -> dict[str, Volume]:
+    """Label maps of one case folder: by the default method where no prediction was given, and by the baselines."""
     from diffseglung.evaluation.baselines import BASELINES
+    from diffseglung.evaluation.runner import read_case
+    from diffseglung.pipeline import Segmenter
 
-    ct, lungs = io.read_volume(folder / "ct.nii.gz"), io.read_mask(folder / "lungs.nii.gz")
-    return {name: baseline(ct, lungs) for name, baseline in BASELINES.items()}
+    own = args.cases is not None and args.predictions is None
+    if not (own or args.baselines):
+        return {}
+    ct, lungs, _ = read_case(folder)
+    config = SegmentConfig()
+    maps = {config.method: Segmenter.load(config=config)(ct, lungs).label_map} if own else {}
+    return maps | ({name: baseline(ct, lungs) for name, baseline in BASELINES.items()} if args.baselines else {})
 
 
 def _print(pooled: dict[str, dict[str, Any]]) -> None:

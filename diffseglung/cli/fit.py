@@ -12,9 +12,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseglung.cli import add_conduct
+from diffseglung.cli import add_conduct, read_config, spellings
 from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.precompute import say_assumed
+from diffseglung.config import TissueFitConfig
 from diffseglung.documents import readable
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="model file to write (.safetensors or .pt)")
     parser.add_argument("--simulated", type=Path, default=None, help="folder of cases made by diffseglung phantom")
     parser.add_argument("--dataset", default=None, help="only cases whose name starts with this prefix")
-    parser.add_argument("--rows-per-scan", "--rows_per_scan", type=int, default=20000, help="positions a scan gives")
+    parser.add_argument(
+        *spellings("rows_per_scan"), type=int, default=TissueFitConfig.rows_per_scan,
+        help=f"positions a scan gives (default: {TissueFitConfig.rows_per_scan})",
+    )  # fmt: skip
     parser.add_argument("--half", action="store_true", help="store network weights in float16: half the size")
     parser.add_argument("--local-only", "--local_only", action="store_true", help="leave diffusion features out")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
@@ -48,14 +52,13 @@ def run(args: argparse.Namespace) -> int:
     from diffseglung.io.cases import iter_cases
     from diffseglung.labelling.bundle import load_bundle, tissue_tensors
     from diffseglung.labelling.cohort import Cohort
-    from diffseglung.labelling.tissue import TissueFitConfig
     from diffseglung.model import checkpoint
     from diffseglung.runtime import Runtime, choose_device, choose_precision
 
-    device = choose_device(args.device)
+    config, device = read_config(args, TissueFitConfig), choose_device(args.device)
     bundle = load_bundle(args.model, str(device))
     runtime = Runtime(device=device, precision=choose_precision("auto", device))
-    cohort = Cohort(rows_per_scan=args.rows_per_scan, with_diffusion=not args.local_only, seed=args.seed)
+    cohort = Cohort(rows_per_scan=config.rows_per_scan, with_diffusion=not args.local_only, seed=config.seed)
     cases = iter_cases(args.cases, args.dataset)
     notes = say_assumed(args, cases)
     scans = [*cases, *simulated_cases(args.simulated)]
@@ -63,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         for path in progress(scans, len(scans)):
             cohort.add(*read_rows(path, bundle, runtime))
     with bar("fitting", quiet=args.quiet):
-        tissues = cohort.fit(TissueFitConfig(seed=args.seed))
+        tissues = cohort.fit(config)
     weights, card = checkpoint.load(args.model)
     own = {name: value for name, value in weights.items() if not name.startswith("tissue.")}
     if args.half:

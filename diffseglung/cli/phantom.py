@@ -11,12 +11,14 @@ Each case becomes a folder with ct.nii.gz, lungs.nii.gz (1 right, 2 left), truth
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseglung.cli import add_conduct
+from diffseglung.cli import add_conduct, add_config, read_config
 from diffseglung.cli.answers import add_json, answer, say
+from diffseglung.config import PhantomConfig
 
 if TYPE_CHECKING:
     from diffseglung.phantom.record import Phantom
@@ -25,28 +27,16 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the cases")
-    parser.add_argument("-n", "--number", type=int, default=1, help="how many cases (default: 1)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the first case; it counts up (default: 0)")
     parser.add_argument(
-        "--split", choices=("train", "dev", "test"), default="train",
-        help="family of seeds, parameter ranges and lesion models (default: train)",
-    )  # fmt: skip
-    parser.add_argument("--size", choices=("full", "small"), default="full", help="whole or reduced chest")
-    parser.add_argument("--healthy", action="store_true", help="no lesions")
+        "-n", "--number", type=int, default=1, help="how many cases, with seeds that count up (default: 1)"
+    )
     parser.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="lesions to draw (default: a mix)")
-    parser.add_argument(
-        "--condition", choices=("any", "standard", "low_dose", "sharp", "thick", "exhale"), default="any",
-        help="how it was scanned; a background is made noisier, sharper or thicker (default: any)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--severity", choices=("any", "subtle", "moderate", "extensive"), default="any",
-        help="how many lesions, how large and how faint (default: any)",
-    )  # fmt: skip
     parser.add_argument("--background", type=Path, metavar="CT", help="draw lesions into this scan")
     parser.add_argument("--lung-mask", "--lung_mask", type=Path, help="lungs of the background (default: found in it)")
     parser.add_argument("--npz", action="store_true", help="also write NPZ training cases")
     add_json(parser, "the folders")
     add_conduct(parser, device=False)
+    add_config(parser, PhantomConfig, skip=("models",))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -92,18 +82,15 @@ def _kind(args: argparse.Namespace) -> str:
 
 def _maker(args: argparse.Namespace) -> Callable[[int], Phantom]:
     """seed -> Phantom, for the chosen generator."""
-    from diffseglung.config import PhantomConfig
     from diffseglung.phantom.lesions import check_models
     from diffseglung.phantom.procedural import make_phantom
     from diffseglung.phantom.protocol import rescan
     from diffseglung.phantom.semisynthetic import add_lesions
 
-    models = tuple(args.models)
-    check_models(models)
+    config = read_config(args, PhantomConfig)
+    check_models(config.models)
     if args.background is None:
-        settings = {"split": args.split, "size": args.size, "healthy": args.healthy, "models": models}
-        settings |= {"condition": args.condition, "severity": args.severity}
-        return lambda seed: make_phantom(PhantomConfig(seed=seed, **settings))
+        return lambda seed: make_phantom(dataclasses.replace(config, seed=seed))
     from diffseglung import io
     from diffseglung.preprocess.lungs import find_lungs
     from diffseglung.preprocess.masks import adapt_mask
@@ -115,7 +102,7 @@ def _maker(args: argparse.Namespace) -> Callable[[int], Phantom]:
     lungs = adapt_mask(io.read_mask(args.lung_mask), ct) if args.lung_mask else find_lungs(ct)
 
     def drawn(seed: int) -> Phantom:
-        case = add_lesions(ct, lungs, seed, split=args.split, models=models, severity=args.severity)
+        case = add_lesions(ct, lungs, seed, split=args.split, models=config.models, severity=config.severity)
         return rescan(case, args.condition, seed=seed, split=args.split)
 
     return drawn

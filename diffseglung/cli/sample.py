@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `sample`."""
     parser.add_argument("-m", "--model", type=Path, default=None, help="weights file (default: the installed model)")
     parser.add_argument("-o", "--output", "--out", type=Path, required=True, help="folder to write into")
-    parser.add_argument("-n", *spellings("num_samples"), type=int, default=4, metavar="N", help="patches (default: 4)")
+    parser.add_argument(
+        "-n", *spellings("num_samples"), type=int, default=SampleConfig.num_samples, metavar="N",
+        help=f"patches (default: {SampleConfig.num_samples})",
+    )  # fmt: skip
     parser.add_argument(
         "--mask", default="round", metavar="round|full|FILE",
         help="lungs to draw in: rounded, everywhere, or cut from an NPZ case or a mask file (default: round)",
@@ -37,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shape", type=int, nargs=3, default=None, metavar=("Z", "Y", "X"), help="patch size (default: as in training)"
     )
-    add_config(parser, SampleConfig)
+    add_config(parser, SampleConfig, skip=("num_samples",))
     add_json(parser, "the files")
     add_conduct(parser)
 
@@ -45,8 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw, and write what was drawn."""
     config = read_config(args, SampleConfig)
-    if not 1 <= args.num_samples <= 10_000:
-        raise ConfigError(f"{args.num_samples} samples were asked for", remedy="-n takes 1 to 10000")
     import torch
 
     from diffseglung import runtime
@@ -93,13 +94,13 @@ def find_lungs(args: argparse.Namespace, card: ModelCard, config: SampleConfig) 
     if min(z, y, x) < 1:
         raise ConfigError(f"a patch of {z} x {y} x {x} voxels holds nothing", remedy="--shape takes positive sides")
     if args.mask == "full":
-        return full_lungs((z, y, x), args.num_samples)
+        return full_lungs((z, y, x), config.num_samples)
     if args.mask == "round":
-        return round_lungs((z, y, x), args.num_samples, seed=config.seed)
+        return round_lungs((z, y, x), config.num_samples, seed=config.seed)
     return cut_lungs(
         read_mask(Path(args.mask)),
         (z, y, x),
-        args.num_samples,
+        config.num_samples,
         spacing_mm=card.patch.spacing_mm,
         min_lung_fraction=card.patch.min_lung_fraction,
         seed=config.seed,

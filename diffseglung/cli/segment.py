@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """-i, -o and friends; the seed's --npz, --out are other spellings of the same."""
+    """-i, -o and friends; the published --npz, --out are other spellings of the same."""
     parser.add_argument(
         "-i", "--input", "--npz", type=Path, required=True, help="CT: file, DICOM folder or ZIP, or NPZ case"
     )

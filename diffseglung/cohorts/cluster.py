@@ -18,6 +18,8 @@ from diffseglung.resources import thread_variables
 SCAN_GIB = 3.0
 """Memory that a worker may need for one scan (docs/performance.md)."""
 CONNECT_S = 20.0
+ANY_PORT = "127.0.0.1:0"
+"""Where a scheduler's own pages are served: Dask's usual port is often somebody else's, of which it would warn."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def _local(place: Place, scans: int, folder: str) -> Any:
         threads_per_worker=1,
         processes=True,
         dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": ANY_PORT},
         local_directory=folder,
         silence_logs=logging.CRITICAL,
         security=security.temporary(),
@@ -105,10 +108,14 @@ def _local(place: Place, scans: int, folder: str) -> Any:
 
 
 def _slurm(place: Place) -> Any:
+    import dask
+
     jobqueue: Any = importlib.import_module("dask_jobqueue")
-    options = {"cores": 1, "processes": 1, "memory": f"{SCAN_GIB + 1:g}GB", **(place.slurm or {})}
+    given, known = place.slurm or {}, dask.config.get("jobqueue.slurm.scheduler-options", {})
     try:
-        cluster = jobqueue.SLURMCluster(**options)
+        scheduler = {"dashboard_address": ANY_PORT, **known, **given.get("scheduler_options", {})}
+        options = {"cores": 1, "processes": 1, "memory": f"{SCAN_GIB + 1:g}GB", **given}
+        cluster = jobqueue.SLURMCluster(**options | {"scheduler_options": scheduler})
     except (TypeError, ValueError) as cause:
         raise ConfigError(
             f"Slurm options are not accepted: {cause}", remedy="give those of dask_jobqueue.SLURMCluster"

@@ -13,23 +13,16 @@ from typing import Any
 
 from diffseglung.cohorts.plan import Order, Task
 from diffseglung.cohorts.work import Outcome, label
+from diffseglung.config import PatienceConfig
 from diffseglung.errors import ConfigError
+from diffseglung.runtime import own_gpu
 
 Client = Any
 Future = Any
 """Of Dask distributed, which carries no types."""
 
-POLL_S, PATIENCE_S = 0.1, 300.0
-"""How often results are looked for; how long a cohort waits for its first, or next, worker."""
-
-
-@dataclass(frozen=True)
-class Patience:
-    """retries: after a lost worker or an unforeseen error;  timeout_s: longest time of one scan."""
-
-    retries: int = 1
-    timeout_s: float = 1800.0
-    workers_s: float = PATIENCE_S
+POLL_S = 0.1
+"""How often results are looked for."""
 
 
 @dataclass(eq=False)
@@ -40,8 +33,9 @@ class _Running:
 
 
 def conduct(
-    client: Client, tasks: Sequence[Task], order: Order, patience: Patience, tell: Callable[[Outcome | None], None]
-) -> list[Outcome]:
+    client: Client, tasks: Sequence[Task], order: Order, patience: PatienceConfig,
+    tell: Callable[[Outcome | None], None],
+) -> list[Outcome]:  # fmt: skip
     """Every task's outcome, each once.
 
     tell: called with each outcome as it comes, and with None while nothing does, some times a second.
@@ -87,15 +81,10 @@ def conduct(
 
 def _on_worker(task: Task, order: Order) -> Outcome:
     """`label`, on the GPU that belongs to this worker where there are several."""
-    device = order.device
-    if device in ("auto", "cuda", "gpu"):
-        import torch
-        from distributed import get_worker
+    from distributed import get_worker
 
-        count, name = torch.cuda.device_count(), str(get_worker().name)
-        if count > 1 and name.isdigit():
-            device = f"cuda:{int(name) % count}"
-    return label(task, order, device)
+    name = str(get_worker().name)
+    return label(task, order, own_gpu(order.device, int(name)) if name.isdigit() else order.device)
 
 
 def _result(future: Future) -> tuple[Outcome | None, str | None]:

@@ -19,7 +19,7 @@ MAD_TO_SD = 1.4826
 MEAN_TO_SD = 1.2533
 """sqrt(pi / 2): the same for the mean distance from the median."""
 FEWEST = 8
-"""Known values below which nothing is called an outlier."""
+"""Known values below which nothing is called an outlier, and no quartiles are drawn."""
 
 
 @dataclass(frozen=True)

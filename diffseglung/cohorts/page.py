@@ -30,6 +30,8 @@ MEASURES = (*SHARES, "lung_ml", "mean_lung_density_hu")
 SHOWN = ("scan", "status", *MEASURES, "lung_score", "noise_hu", "warnings")
 """Columns that the table has at first."""
 STATUSES = {"done": "labelled", "failed": "failed", "waiting": "waiting"}
+NUMBER = re.compile(r"(?<![\w.-])-?\d+(?:\.\d+)?(?!\w)")
+"""A figure in a warning; LAA-950 holds none."""
 LONGEST_TEXT = 1000
 """Characters of a text that the page holds; cohort.csv has all of it."""
 PREVIEW, REPORT = 1, 2
@@ -61,7 +63,7 @@ def page(rows: Sequence[Row], output: Path) -> str:
         title=escape(f"Cohort {output.resolve().name}".strip()),
         counts=f"{told}. Shares are of both lungs.",
         style=_colours() + read["page.css"],
-        rule=_rule(len(rows)),
+        rule=_rule(max(found.count for found in known.values())),
         files="".join(_file(name, what) for name, what in FILES.items() if (output / name).exists()),
         made=f"DiffSegLung {escape(__version__)}.",
         data=embedded(_data(rows, known, output)),
@@ -82,13 +84,13 @@ def _colours() -> str:
     return f":root {{{colours} --lesions: var(--dot); }}\n"
 
 
-def _rule(scans: int) -> str:
+def _rule(measured: int) -> str:
     rule = (
         f"Diamonds are outliers: further from the median than {LIMIT:g} &times; {MAD_TO_SD:g} &times; the median "
         "distance from it (Iglewicz and Hoaglin 1993; dashed lines). An outlier in lung volume, and a low lung score, "
         "is often a lung mask that failed: look at its picture."
     )
-    return rule if scans >= FEWEST else f"Outliers are marked from {FEWEST} scans on."
+    return rule if measured >= FEWEST else f"Outliers and quartiles are shown from {FEWEST} measured scans on."
 
 
 def _file(name: str, what: str) -> str:
@@ -97,7 +99,8 @@ def _file(name: str, what: str) -> str:
 
 def _data(rows: Sequence[Row], known: dict[str, Spread], output: Path) -> dict[str, Any]:
     """What the script draws."""
-    warned = [_kinds(row["warnings"]) for row in rows]
+    said = [_findings(row["warnings"]) for row in rows]
+    warned = [list(dict.fromkeys(map(_kind, found))) for found in said]
     counts = Counter(kind for kinds in warned for kind in kinds)
     kinds = sorted(counts, key=lambda kind: (-counts[kind], kind))
     place = {kind: i for i, kind in enumerate(kinds)}
@@ -111,9 +114,11 @@ def _data(rows: Sequence[Row], known: dict[str, Spread], output: Path) -> dict[s
         "folders": [quote(str(row["scan"]), safe="", errors="surrogateescape") for row in rows],
         "files": [_files(row, output) for row in rows],
         "warned": [[place[kind] for kind in kinds] for kinds in warned],
-        "kinds": [{"name": kind, "count": counts[kind]} for kind in kinds],
+        "said": ["; ".join(found) for found in said],
+        "kinds": [{"name": _ranged(kind, said), "count": counts[kind]} for kind in kinds],
         "done": sum(row["status"] == "done" for row in rows),
         "spread": {name: {"low": s.low, "high": s.high, "outliers": s.outliers} for name, s in known.items()},
+        "fewest": FEWEST,
         "totals": _totals(rows, known),
     }
 
@@ -149,13 +154,24 @@ def _files(row: Row, output: Path) -> int:
     return PREVIEW * (folder / "preview.png").exists() + REPORT * (folder / "report.html").exists()
 
 
-def _kinds(warnings: str | int | float | None) -> list[str]:
-    """What a scan's warnings are about: what each found, without its figures and asides, each kind once."""
-    if not warnings:
-        return []
-    found = (re.sub(r"\s*\([^)]*\)", "", text).split(": ", 1)[0] for text in str(warnings).split(BETWEEN_WARNINGS))
-    kinds = (re.sub(r"-?\d+(\.\d+)?", "\N{HORIZONTAL ELLIPSIS}", text)[:200].strip() for text in found)
-    return list(dict.fromkeys(kind for kind in kinds if kind))
+def _findings(warnings: str | int | float | None) -> list[str]:
+    """What each of a scan's warnings found, with its figures, without asides and consequences."""
+    texts = str(warnings or "").split(BETWEEN_WARNINGS)
+    found = (re.sub(r"\s*\([^)]*\)", "", text).split(": ", 1)[0].strip()[:200] for text in texts)
+    return [text for text in found if text]
+
+
+def _kind(finding: str) -> str:
+    """What a finding is about: itself without its figures."""
+    return NUMBER.sub("\N{HORIZONTAL ELLIPSIS}", finding)
+
+
+def _ranged(kind: str, said: Sequence[Sequence[str]]) -> str:
+    """A kind of finding, with each figure's range over the scans in its place."""
+    figures = zip(*(NUMBER.findall(text) for found in said for text in found if _kind(text) == kind), strict=False)
+    ends = [(min(column, key=float), max(column, key=float)) for column in figures]
+    ranges = iter(low if float(low) == float(high) else f"{low} to {high}" for low, high in ends)
+    return re.sub("\N{HORIZONTAL ELLIPSIS}", lambda gap: next(ranges, gap[0]), kind)
 
 
 def _totals(rows: Sequence[Row], known: dict[str, Spread]) -> list[dict[str, str]]:

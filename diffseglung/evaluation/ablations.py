@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffseglung.config import FeatureConfig, RadiomicsConfig
+from diffseglung.config import FeatureConfig, RadiomicsConfig, TissueFitConfig
 from diffseglung.evaluation.bootstrap import Estimate, draws, estimate, mean_of_known, ratio
 from diffseglung.evaluation.probes import Probe, Reading
 from diffseglung.labelling.attention import attention_posterior
@@ -26,7 +26,7 @@ from diffseglung.labelling.islands import without_weak_islands
 from diffseglung.labelling.methods import BOLDNESS, PUBLISHED_DIMENSIONS, cautious
 from diffseglung.labelling.naming import component_hu, named_posterior, physics_name
 from diffseglung.labelling.physics import PhysicsRule
-from diffseglung.labelling.tissue import TissueFitConfig, TissueModel
+from diffseglung.labelling.tissue import TissueModel
 from diffseglung.labels import TISSUES
 from diffseglung.mixture.gaussian import fit, fit_by_bic
 from diffseglung.mixture.projection import Projection

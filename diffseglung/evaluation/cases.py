@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from diffseglung import documents
-from diffseglung.config import PhantomConfig
+from diffseglung.config import CASE_LISTS, PhantomConfig
 from diffseglung.errors import InputError
 from diffseglung.io.tree import look_below
 from diffseglung.phantom.folder import write_case_folder
@@ -315,5 +315,5 @@ _QUICK = (
     _phantom(601, "low_dose", "moderate", _PAVING, _LOBAR, _SEPTAL, _RETI, split="dev", size="small"),
     _phantom(602, "thick", "extensive", _GEO, _PATCHY, _CENTRI, _SPARSE, split="dev", size="small"),
 )
-LISTS: dict[str, tuple[CaseSpec, ...]] = {"test": _TEST, "dev": _DEV, "quick": _QUICK}
+LISTS: dict[str, tuple[CaseSpec, ...]] = dict(zip(CASE_LISTS, (_TEST, _DEV, _QUICK), strict=True))
 """The lists by name. Settings are chosen on dev alone."""

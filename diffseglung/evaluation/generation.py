@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffseglung import documents, durable, runtime
+from diffseglung.config import GenerationConfig
 from diffseglung.errors import ConfigError, InputError
 from diffseglung.evaluation import generation_page, nearest, sample_sets
 from diffseglung.evaluation.bootstrap import NAN, Estimate
@@ -30,7 +31,7 @@ from diffseglung.evaluation.embedding import Cloud, Weights, describe, embed, ra
 from diffseglung.evaluation.frechet import Rows, frechet_distance, gaussian, precision_recall, resampled, standardised
 from diffseglung.evaluation.nearest import TrainingPatches
 from diffseglung.evaluation.report import plain
-from diffseglung.evaluation.sample_sets import GenerationConfig, Patches, RealPatches, Sampler, Studio
+from diffseglung.evaluation.sample_sets import Patches, RealPatches, Sampler, Studio
 from diffseglung.evaluation.similarity import WINDOW, ms_ssim, psnr, ssim
 from diffseglung.model import checkpoint
 from diffseglung.model.card import ModelCard

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffseglung import durable
-from diffseglung.config import Config, IntensityConfig, PatchConfig, setting
+from diffseglung.config import GenerationConfig, IntensityConfig, PatchConfig
 from diffseglung.errors import GeometryError, InputError
 from diffseglung.io import read_mask, read_volume
 from diffseglung.model.diffusion import DiffusionModel, noised
@@ -36,19 +36,6 @@ VERSION = 1
 """Goes up when a kept sample would be drawn otherwise today."""
 REPAIR = 1_000_003
 """Sets the noise of `repaired` apart from that of the samples."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerationConfig(Config):
-    """What the generation table measures."""
-
-    n: int = setting(12, "patches a row: drawn in the lungs of as many held-out real patches", low=2)
-    reference: int = setting(270, "training patches that the Frechet distances compare with", low=2)
-    resamples: int = setting(200, "bootstrap resamples of the patches", low=20)
-    batch_size: int = setting(4, "patches a network call", low=1)
-    precision: str = setting("auto", "arithmetic of the network", choices=("auto", "fp32", "bf16"))
-    seed: int = setting(0, "seed of corners, noise and resampling", low=0)
-    quick: bool = setting(False, "two patches and two short samplers: does everything run?")
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def _require_header(path: Path) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """nibabel tells of odd headers on standard error; what matters is raised."""
-    logger = logging.getLogger("nibabel")
+    logger = logging.getLogger("nibabel.global")
     before, logger.disabled = logger.disabled, True
     try:
         yield

@@ -20,7 +20,7 @@ THICK_MM = 3.0
 SHORT_MM = 160.0
 AIR_TOLERANCE_HU = 15.0
 TISSUE_HU = -300.0
-CLIPPED_ABOVE_HU = -960.0
+DARK_END_HU = -960.0
 """A scan whose lowest value is higher holds no dark end of emphysema."""
 WILD_HU, WILD_SHARE = 10_000.0, 0.01
 """Only metal reads more, and in few voxels; where many do, bytes were swapped or numbers taken for another type."""
@@ -187,8 +187,11 @@ def scan_sentences(thickest_mm: float, height_mm: float, darkest_hu: float, air_
         )
     if height_mm < SHORT_MM:
         notes.append(f"the scan covers only {height_mm:.0f} mm from feet to head: the lungs are probably incomplete")
-    if darkest_hu > CLIPPED_ABOVE_HU:
-        notes.append(f"no voxel is darker than {darkest_hu:.0f} HU: emphysema cannot be measured on clipped values")
+    if darkest_hu > DARK_END_HU:
+        notes.append(
+            f"no voxel is darker than {darkest_hu:.0f} HU, though air reads -1000: dark values were cut off, the scale "
+            "is shifted, or the scan holds no open air; emphysema may be missed"
+        )
     if air_hu is not None and abs(air_hu + 1000) > AIR_TOLERANCE_HU:
         notes.append(
             f"air outside the body reads {air_hu:.0f} HU instead of -1000: HU are not calibrated, and emphysema and "

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from diffseglung.config import TissueFitConfig
 from diffseglung.labelling.context import physics_in_context, sharpened
 from diffseglung.labelling.methods import Rows
-from diffseglung.labelling.tissue import CLASSES, TissueFitConfig, TissueModel
+from diffseglung.labelling.tissue import CLASSES, TissueModel
 from diffseglung.runtime import generator
 
 DIFFUSION_DIMENSIONS = 48
@@ -50,7 +51,7 @@ def draw(target: Tensor, count: int, seed: int, *words: int) -> tuple[Tensor, Te
 class Cohort:
     """Lessons gathered from many scans, by teacher."""
 
-    rows_per_scan: int = 20000
+    rows_per_scan: int = TissueFitConfig().rows_per_scan
     with_diffusion: bool = True
     seed: int = 0
     lessons: dict[str, list[Lesson]] = field(default_factory=lambda: {"physics": [], "simulation": []})

@@ -15,6 +15,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from diffseglung.config import TissueFitConfig
 from diffseglung.errors import CheckpointError
 from diffseglung.labels import TISSUES
 from diffseglung.mixture.projection import Projection
@@ -25,21 +26,6 @@ REACH = 6.0
 """Standardised rows are clipped here: an outlier of one scan must not decide."""
 LEAST = 1e-4
 """Of a class: no classifier is surer than that."""
-
-
-@dataclass(frozen=True)
-class TissueFitConfig:
-    """How a tissue model is fitted.
-
-    hidden: widths of the classifier's layers; noise: jitter of the standardised rows; caution: weight of healthy lung
-    against lesions.
-    """
-
-    hidden: tuple[int, ...] = (64, 32)
-    iterations: int = 1200
-    noise: float = 0.15
-    caution: float = 2.0
-    seed: int = 0
 
 
 def layers(sizes: list[int]) -> nn.Sequential:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 class Ema:
     """Averages every tensor of a module's state: average <- d average + (1 - d) current.
 
-    d = min(decay, (1 + n) / (10 + n)) after n updates, so that the random start is forgotten early
-    (the warm-up of TensorFlow's ExponentialMovingAverage, which Ho et al. 2020 used).
+    d = min(decay, (1 + n) / (10 + n)) after n updates, so that the random start is forgotten early: the warm-up of
+    TensorFlow's ExponentialMovingAverage, which the code of Song et al. 2021 took over (arXiv 2011.13456,
+    score_sde_pytorch, models/ema.py). Ho et al. 2020 kept d constant.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:

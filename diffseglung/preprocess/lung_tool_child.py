@@ -32,8 +32,7 @@ def totalsegmentator(ct: Volume, device: str, fast: bool) -> Found:
     nib: Any = nibabel  # typed in part only
     call: Any = import_module("totalsegmentator.python_api").totalsegmentator
     image = nib.Nifti1Image(ct.array.T, ras_affine(ct.affine))
-    place = device.replace("cuda", "gpu")
-    answer = call(image, None, task="total", roi_subset=list(LOBES), fast=fast, quiet=True, device=place)
+    answer = call(image, None, task="total", roi_subset=list(LOBES), fast=fast, quiet=True, device=device)
     return np.asarray(answer.dataobj).T, lps_affine(np.asarray(answer.affine, np.float64))
 
 
@@ -48,9 +47,9 @@ def lungmask(ct: Volume, device: str, fast: bool) -> Found:
     image.SetOrigin(ct.affine[:3, 3].tolist())
     image.SetDirection((ct.affine[:3, 2::-1] / spacing).ravel().tolist())
     if ":" in device:  # it takes the current GPU
-        import torch
+        from diffseglung.runtime import make_current
 
-        torch.cuda.set_device(device)
+        make_current(device)
     infer = import_module("lungmask").LMInferer(modelname="R231", force_cpu=device == "cpu", tqdm_disable=True)
     return np.asarray(infer.apply(image)), ct.affine
 

@@ -27,6 +27,7 @@ from diffseglung.preprocess.masks import LOBES_TOTALSEGMENTATOR, adapt_mask, che
 from diffseglung.preprocess.resample import covers_same_box, resample_onto
 from diffseglung.preprocess.sides import LEFT, RIGHT
 from diffseglung.resources import thread_variables
+from diffseglung.runtime import gpu_spelling
 from diffseglung.spool import converted, slabs, zeros
 from diffseglung.volume import Reorientation, Volume
 
@@ -111,7 +112,8 @@ def _labels(ct: Volume, source: Source, title: str) -> NDArray[Any]:
         folder = Path(name)
         np.save(folder / "ct.npy", converted(ct.array, np.float32))
         np.save(folder / "affine.npy", ct.affine)
-        code, said = _run([source.name, str(folder), source.device, str(int(source.fast))], folder / "log.txt")
+        place = gpu_spelling(source.device)
+        code, said = _run([source.name, str(folder), place, str(int(source.fast))], folder / "log.txt")
         if code or not (folder / "labels.npy").is_file():
             raise _failure(title, code, said)
         array, affine = (

@@ -46,7 +46,7 @@ class Run:
     name:     file of the averaged weights, ddpm_base.pt or ddpm_distill.pt.
     card:     model card of those weights; the iteration is filled in at each save.
     settings: {group: {name: value}}, kept in last.pt and compared when the run is continued.
-    start:    iteration a new run begins after (the seed's --start_step).
+    start:    iteration a new run begins after (--start_step).
     sample:   called with the objective (averaged weights) and the iteration, to draw qualitative samples.
     watch:    called after each update with the iteration and, now and then, the last journal line.
     """
@@ -103,12 +103,12 @@ class Trainer:
 
     def __init__(self, objective: Objective, draws: Draws, run: Run) -> None:
         self.objective = objective.to(run.runtime.device)
-        if run.runtime.device.type not in ("cpu", "mps"):
+        if run.runtime.on_gpu:
             channels_last(self.objective)
         self.objective.train()
         self.objective.network.recompute = run.config.recompute
         self.draws, self.run, self.config = draws, run, run.config
-        fused = run.runtime.device.type in ("cpu", "cuda")
+        fused = run.runtime.fuses_optimiser
         self.optimiser = torch.optim.Adam(self.objective.parameters(), lr=self.config.lr, fused=fused)
         self.ema = Ema(self.objective, self.config.ema)
         self.iteration = run.start
@@ -156,7 +156,7 @@ class Trainer:
 
     def _batches(self, first: int) -> Iterator[list[Batch]]:
         """Micro-batches of the iterations from `first` to the last."""
-        pinned = self.run.runtime.device.type == "cuda"  # so that the copy to the device runs beside the network
+        pinned = self.run.runtime.on_gpu  # so that the copy to the device runs beside the network
         for iteration in range(first, self.config.iterations + 1):
             batches = [self.draws.batch(iteration, micro) for micro in range(self.config.accumulate)]
             yield [batch.pinned() for batch in batches] if pinned else batches

@@ -49,13 +49,13 @@ def test_a_folder_of_cases_and_one_of_them(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--cases", "nowhere"], "no case folders"),
-        (["--cases", "nowhere", "--list", "test"], "excludes"),
+        (["--cases", str(Path(__file__).parent)], "no case folders"),
+        (["--cases", str(Path(__file__).parent), "--list", "test"], "excludes"),
         (["--only", "nobody"], "nobody"),
         (["--phantoms-only", "--methods", "nonsense"], "nonsense"),
         (["--workers", "0"], "workers"),
         (["--model", "nowhere.pt", "--phantoms-only"], "does not exist"),
-        (["--backgrounds", "nowhere"], "not a folder"),
+        (["--backgrounds", __file__], "not a folder"),
         (["--generation", "--patches-dir", "nowhere"], "does not exist"),
         (["--generation", "--base-model", "nowhere.pt"], "does not exist"),
     ],

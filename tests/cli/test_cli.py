@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import types
@@ -59,6 +60,52 @@ def test_no_command_s_help_loads_the_heavy_libraries() -> None:
     )
     done = python("-c", code)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+MISSING = """
+import sys
+from pathlib import Path
+from diffseglung.cli import COMMANDS, NOT_READ, build_parser, main
+
+def named(action, value):
+    return [*action.option_strings[:1], value]
+
+there = Path(sys.argv[1])
+checked = []
+for command in COMMANDS:
+    parser = build_parser(command)
+    read = [a for a in parser._actions if a.type is Path and a.dest not in NOT_READ]
+    if command == "distill":
+        read += [a for a in parser._actions if a.dest == "resume"]
+    for missing in read:
+        words = [command, *named(missing, "no where.nii.gz")]
+        for other in parser._actions:
+            if other.required and other is not missing:
+                words += named(other, str(there / "out" if other.dest in NOT_READ else there))
+        assert main(words) == 2, words
+        checked.append(command)
+        loaded = {"torch", "numpy", "SimpleITK", "matplotlib", "sklearn", "scipy", "nibabel"} & sys.modules.keys()
+        assert not loaded, (words, loaded)
+assert not list(there.iterdir())
+print(len(checked), sorted(set(COMMANDS) - set(checked)))
+"""
+
+
+def test_a_missing_file_is_told_before_the_heavy_libraries_are_loaded(tmp_path: Path) -> None:
+    """Every path that any command reads."""
+    done = python("-c", MISSING, str(tmp_path))
+    count, others = done.stdout.strip().split(" ", 1)
+    assert int(count) > 25
+    assert others == str(["bench", "check", "completion", "doctor"])
+    problems = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(problems) == int(count)
+    assert all("no where.nii.gz does not exist" in line for line in problems)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_seed_of_random_numbers_alone(command: str) -> None:
+    """A reader knows the published code, not what it was to those who wrote this."""
+    assert not re.search(r"\bthe seed\b", " ".join(build_parser(command).format_help().split()))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="reads the processor time of child processes")

@@ -89,7 +89,7 @@ def test_without_an_input_nothing_is_labelled(tmp_path: Path, capsys: pytest.Cap
     ("more", "words"),
     [
         (["--workers", "-1"], "positive"),
-        (["--timeout", "0"], "positive"),
+        (["--timeout", "0"], "timeout_s is 0"),
         (["--scheduler", "tcp://x:1", "--slurm"], "choose one"),
     ],
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from diffseglung.evaluation import probes
 from diffseglung.evaluation.cases import LISTS
 from diffseglung.io.cases import Case, write_case
 from diffseglung.io.nifti import write_nifti
-from diffseglung.labelling import tissue
+from diffseglung.labelling.cohort import Cohort
 from diffseglung.model import checkpoint
 from diffseglung.model.card import ModelCard
 from diffseglung.preprocess.resample import resample, resample_onto
@@ -87,7 +88,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(ModelCard, "check_use", lambda card, spacing_mm: None)  # 3 mm, to be quick
     read = probes.read_scene
     monkeypatch.setattr(probes, "read_scene", lambda path, spacing_mm: read(path, 3.0))
-    monkeypatch.setattr(tissue, "TissueFitConfig", functools.partial(tissue.TissueFitConfig, iterations=100))
+    fit = Cohort.fit
+    monkeypatch.setattr(Cohort, "fit", lambda cohort, config: fit(cohort, replace(config, iterations=100)))
     folder, (ct, lungs) = tmp_path, coarse()
     lung_stand_ins.install(folder / "site", monkeypatch)
     for name in ("NPZ_DATA", "studies"):

@@ -61,6 +61,31 @@ def test_verbose_tells_the_version_and_the_seconds_on_standard_error(capsys: pyt
     assert capsys.readouterr().err == ""
 
 
+CHATTER = """
+import logging, sys, warnings
+from diffseglung.cli import info, main
+
+def run(args):
+    import matplotlib
+    logging.getLogger("some.library").error("odd, but it works")
+    warnings.warn("odd, but it works")
+
+info.run = run
+sys.exit(main(["info", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize(("words", "warnings", "told"), [([], "", True), (["-q"], "", False), (["-q"], "error", True)])
+def test_quiet_silences_libraries_too(words: list[str], warnings: str, told: bool, tmp_path: Path) -> None:
+    """Their loggers and warnings; what the user asked Python to do with warnings is done."""
+    (tmp_path / "file").touch()
+    env = environment(PYTHONWARNINGS=warnings, MPLCONFIGDIR=str(tmp_path / "file" / "x"))  # of which it would tell
+    done = subprocess.run([sys.executable, "-c", CHATTER, *words], capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == (warnings == "error")
+    assert bool(done.stderr) == told
+    assert ("Matplotlib created" in done.stderr) == (not words)
+
+
 def test_an_error_is_red_only_where_colours_are_wanted(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

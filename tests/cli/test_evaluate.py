@@ -11,6 +11,7 @@ import pytest
 from diffseglung.cli import main
 from diffseglung.io.nifti import write_nifti
 from diffseglung.volume import Volume
+from tests.evaluation.benchmarked import write_cases
 
 AFFINE = np.eye(4)[[2, 1, 0, 3]]
 
@@ -47,6 +48,29 @@ def test_folders_are_scored_with_baselines_and_written(cases: Path, capsys: pyte
     assert {"hu_bands_slicer", "hu_bands_median", "fixed_mixture", "kmeans_radiomics"} < set(scores)
     assert (cases / "scores.csv").exists()
     assert "hu_bands_median" in capsys.readouterr().out
+
+
+def test_a_folder_of_phantoms_is_labelled_by_the_default_method(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One command, and what `benchmark` finds; also of one case folder; a damaged case costs no other its scores."""
+    folder = write_cases(tmp_path / "cases")
+    assert main(["evaluate", "--cases", str(folder), "--no-surfaces", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["cases"]
+    assert {method: list(scored) for method, scored in found.items()} == {"physics": ["case3", "case4"]}
+    words = ["--cases", str(folder), "--only", "case3", "--methods", "physics", "--no-surfaces", "-d", "cpu", "-q"]
+    assert main(["benchmark", "-o", str(tmp_path / "bench"), *words]) == 0
+    kept = json.loads((tmp_path / "bench" / "results" / "case3" / "physics.json").read_text(encoding="utf-8"))
+    assert found["physics"]["case3"] == kept["scores"]
+
+    (folder / "case4" / "ct.nii.gz").write_bytes(b"damaged")
+    words = ["evaluate", "--no-surfaces", "--baselines", "-q", "-o", str(tmp_path / "scores.json"), "--cases"]
+    assert main([*words, str(folder)]) == 1
+    assert "failed: case4\n" in capsys.readouterr().err
+    scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["cases"]
+    assert list(scores["physics"]) == list(scores["hu_bands_median"]) == ["case3"]
+    assert main([*words, str(folder / "case3")]) == 0
+    assert main([*words, str(folder / "case4")]) == 2
 
 
 @pytest.mark.parametrize(

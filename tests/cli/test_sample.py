@@ -63,7 +63,7 @@ def test_lungs_come_from_a_mask_file(toy: Path, tmp_path: Path, oblique_affine: 
     [
         ("--shape 8 8 9", "multiples of 4"),
         ("--shape 0 8 8", "holds nothing"),
-        ("-n 0", "-n takes"),
+        ("-n 0", "num_samples is 0"),
         ("--order 4", "order is 4"),
         ("--steps 0", "steps is 0"),
         ("--mask nowhere.npz", "does not exist"),

@@ -1,4 +1,4 @@
-"""precompute, train and distill as commands: the seed's command lines, two processes, a kill, and bad input."""
+"""precompute, train and distill as commands: the published command lines, two processes, a kill, and bad input."""
 
 from __future__ import annotations
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
 import socket
 import ssl
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,11 +19,10 @@ pytest.importorskip("distributed")
 
 from diffseglung.cohorts import cluster, conduct, work
 from diffseglung.cohorts.cluster import Place, connected, fitting_workers, read_options, threads_each
-from diffseglung.cohorts.conduct import Patience
 from diffseglung.cohorts.plan import Order, Task, alone, is_finished, plan
 from diffseglung.cohorts.table import row_of, told
 from diffseglung.cohorts.work import Outcome
-from diffseglung.config import SegmentConfig
+from diffseglung.config import PatienceConfig, SegmentConfig
 from diffseglung.errors import ConfigError
 from diffseglung.output import Products
 
@@ -38,7 +40,7 @@ def an_order(folder: Path) -> Order:
 
 
 def conducted(
-    tasks: list[Task], order: Order, patience: Patience, on_first=None, place: Place | None = None
+    tasks: list[Task], order: Order, patience: PatienceConfig, on_first=None, place: Place | None = None
 ) -> list[Outcome]:
     """Outcomes on worker processes; on_first: called with the client at the first outcome."""
     told: list[Outcome] = []
@@ -66,13 +68,47 @@ def test_a_killed_worker_loses_nothing_and_a_bad_file_stops_nobody(tmp_path: Pat
         os.kill(next(iter(pids.values())), signal.SIGKILL)
 
     with alone(order.output):  # as the command does: it takes away what the killed worker left half-made
-        outcomes = conducted(tasks, order, Patience(retries=2), kill)
+        outcomes = conducted(tasks, order, PatienceConfig(retries=2), kill)
     assert sorted(o.name for o in outcomes) == [f"scan_{i:03d}" for i in range(5)]
     (failed,) = [o for o in outcomes if o.error]
     assert failed.name == "scan_003"
     assert "cannot be read" in str(failed.error)
     assert [is_finished(task, order.output) for task in tasks] == [True, True, True, False, True]
     assert not list(order.output.glob(".*"))  # nothing half-made
+
+
+def test_a_port_that_others_use_is_no_news() -> None:
+    """Dask's own port is taken where another cluster runs; nothing here needs it."""
+    with socket.socket() as other, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with contextlib.suppress(OSError):  # taken already
+            other.bind(("127.0.0.1", 8787))
+            other.listen()
+        with connected(Place(workers=1), 1) as client:
+            assert client.scheduler_info()["services"]["dashboard"] != 8787
+    assert [str(warning.message) for warning in told if "already in use" in str(warning.message)] == []
+
+
+def test_slurm_s_scheduler_takes_any_port_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[dict[str, Any]] = []
+
+    class Cluster:
+        def __init__(self, **options: Any) -> None:
+            taken.append(options)
+
+        def scale(self, jobs: int) -> None:
+            """Nothing."""
+
+    monkeypatch.setattr(pytest.importorskip("dask_jobqueue"), "SLURMCluster", Cluster)
+    for given in ({"queue": "normal"}, {"host": "login1"}, {"host": "login1", "dashboard_address": ":9000"}):
+        cluster._slurm(Place(slurm={"scheduler_options": given} if "host" in given else given))
+    assert [options["scheduler_options"] for options in taken] == [
+        {"dashboard_address": "127.0.0.1:0"},
+        {"dashboard_address": "127.0.0.1:0", "host": "login1"},
+        {"dashboard_address": ":9000", "host": "login1"},
+    ]
+    with pytest.raises(ConfigError, match="Slurm options"):
+        cluster._slurm(Place(slurm={"scheduler_options": 3}))
 
 
 class Vanished:
@@ -95,7 +131,7 @@ def test_the_number_of_workers_and_of_their_threads_changes_no_result(tmp_path: 
     found = []
     for number, place in enumerate((Place(workers=1, threads=2), Place(workers=2, threads=1))):
         order = replace(an_order(tmp_path), output=tmp_path / f"out{number}")
-        outcomes = conducted(plan(tmp_path / "in", order), order, Patience(), place=place)
+        outcomes = conducted(plan(tmp_path / "in", order), order, PatienceConfig(), place=place)
         assert [outcome.error for outcome in outcomes] == [None] * 2
         folders = [order.output / f"scan_{i:03d}" for i in range(2)]
         found.append([(f / name).read_bytes() for f in folders for name in ("label_map.nii.gz", "statistics.json")])
@@ -123,7 +159,7 @@ def test_a_scan_that_hangs_or_kills_its_worker_becomes_a_row_and_the_others_go_o
     toys.write_scans(tmp_path / "in", 3)
     order = an_order(tmp_path)
     monkeypatch.setattr(conduct, "_on_worker", behaviour)
-    outcomes = conducted(plan(tmp_path / "in", order), order, Patience(retries=1, timeout_s=8))
+    outcomes = conducted(plan(tmp_path / "in", order), order, PatienceConfig(retries=1, timeout_s=8))
     assert sorted(o.name for o in outcomes) == [f"scan_{i:03d}" for i in range(3)]
     assert {o.name: bool(o.error) for o in outcomes} == {f"scan_{i:03d}": i == 0 for i in range(3)}
     assert words in str(next(o.error for o in outcomes if o.error))
@@ -240,6 +276,6 @@ def test_a_running_scheduler_is_used(tmp_path: Path) -> None:
         distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as running,
         connected(Place(scheduler=running.scheduler_address), 2) as client,
     ):
-        outcomes = conduct.conduct(client, tasks, order, Patience(), lambda outcome: None)
+        outcomes = conduct.conduct(client, tasks, order, PatienceConfig(), lambda outcome: None)
     assert [o.error for o in outcomes] == [None, None]
     assert all(is_finished(task, order.output) for task in tasks)

@@ -145,10 +145,35 @@ def test_warnings_are_counted_by_what_they_are_about(tmp_path: Path) -> None:
     rows = [a_row(scan=str(i), status="done", warnings=text) for i, text in enumerate(texts)]
     found = data(rows, tmp_path)
     assert found["kinds"] == [
-        {"name": "noise is \u2026 HU", "count": 3},
+        {"name": "noise is 50 to 70 HU", "count": 3},
         {"name": "the lungs are cut off", "count": 1},
     ]
     assert found["warned"] == [[0], [0, 1], [], [0]]
+    assert found["said"] == [
+        *("noise is 61 HU", "noise is 70 HU; the lungs are cut off", ""),
+        "noise is 50 HU; noise is 51 HU",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("texts", "name"),
+    [
+        (["pixels are 2.4 mm wide (chest CT has 0.5 to 1 mm): the scan was resampled"], "pixels are 2.4 mm wide"),
+        (["air reads -985 HU", "air reads -1020 HU: off"], "air reads -1020 to -985 HU"),
+        (["3 of 40 slices", "12 of 40 slices"], "3 to 12 of 40 slices"),
+        (["LAA-950 is off", "LAA-950 is off"], "LAA-950 is off"),
+    ],
+)
+def test_figures_of_warnings_are_kept_as_a_range(texts: list[str], name: str, tmp_path: Path) -> None:
+    rows = [a_row(scan=str(i), status="done", warnings=text) for i, text in enumerate(texts)]
+    assert data(rows, tmp_path)["kinds"] == [{"name": name, "count": len(texts)}]
+
+
+@pytest.mark.parametrize(("measured", "marked"), [(3, False), (7, False), (8, True)])
+def test_the_rule_of_outliers_is_told_where_it_is_used(measured: int, marked: bool, tmp_path: Path) -> None:
+    rows = [a_row(scan=str(i), status="done", lung_ml=5000.0 + i) for i in range(measured)]
+    text = page([*rows, *(a_row(scan=f"x{i}", status="failed") for i in range(20))], tmp_path)
+    assert ("Diamonds are outliers" in text) == marked
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

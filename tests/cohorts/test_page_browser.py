@@ -104,6 +104,23 @@ def test_filters_show_the_right_scans_and_count_them(cohort: Path, rows: list[Ro
     shown(lambda row: "cut off" in (row["warnings"] or ""))
 
 
+def test_each_scan_shows_the_figures_of_its_own_warnings(tmp_path: Path, browse: Browse) -> None:
+    texts = [f"pixels are {mm} mm wide (chest CT has 0.5 to 1 mm): the scan was resampled" for mm in (1.8, 2.4)]
+    rows = [a_row(scan=f"s{i}", status="done", warnings=text) for i, text in enumerate(texts)]
+    page = browse(write_page(rows, tmp_path))
+    assert page.locator("#table .note").all_inner_texts() == ["pixels are 1.8 mm wide", "pixels are 2.4 mm wide"]
+    assert page.locator("#warnings button").all_inner_texts() == ["pixels are 1.8 to 2.4 mm wide"]
+
+
+@pytest.mark.parametrize(("scans", "boxes"), [(1, 0), (3, 0), (7, 0), (8, 1)])
+def test_quartiles_are_drawn_of_enough_scans(scans: int, boxes: int, tmp_path: Path, browse: Browse) -> None:
+    rows = [a_row(scan=str(i), status="done", lung_ml=4000.0 + 100 * i) for i in range(scans)]
+    page = browse(write_page(rows, tmp_path))
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#plots rect.box").count() == boxes
+    assert page.locator("#plots line.median").count() == 1
+
+
 def outliers(rows: list[Row], name: str) -> set[str]:
     """By NumPy, from the rule's own words."""
     values = np.array([np.nan if row[name] is None else row[name] for row in rows], float)

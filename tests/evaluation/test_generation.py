@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diffseglung.config import GenerationConfig
 from diffseglung.errors import ConfigError, InputError
 from diffseglung.evaluation import generation
 from diffseglung.evaluation.generation import Inputs, run
-from diffseglung.evaluation.sample_sets import Drawn, GenerationConfig, Sampler, Studio
+from diffseglung.evaluation.sample_sets import Drawn, Sampler, Studio
 from tests.evaluation import drawing_toys
 
 CONFIG = GenerationConfig(n=4, reference=6, resamples=20, precision="fp32", batch_size=3)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from diffseglung.config import IntensityConfig
+from diffseglung.config import GenerationConfig, IntensityConfig
 from diffseglung.errors import GeometryError, InputError
-from diffseglung.evaluation.sample_sets import SAMPLERS, GenerationConfig, Sampler, Studio, cut_scans
+from diffseglung.evaluation.sample_sets import SAMPLERS, Sampler, Studio, cut_scans
 from diffseglung.io.nifti import write_nifti
 from diffseglung.model import checkpoint
 from diffseglung.model.diffusion import cosine_signal

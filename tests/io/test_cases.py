@@ -1,4 +1,4 @@
-"""Cases survive the disk, the seed's files are read, and nothing is unpickled."""
+"""Cases survive the disk, published files are read, and nothing is unpickled."""
 
 from __future__ import annotations
 

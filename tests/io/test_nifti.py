@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,22 @@ def test_disagreeing_forms_are_noted(tmp_path: Path, chest: Volume) -> None:
     image.set_qform(np.eye(4), code=1)
     nib.save(image, tmp_path / "a.nii")
     assert any("disagree" in note for note in read(tmp_path / "a.nii").notes)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(80, struct.pack("<f", 0.0)), (80, struct.pack("<f", -0.7)), (252, struct.pack("<h", 99)), (254, b"c\0")],
+)
+def test_the_library_tells_nothing_of_odd_headers(
+    place: int, value: bytes, tmp_path: Path, chest: Volume, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Widths of 0 and below, unknown codes: what matters of them is an error or a note of the scan."""
+    write_nifti(tmp_path / "a.nii", chest)
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[place : place + len(value)] = value
+    (tmp_path / "a.nii").write_bytes(content)
+    read(tmp_path / "a.nii")
+    assert caplog.records == []
 
 
 def test_singular_grid_is_refused(tmp_path: Path, chest: Volume) -> None:

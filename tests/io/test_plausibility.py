@@ -141,11 +141,21 @@ def test_air_does_not_depend_on_orientation() -> None:
     [
         ({"spacing": (5.0, 2.0, 2.0)}, "voxels are up to 5.0 mm apart"),
         ({"spacing": (1.0, 1.0, 1.0)}, "covers only 80 mm"),
-        ({"air": -900.0, "sd": 5.0}, "clipped values"),
+        ({"air": -900.0, "sd": 5.0}, "no voxel is darker than -9"),
     ],
 )
 def test_limits_are_told(change: dict[str, Any], word: str) -> None:
     assert any(word in note for note in quality_notes(_scan(**change)))
+
+
+def test_no_scan_is_said_to_be_clipped_for_its_lowest_value_alone() -> None:
+    """Values that were cut off, a shifted scale, and a crop of the body without open air look alike there."""
+    clipped = _scan().with_array(np.maximum(_scan().array, -900))
+    shifted, crop = _scan(air=-900.0, sd=5.0), _scan().crop((8, 15, 10), (70, 75, 90))
+    told = [[note for note in quality_notes(scan) if "no voxel is darker" in note] for scan in (clipped, shifted)]
+    for (note,) in told:
+        assert "dark values were cut off, the scale is shifted, or the scan holds no open air" in note
+    assert not any("clipped" in note for scan in (clipped, shifted, crop) for note in quality_notes(scan))
 
 
 def test_cuts_through_the_lungs_are_found_in_any_orientation() -> None:

@@ -1,6 +1,7 @@
 import torch
 
-from diffseglung.labelling.tissue import CLASSES, TissueFitConfig, TissueModel, class_weights, predict
+from diffseglung.config import TissueFitConfig
+from diffseglung.labelling.tissue import CLASSES, TissueModel, class_weights, predict
 from diffseglung.runtime import generator
 
 FAST = TissueFitConfig(iterations=150, hidden=(16,))

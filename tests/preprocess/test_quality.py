@@ -107,7 +107,7 @@ def _spoilt(kind: str, ct: Volume, lungs: Volume) -> tuple[Volume, Volume]:
         ("contrast", "contrast medium"),
         ("one side", "the left -7"),
         ("filled", "is denser than -700 HU"),
-        ("clipped", "clipped values"),
+        ("clipped", "no voxel is darker than -900 HU"),
         ("part", "cut off (lowest slice of the scan)"),
         ("half", "cut off (upper end, inside the scan)"),
         ("thick", "voxels are up to 5.6 mm apart"),

@@ -1,4 +1,5 @@
-// One plot for each measure: a dot for each scan, piled up where many are alike, over a box of the quartiles.
+// One plot for each measure: a dot for each scan, piled up where many are alike, over the median and, of enough scans,
+// a box of the quartiles.
 const PLOT = { height: 158, left: 14, right: 14, top: 14, floor: 122 };
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -99,7 +100,8 @@ function axis(svg, scale, low, high, width) {
 function quartiles(svg, scale, ordered, found, low, high) {
   const [first, middle, third] = [0.25, 0.5, 0.75].map(share => scale(quantile(ordered, share)));
   const top = PLOT.top, height = PLOT.floor - PLOT.top - 4;
-  svg.append(shape("rect", { class: "box", x: first, y: top, width: Math.max(1, third - first), height, rx: 3 }));
+  const box = { class: "box", x: first, y: top, width: Math.max(1, third - first), height, rx: 3 };
+  if (ordered.length >= DATA.fewest) svg.append(shape("rect", box));
   svg.append(shape("line", { class: "median", x1: middle, x2: middle, y1: top, y2: top + height }));
   for (const limit of [found.low, found.high]) {
     if (limit === null || limit <= low || limit >= high) continue;

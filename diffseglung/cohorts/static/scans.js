@@ -39,7 +39,7 @@ const scans = DATA.rows.map((values, index) => {
   const target = get("status") !== "done" ? null
     : folder + (files & 2 ? "/report.html" : files & 1 ? "/preview.png" : "/");
   return { index, values, get, outliers, hay, target, picture: files & 1 ? folder + "/preview.png" : null,
-           warned: DATA.warned[index] };
+           warned: DATA.warned[index], said: DATA.said[index] };
 });
 
 const state = {
@@ -159,7 +159,7 @@ function link(scan) {
 function notes(scan) {
   const all = scan.get("error") ?? scan.get("warnings");
   if (all === null) return null;
-  const short = scan.warned.length ? scan.warned.map(i => DATA.kinds[i].name).join("; ") : all;
+  const short = scan.said || all;
   const cut = short.length > 120 ? short.slice(0, 117) + "..." : short;
   return make("span", { title: shownText(all), class: scan.get("error") ? "bad" : "note" }, shownText(cut));
 }
