@@ -27,11 +27,14 @@ SHARES = {
 }  # fmt: skip
 """Where planes lie: axial ones by height, the others by the share of the body before them. Lungs do not move them."""
 SIDES: dict[int, Colour] = {1: (0, 225, 255), 2: (120, 255, 60)}
-OUTSIDE, FAT, BORDER = 1, 2, 3
-FAULTS: dict[int, Colour] = {OUTSIDE: (255, 30, 30), FAT: (255, 170, 0), BORDER: (170, 90, 255)}
+OUTSIDE, FAT, BORDER, BODY_FAT = 1, 2, 3, 4
+FAULTS: dict[int, Colour] = {
+    OUTSIDE: (255, 30, 30), BODY_FAT: (255, 255, 0), FAT: (255, 170, 0), BORDER: (170, 90, 255),
+}  # fmt: skip
 FAULT_NAMES = {
     OUTSIDE: "lung outside the body",
-    FAT: "consolidation that is fat",
+    BODY_FAT: "consolidation as even as body fat",
+    FAT: "consolidation that reads as fat, less even",
     BORDER: "border of consolidation that has the mean of fat",
 }
 TINT, FAULT_TINT, TILE = 0.5, 0.6, 330
@@ -39,7 +42,7 @@ TINT, FAULT_TINT, TILE = 0.5, 0.6, 330
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """All on one canonical grid. lungs: 1 right, 2 left; faults: OUTSIDE the body, FAT, BORDER (FAULT_NAMES)."""
+    """All on one canonical grid. lungs: 1 right, 2 left; faults: those of FAULT_NAMES."""
 
     ct: Volume
     lungs: NDArray[Any]
@@ -139,6 +142,7 @@ COLUMNS = (
            better=-1, worst=2.0),
     Column("even_fat_ml", "even fat", "mL of that without borders of lung (standard deviation below 120 HU)",
            better=-1, worst=2.0),
+    Column("body_fat_ml", "body fat", "mL of that as even as body fat (below 64 HU)", better=-1, worst=2.0),
     Column("lung_quality", "quality", "quality score of the lungs, 0 to 1", "{:.2f}", 1, 0.5),
     Column("expert_dice", "expert", "Dice with the lungs of an expert", "{:.3f}", 1, 0.965),
     Column("reference_dice", "Dice", "Dice with the reference", "{:.3f}", 1, 0.965),

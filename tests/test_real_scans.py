@@ -209,8 +209,10 @@ def test_fat_called_consolidation_is_told_from_tissue_and_from_the_border_of_lun
     hu[:, 50:] = -350.0
     everywhere = np.ones(hu.shape, bool)
     found = script.fat_in(Volume(hu, GRID), everywhere)
-    fat, border = script.page.FAT, script.page.BORDER
+    fat, uneven, border = script.page.BODY_FAT, script.page.FAT, script.page.BORDER
     assert (found[:, 22:38] == fat).all()
+    streaks = np.where(np.indices(hu.shape)[2] % 4 < 2, 80.0, -80.0).astype(np.float32)
+    assert (script.fat_in(Volume(hu + streaks, GRID), everywhere)[:, 24:36, 4:-4] == uneven).all()
     assert not found[:, :18].any()
     assert set(np.unique(found[:, 45:])) == {0, border}
     assert not script.fat_in(Volume(hu, GRID), ~everywhere).any()
