@@ -72,5 +72,5 @@ def _toy_model() -> tuple[dict[str, torch.Tensor], ModelCard]:
         checkpoint.save(bare, weights, card)
         bundle = load_bundle(bare)
     cohort.add(Rows(make_scene(phantom.ct, phantom.lungs, 1.5), bundle, Runtime(device=torch.device("cpu"))))
-    tissues = cohort.fit(TissueFitConfig(iterations=200, hidden=(16,), components=1))
+    tissues = cohort.fit(TissueFitConfig(iterations=200, hidden=(16,)))
     return weights | tissue_tensors(tissues), card

@@ -23,9 +23,6 @@ FAT_HU, FAT_SD_HU, FAT_MM = (-130.0, -75.0), 64.0, 7.0
 FAT_MM: 12 to 62 HU in the body fat of LCTSC-102, noise and vessels included."""
 OUTER_SHARE, OUTER_ML = 0.58, 1.0
 """Of the surface of fat in a patch: where more of it borders on fat outside, it is a part of that; least volume."""
-MOST_FAT = 0.3
-"""Share of pure fat (`FAT_HU`) in a patch that is fat with what is mixed into it: 0.40 between a raised diaphragm and
-the heart; 0.01 to 0.24 in dense patches of lung, whose rims pass through these values (docs/results.md)."""
 UNSEEN_SHARE = 0.1
 """Of the border between a patch and other tissue: where more of it runs through even tissue, it is drawn through an
 organ."""
@@ -71,15 +68,6 @@ def outer_fat(coarse: Coarse, dense: Mask, tissue: Mask) -> Mask:
     shares = _counts(labels[open_to], sizes) / np.maximum(_counts(labels[surface], sizes), 1)
     parts = (shares > OUTER_SHARE) & (sizes * coarse.voxel_ml >= OUTER_ML)
     return within(parts[labels] & inside, FAT_MM / 2, coarse.spacing_mm) & dense
-
-
-def mostly_fat(coarse: Coarse, dense: Mask) -> Mask:
-    """Patches of `dense` that are fat with some other tissue, as beside the heart."""
-    labels, sizes = components(dense)
-    fat = (coarse.hu > FAT_HU[0]) & (coarse.hu < FAT_HU[1])
-    shares = _counts(labels[fat], sizes) / np.maximum(sizes, 1)
-    shares[0] = 0
-    return (shares > MOST_FAT)[labels]
 
 
 def _evenness(coarse: Coarse, mask: Mask) -> tuple[HU, HU, HU, HU]:

@@ -33,7 +33,7 @@ from diffseglung.preprocess.coarse import (
     shrink,
     within,
 )
-from diffseglung.preprocess.even_tissue import mostly_fat, organ_parts, outer_fat, pleural_fluid
+from diffseglung.preprocess.even_tissue import organ_parts, outer_fat, pleural_fluid
 from diffseglung.preprocess.plain_lungs import plain_air
 from diffseglung.preprocess.sides import cut_through, side_field
 from diffseglung.runtime import started
@@ -216,7 +216,6 @@ def _possible_disease(coarse: Coarse, seen: Mask, dense: Mask, sides: NDArray[np
     labels, _ = components(within(shrink(left, THIN_MM, mm), 2 * THIN_MM, mm) & left)
     beside = np.unique(labels[within(seen_near, BESIDE_MM, mm)])
     left &= np.isin(labels, beside[beside > 0]) | ~within(even, REMAINS_MM, mm)
-    left &= ~mostly_fat(near, left)
     out[box] = left & ~_fat_around(near, seen_near | left, left)
     return out
 

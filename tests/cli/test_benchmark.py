@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def test_the_quick_list_end_to_end(
     assert "4 results computed, 0 kept" in capsys.readouterr().out
     value = {
         (line["method"], line["class"]): line
-        for line in csv.DictReader((tmp_path / "table.csv").open(encoding="utf-8"))
+        for line in csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text(encoding="utf-8")))
         if line["stratum"] == "all" and line["metric"] in ("dice_pooled", "dice_mean")
     }
     assert value["physics", "all"]["cases"] == "2"

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from diffseglung.preprocess.coarse import Coarse
-from diffseglung.preprocess.even_tissue import mostly_fat, organ_parts, outer_fat, pleural_fluid
+from diffseglung.preprocess.even_tissue import organ_parts, outer_fat, pleural_fluid
 
 SHAPE, MM = (40, 40, 40), 2.0
 
@@ -86,13 +86,3 @@ def test_fat_that_goes_on_outside_is_left_out_and_an_enclosed_patch_as_dense_as_
     assert outer_fat(coarse, patch, tissue)[patch].mean() > 0.9
     alone = Coarse((np.where(patch, -100.0, 40.0) + _noise(20)).astype(np.float32), (MM, MM, MM), (1, 1, 1))
     assert not outer_fat(alone, patch, tissue).any()
-
-
-def test_a_patch_that_is_fat_in_good_part_is_fat_and_a_mass_with_blurred_rims_is_none() -> None:
-    patch = _ball(22)
-    liver = np.where(HIGH, -100.0, 60.0) + _noise(15)
-    assert mostly_fat(Coarse(liver.astype(np.float32), (MM, MM, MM), (1, 1, 1)), patch)[patch].all()
-    blurred = ndimage.gaussian_filter(np.where(_ball(20), 40.0, -850.0), 4 / MM) + _noise(15)
-    coarse = Coarse(blurred.astype(np.float32), (MM, MM, MM), (1, 1, 1))
-    assert not mostly_fat(coarse, blurred > -400).any()
-    assert not mostly_fat(coarse, np.zeros(SHAPE, bool)).any()
