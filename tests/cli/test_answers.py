@@ -66,7 +66,7 @@ def test_training_commands_print_one_document(tmp_path: Path, capsys: pytest.Cap
     toy_cases(tmp_path / "npz")
     size = ("--shape", 8, 16, 16, "--patches_per_patient", 2, "--num_workers", 1)
     cut = run(capsys, "precompute", "-i", tmp_path / "npz", "-o", tmp_path / "patches", *size)
-    assert cut == {"output": str(tmp_path / "patches"), "patches": 4, "shape_zyx": [8, 16, 16], "cases": 2}
+    assert cut == {"output": str(tmp_path / "patches"), "patches": 4, "shape_zyx": [8, 16, 16], "cases": 2, "notes": []}
     words = ("--patches_dir", tmp_path / "patches", "-o", tmp_path / "run", "--size", "tiny", "--batch_size", 2)
     ended = run(capsys, "train", *words, "--iterations", 2, "-d", "cpu")
     assert (ended["iteration"], ended["stopped"]) == (2, False)

@@ -104,7 +104,8 @@ def test_a_mask_beside_a_tool_is_refused(
     option: str,
 ) -> None:  # fmt: skip
     lung_stand_ins.install(tmp_path / "site", monkeypatch)
-    words = [command, "-i", str(ct), "-o", str(tmp_path / "out"), "--lungs", "lungmask", option, "_lung"]
+    given = "_lung" if option == "--mask-suffix" else str(ct)
+    words = [command, "-i", str(ct), "-o", str(tmp_path / "out"), "--lungs", "lungmask", option, given]
     assert main(words) == 2
     assert "a lung mask is given, and --lungs lungmask asks for another" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -298,8 +298,8 @@ def test_two_processes_train_both_stages_and_equal_one_with_the_double_batch(tmp
     ("command", "said"),
     [
         ("train", "nothing to train on"),
-        ("train --npz_dir nowhere", "nowhere is not a folder"),
-        ("train --patches_dir nowhere", "no precomputed patches"),
+        ("train --npz_dir nowhere", "nowhere does not exist"),
+        ("train --patches_dir nowhere", "nowhere does not exist"),
         ("train --patches_dir {cut} --size tiny --start_step 10 --iterations 5", "ends at 5"),
         ("train --patches_dir {cut} --size small --resume {base}/ddpm_base.pt", "not of size small"),
         ("train --patches_dir {cut} --size tiny --lr -1", "lr is -1"),
