@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +250,8 @@ def draw_case(seed: int, *, small: bool = False) -> Case:
     scene, build = drawn_chest(rng, *((1.3, 0.45) if small else (0.8, 1.0)))
     labels, record = draw_lesions(scene, seed, severity if not small else "extensive", rng)
     scanner = Scanner.drawn(rng)
+    if small:
+        scanner = replace(scanner, thickness=2.0, pitch=2.0, pixel=1.3)
     at = [
         np.arange(p / 2, n * scene.step - p / 2, p) / scene.step
         for n, p in zip(labels.shape, (scanner.pitch, scanner.pixel, scanner.pixel), strict=True)
