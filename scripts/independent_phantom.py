@@ -163,6 +163,7 @@ def draw_lesion(
         local /= np.maximum(ndimage.gaussian_filter(lung, sigma, truncate=2.5), 0.05)
         score = np.minimum(local / family.least, 2) * (lung > 0)
         labels, best = truth[0][box], truth[1][box]
+        best *= 1 - np.clip(local, 0, 1)  # what was there before has lost this share
         wins = (score >= 1) & (score >= best)
         labels[wins], best[wins] = label, score[wins]
 
