@@ -235,14 +235,14 @@ def read_state(folder: Path) -> None:
 
 def read_patches(folder: Path) -> None:
     """As `train` and `benchmark --generation` do: open, and draw a batch."""
-    from diffseglung.config import TrainConfig
+    from diffseglung.config import DistillConfig, TrainConfig
     from diffseglung.training.data import Draws, open_patches
     from diffseglung.training.precompute import patch_settings
 
     patches = open_patches(folder)
     patch_settings(patches)
-    for teacher in ("dense", "whole"):
-        Draws(patches, TrainConfig(batch_size=2), 10, teacher).batch(1)
+    for loss in ("local", "published"):
+        Draws(patches, TrainConfig(batch_size=2), 10, patches.teacher(DistillConfig(loss=loss))).batch(1)
 
 
 def read_record(folder: Path) -> None:

@@ -123,7 +123,7 @@ def _info(folder: Path, shape: tuple[int, ...]) -> dict[str, Any]:
         info = documents.read(path)
     except ValueError as cause:
         raise InputError(f"{path} is not readable JSON ({cause})", remedy="run precompute again") from cause
-    if not isinstance(info, dict):
+    if not isinstance(info, dict) or not isinstance(info.get("teacher") or {}, dict):
         raise InputError(f"{path} holds no settings by name", remedy="run precompute again")
     return info
 

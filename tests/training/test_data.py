@@ -141,3 +141,13 @@ def test_prefetch_can_be_closed_early():
     source = prefetch(iter(int, 1), depth=2)
     assert next(source) == 0
     source.close()
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"teacher": 7}', '{"teacher": ["stride"]}', "{"])
+def test_a_record_that_is_none_is_told(text, tmp_path):
+    for name in ("ct", "mask"):
+        np.save(tmp_path / f"{name}.npy", np.zeros((2, 4, 4, 4), np.float16))
+    (tmp_path / "patches.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"patches\.json") as error:
+        open_patches(tmp_path)
+    assert "precompute" in error.value.remedy
