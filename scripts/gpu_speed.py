@@ -12,7 +12,8 @@ import argparse
 import itertools
 import json
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from diffseglung.resources import is_out_of_memory
 from diffseglung.runtime import Runtime, accelerators, choose_device, choose_precision, finished
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last_3d}
+BATCHES, TRAINING_BATCHES = (1, 2, 4, 8, 16), (4, 16)
 PATCH, SCAN = (32, 96, 96), (200, 230, 230)
 """Voxels of a training patch, and of a scan of 512 x 512 x 300 on the model grid."""
 
@@ -42,7 +44,7 @@ def per_second(call: Callable[[], object], amount: int, device: torch.device, se
             call()
         finished(device)
         begin, count = time.perf_counter(), 0
-        while time.perf_counter() - begin < seconds:
+        while not count or time.perf_counter() - begin < seconds:
             call()
             finished(device)
             count += 1
@@ -60,7 +62,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 def inference(network: UNet, device: torch.device, tile: tuple[int, ...], seconds: float) -> list[dict[str, Any]]:
     """Tiles a second."""
     found = []
-    for layout, precision, batch in itertools.product(LAYOUTS, ("fp32", "bf16"), (1, 2, 4, 8, 16)):
+    for layout, precision, batch in itertools.product(LAYOUTS, ("fp32", "bf16"), BATCHES):
         network.to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
         x, level = torch.randn(batch, 2, *tile, device=device), torch.full((batch,), 0.15, device=device)
 
@@ -77,7 +79,7 @@ def training(network: UNet, device: torch.device, patch: tuple[int, ...], second
     """Patches a second, forward, backward and update."""
     found = []
     adam = torch.optim.Adam(network.parameters(), 1e-6, fused=device.type in ("cpu", "cuda"))
-    for layout, precision, batch in itertools.product(LAYOUTS, ("fp32", "bf16"), (4, 16)):
+    for layout, precision, batch in itertools.product(LAYOUTS, ("fp32", "bf16"), TRAINING_BATCHES):
         network.to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
         x, level = torch.randn(batch, 2, *patch, device=device), torch.full((batch,), 0.15, device=device)
 
@@ -119,7 +121,8 @@ def attention_kernels(device: torch.device) -> list[str]:
     found = []
     for kernel in (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION):
         try:
-            with sdpa_kernel(kernel):
+            with sdpa_kernel(kernel), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # why a kernel does not take them
                 scaled_dot_product_attention(q, k, v)
         except RuntimeError:
             continue
@@ -138,14 +141,14 @@ def operations(network: UNet, device: torch.device, tile: tuple[int, ...]) -> li
     return [{"operation": event.key, "ms": round(getattr(event, key) / 1000, 3)} for event in events[:10]]
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--size", default="small", choices=UNETS)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     parser.add_argument("--tile", type=int, nargs=3, default=FeatureConfig().tile, help="voxels of a tile")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     device, tile = choose_device(args.device), tuple(args.tile)
     network = UNet(UNETS[args.size]).to(device)
     patch, scan = (PATCH, SCAN) if device.type != "cpu" else (tile, tuple(2 * n for n in tile))
