@@ -37,7 +37,7 @@ COMMANDS = {
     "precompute": "cut training patches from cases",
     "train": "learn the diffusion model (stage 1)",
     "distill": "let radiomics shape the model's features (stage 2)",
-    "fit": "fit the tissue mixture and classifier on an unlabelled cohort (stage 3)",
+    "fit": "fit the tissue classifiers on an unlabelled cohort (stage 3)",
     "sample": "draw CT patches from a trained model",
     "clusters": "show the radiomic clusters of a volume",
     "check": "verify every part of an installation",
