@@ -141,7 +141,7 @@ PROMISES = (
     ),
     Promise(
         "a mark of a result holds no path, which may name a patient", "cohorts/plan.py",
-        'hashlib.sha256(str(study.path.resolve()).encode()).hexdigest()[:16]', "str(study.path.resolve())",
+        'hashlib.sha256(os.fsencode(study.path.resolve())).hexdigest()[:16]', "str(study.path.resolve())",
         "tests/cohorts/test_plan.py::test_a_mark_holds_no_path",
     ),
 )  # fmt: skip

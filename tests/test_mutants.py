@@ -52,6 +52,13 @@ def test_every_module_of_the_core_and_its_tests_exist(script: ModuleType) -> Non
         assert (ROOT / tests).is_file()
 
 
+def test_the_line_that_keeps_a_promise_is_there_once_and_so_is_its_test(script: ModuleType) -> None:
+    for promise in script.PROMISES:
+        assert (ROOT / "diffseglung" / promise.file).read_text(encoding="utf-8").count(promise.text) == 1, promise
+        path, name = promise.test.split("::")
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), promise
+
+
 PROBE = """
 import subprocess, sys
 import diffseglung.volume, tests.browser
