@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from highdicom import SpecificCharacterSetValues
 from pydicom import Dataset
 from pydicom.charset import python_encoding
 from pydicom.multival import MultiValue
@@ -26,8 +25,8 @@ CARRIED = (
 PATIENT_STUDY = ("StudyDescription", "PatientAge", "PatientSize", "PatientWeight")
 """Type 3: carried over where the image has them."""
 UTF_8 = "ISO_IR 192"
-_KEPT_SETS = {item.value for item in SpecificCharacterSetValues if "2022" not in item.value}
-"""Character sets that need no code extensions; text of others is written in UTF-8."""
+_KEPT_SETS = {name for name in python_encoding if name and "2022" not in name and name != "ISO_IR 6"}
+"""Character sets that need no code extensions and have a defined term; text of others is written in UTF-8."""
 _SEXES = ("M", "F", "O")
 _READ: dict[str, Callable[[Any], Any]] = {"DA": DA, "TM": TM, "DS": float, "IS": int}
 _SINGLE = ("DA", "TM", "PN")
@@ -43,7 +42,7 @@ def tidy(image: Any) -> list[str]:
     """
     charset = image.get("SpecificCharacterSet") or ""
     names = charset if isinstance(charset, MultiValue) else [charset]
-    legible, lost = all(name in python_encoding or name in _KEPT_SETS for name in names), []
+    legible, lost = all(name in python_encoding for name in names), []
     for tag in [tag for tag in image.keys() if tag.group < _FRAMES_AND_PIXELS]:
         try:
             fits = _fits(image[tag], legible)
