@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from diffseglung.benchmarks.clock import Row
+from diffseglung.benchmarks.machine import machine
 from diffseglung.benchmarks.network import flops, rows
 
 
@@ -21,10 +22,20 @@ def found() -> list[Row]:
     return rows(quick=True)
 
 
+def above_their_floors(found: list[Row]) -> bool:
+    return all(row.floor_s is None or row.floor_s < row.cost.seconds for row in found)
+
+
+def measured_anew() -> list[Row]:
+    machine.cache_clear()
+    return rows(quick=True)
+
+
 def test_every_row_is_timed_and_stays_above_its_floor(found: list[Row]) -> None:
+    """Other work on the machine can slow the peak down, but not the row timed after it: then both are measured anew."""
     assert {row.part for row in found} == {"network", "sampling"}
     assert all(row.cost.seconds > 0 for row in found)
-    assert all(row.floor_s is None or row.floor_s < row.cost.seconds for row in found)
+    assert above_their_floors(found) or any(above_their_floors(measured_anew()) for _ in range(3))
 
 
 def test_the_solver_beside_diffusers_gives_the_same_patch(found: list[Row]) -> None:
