@@ -23,6 +23,9 @@ FAT_HU, FAT_SD_HU, FAT_MM = (-130.0, -75.0), 64.0, 7.0
 FAT_MM: 12 to 62 HU in the body fat of LCTSC-102, noise and vessels included."""
 OUTER_SHARE, OUTER_ML = 0.58, 1.0
 """Of the surface of fat in a patch: where more of it borders on fat outside, it is a part of that; least volume."""
+SMALL_ML, SMALL_FAT, SMALL_OUTER = (1.0, 15.0), 0.05, 0.75
+"""A patch between the first that is fat by more than the second, which borders on fat outside by more than the third,
+goes whole: what is denser in it is the organ that the fat is around."""
 UNSEEN_SHARE = 0.1
 """Of the border between a patch and other tissue: where more of it runs through even tissue, it is drawn through an
 organ."""
@@ -67,7 +70,11 @@ def outer_fat(coarse: Coarse, dense: Mask, tissue: Mask) -> Mask:
     open_to = inside & np.asarray(ndimage.binary_dilation(outside))
     shares = _counts(labels[open_to], sizes) / np.maximum(_counts(labels[surface], sizes), 1)
     parts = (shares > OUTER_SHARE) & (sizes * coarse.voxel_ml >= OUTER_ML)
-    return within(parts[labels] & inside, FAT_MM / 2, coarse.spacing_mm) & dense
+    patches, whole = components(dense)
+    small = (whole * coarse.voxel_ml > SMALL_ML[0]) & (whole * coarse.voxel_ml < SMALL_ML[1])
+    small &= _counts(patches[inside], whole) > SMALL_FAT * whole
+    small &= _counts(patches[open_to], whole) > SMALL_OUTER * _counts(patches[surface], whole)
+    return (within(parts[labels] & inside, FAT_MM / 2, coarse.spacing_mm) | small[patches]) & dense
 
 
 def _evenness(coarse: Coarse, mask: Mask) -> tuple[HU, HU, HU, HU]:

@@ -86,3 +86,12 @@ def test_fat_that_goes_on_outside_is_left_out_and_an_enclosed_patch_as_dense_as_
     assert outer_fat(coarse, patch, tissue)[patch].mean() > 0.9
     alone = Coarse((np.where(patch, -100.0, 40.0) + _noise(20)).astype(np.float32), (MM, MM, MM), (1, 1, 1))
     assert not outer_fat(alone, patch, tissue).any()
+
+
+@pytest.mark.parametrize(("radius_mm", "goes"), [(13, True), (22, False)])
+def test_a_small_patch_set_in_fat_goes_with_what_the_fat_is_around(radius_mm: float, goes: bool) -> None:
+    organ, patch, tissue = _ball(radius_mm - 3), _ball(radius_mm), np.ones(SHAPE, bool)
+    coarse = Coarse((np.where(organ, 40.0, -100.0) + _noise(20)).astype(np.float32), (MM, MM, MM), (1, 1, 1))
+    assert (outer_fat(coarse, patch, tissue)[organ].mean() > 0.9) == goes
+    beside = np.where(HIGH | organ, coarse.hu, 40.0).astype(np.float32)
+    assert not outer_fat(Coarse(beside, (MM, MM, MM), (1, 1, 1)), patch | (_ball(26) & ~HIGH), tissue)[organ].any()
