@@ -66,8 +66,8 @@ def _under_pleura(canvas: Canvas, signed: Field, band_mm: float, ragged_mm: floa
 def _whole_lobules(canvas: Canvas, signed: Field) -> Field:
     """Whole cells whose middle lies in an extent."""
     number, _ = canvas.cells(canvas.between(8, 22))
-    means = np.bincount(number.ravel(), weights=np.clip(signed, -30, 30).ravel())
-    means /= np.maximum(np.bincount(number.ravel()), 1)
+    sums = np.bincount(number.ravel(), weights=np.clip(signed, -30, 30).ravel())
+    means = sums / np.maximum(np.bincount(number.ravel()), 1)
     taken = ndimage.gaussian_filter((means[number] > 0).astype(np.float32), 0.7)
     return np.asarray(np.minimum(signed + 12, (taken - np.float32(0.5)) * 5), np.float32)
 
