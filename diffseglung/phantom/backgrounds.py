@@ -19,8 +19,7 @@ from diffseglung.phantom.procedural import EXTENT_MM
 from diffseglung.phantom.record import Draw
 from diffseglung.phantom.semisynthetic import take_apart
 from diffseglung.preprocess.alignment import healthy_level
-from diffseglung.preprocess.scene import make_scene
-from diffseglung.volume import Volume
+from diffseglung.preprocess.scene import Scene
 
 SPACING_MM = 1.5
 MARGIN = 16
@@ -66,19 +65,17 @@ class Background:
         return cls(**{item.name: np.load(folder / f"{item.name}.npy", mmap_mode="r") for item in fields(cls)})
 
 
-def real_background(ct: Volume, lungs: Volume, unknown: Volume | None = None) -> Background:
-    """A real scan taken apart.
+def real_background(scene: Scene, unknown: NDArray[np.bool_] | None = None) -> Background:
+    """A real scan on the model grid taken apart.
 
-    lungs: non-zero inside.  unknown: lung voxels that may be diseased, besides large dense ones.
+    unknown: (Z, Y, X) of that grid, lung that may be diseased, besides thick dense parts.
     """
-    scene = make_scene(ct, lungs, SPACING_MM)
     box = _box(scene.lungs)
     hu, inside = np.ascontiguousarray(scene.hu[box], np.float32), scene.lungs[box]
     parts = take_apart(hu, inside.astype(np.uint8), (SPACING_MM,) * 3)
     doubtful = _solid(hu, inside)
     if unknown is not None:
-        on_grid = make_scene(unknown.with_array(unknown.array * np.float32(1000)), lungs, SPACING_MM).hu[box] > 500
-        doubtful |= on_grid & inside
+        doubtful |= unknown[box] & inside
     depth_mm = np.arange(scene.hu.shape[1])[box[1]] * SPACING_MM
     healthy = scene.level.at(depth_mm).astype(np.float32)
     return Background(

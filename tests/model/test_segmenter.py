@@ -1,25 +1,36 @@
-"""The U-Net as a segmenter: class logits on the decoder's grid, from the weights of a denoiser."""
+"""The head that makes the U-Net a segmenter: class logits on the decoder's grid, kept beside the network's weights."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from diffseglung.config import UNETS
+from diffseglung.errors import CheckpointError
 from diffseglung.labels import TISSUES
-from diffseglung.model.segmenter import SegmentationNetwork
+from diffseglung.model.segmenter import PREFIX, SegmentationHead, load_segmentation_head
 from diffseglung.model.unet import UNet
 
 
-def test_one_logit_a_class_at_every_position_of_the_decoder() -> None:
-    network = SegmentationNetwork(UNet(UNETS["tiny"]))
-    logits = network(torch.zeros(2, 2, 16, 16, 8), torch.zeros(2))
-    assert network.stride == 2
-    assert logits.shape == (2, len(TISSUES), 8, 8, 4)
-
-
-def test_every_weight_but_the_denoisers_own_output_learns() -> None:
+@pytest.fixture
+def network() -> UNet:
     torch.manual_seed(0)
-    network = SegmentationNetwork(UNet(UNETS["tiny"]))
-    network(torch.randn(1, 2, 16, 16, 16), torch.rand(1)).square().mean().backward()
-    unused = {name for name, value in network.named_parameters() if value.grad is None}
-    assert unused == {"network.leave.weight", "network.leave.bias"}
+    return UNet(UNETS["tiny"])
+
+
+def test_one_logit_a_class_at_every_position_of_the_decoder(network: UNet) -> None:
+    head = SegmentationHead(network)
+    _, taps = network.with_taps(torch.zeros(2, 2, 16, 16, 8), torch.zeros(2))
+    assert head.stride == 2
+    assert head(taps).shape == (2, len(TISSUES), 8, 8, 4)
+
+
+def test_a_head_comes_back_from_its_tensors_and_one_that_does_not_fit_is_told(network: UNet) -> None:
+    head = SegmentationHead(network)
+    tensors = {PREFIX + name: value for name, value in head.state_dict().items()}
+    again = load_segmentation_head(tensors, network)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in head.state_dict().items())
+    assert not any(value.requires_grad for value in again.parameters())
+    for damaged in ({}, {**tensors, f"{PREFIX}classify.bias": torch.zeros(4)}):
+        with pytest.raises(CheckpointError, match="segmentation head"):
+            load_segmentation_head(damaged, network)
