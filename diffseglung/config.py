@@ -302,7 +302,8 @@ class BenchConfig(Config):
 
 
 METHODS = (
-    "physics", "rule", "seeded", "combined", "diffusion", "attention", "published", "simulated", "simulated_combined",
+    "physics", "rule", "student", "seeded", "combined", "diffusion", "attention", "published", "simulated",
+    "simulated_combined",
 )  # fmt: skip
 LUNGS = ("auto", *LUNG_TOOLS)
 CASE_LISTS = ("test", "dev", "quick")
