@@ -161,7 +161,7 @@ class FinetuneConfig(Config):
 
     shape: tuple[int, int, int] = setting((32, 64, 64), "patch size in voxels of the model grid", low=16)
     drawn: int = setting(24, "drawn chests among the backgrounds, beside the real ones", low=0)
-    quiet: float = setting(0.6, "share of patches without diffusion noise", low=0.0, high=1.0)
+    noise_free: float = setting(0.6, "share of patches without diffusion noise", low=0.0, high=1.0)
     max_level: float = setting(
         0.025, "most diffusion noise of the others, as a fraction of the chain", low=0.0, high=1.0
     )

@@ -58,7 +58,7 @@ class SceneDraws:
         rng = np.random.default_rng([self.config.seed, SCENE, iteration, place])
         patch = random_patch(self.backgrounds, rng, self.finetune.shape)
         noisiest = int(self.finetune.max_level * self.steps)
-        step = 0 if rng.random() < self.finetune.quiet else int(rng.integers(noisiest + 1))
+        step = 0 if rng.random() < self.finetune.noise_free else int(rng.integers(noisiest + 1))
         clean = torch.from_numpy(normalise(patch.ct, self.intensity))[None]
         lung = torch.from_numpy(patch.lung.astype(np.float32))[None]
         noise = patch_noise(tuple(clean.shape), self.config.seed, NOISE, iteration, place)

@@ -14,7 +14,7 @@ from diffseglung.training.scenes import NOT_SCORED, SceneDraws, classes_at
 from tests.phantom.test_backgrounds import background
 
 __all__ = ["background"]
-FINETUNE = FinetuneConfig(shape=(16, 16, 16), quiet=0.5)
+FINETUNE = FinetuneConfig(shape=(16, 16, 16), noise_free=0.5)
 
 
 def draws(background: Background, *, batch_size: int, rank: int = 0, world_size: int = 1) -> SceneDraws:
