@@ -1,8 +1,6 @@
 """Patches without end: a piece of a background, lesions and confounders drawn into it, scanned by a random scanner.
 
-One patch takes some tens of milliseconds, so a network never has to see one twice. The same piece is given twice, as a
-good scanner sees it and as the drawn one does: what a network says of the second can be asked to be what it, or a rule,
-says of the first.
+One takes less than a tenth of a second on one core, so a network never has to see one twice.
 """
 
 from __future__ import annotations
@@ -39,13 +37,12 @@ LEVEL_SD_HU = 8.0
 
 @dataclass(frozen=True, eq=False)
 class RandomPatch:
-    """ct: (Z, Y, X) float32 aligned HU.  clean: the same before noise, slices and kernel.  lung: bool.
+    """ct: (Z, Y, X) float32 aligned HU.  lung: bool.
 
     truth: uint8; label ids in the lung, 0 outside, UNKNOWN where no name is right.
     """
 
     ct: Field
-    clean: Field
     lung: NDArray[np.bool_]
     truth: NDArray[np.uint8]
 
@@ -76,14 +73,13 @@ def random_patch(backgrounds: Sequence[Background], rng: np.random.Generator, sh
         draw_lesions(canvas, {name: int(rng.integers(1, 3)) for name in names})
     hu += ndimage.gaussian_filter(_composed(canvas) - before, rng.uniform(0.3, 0.5), truncate=3)
     healthy = healthy + np.float32(rng.normal(0, LEVEL_SD_HU))
-    clean = _aligned(ndimage.gaussian_filter(hu, 0.3, truncate=3), healthy, float(background.air_hu[0]))
     ct = _aligned(_scanned(hu, rng), healthy, float(background.air_hu[0]))
     lung = lung & (canvas.depth > rng.uniform(-1, 2)) if rng.random() < 0.25 else lung
-    fields = [ct, clean, lung.astype(np.float32), np.where(lung, canvas.truth, 0).astype(np.float32)]
+    fields = [ct, lung.astype(np.float32), np.where(lung, canvas.truth, 0).astype(np.float32)]
     fields = _turned(fields, rng, shape) if turned else [_middle(f, shape) for f in fields]
     flips = tuple(axis for axis, often in enumerate((0.2, 0.15, 0.5)) if rng.random() < often)
-    ct, clean, inside, truth = (np.ascontiguousarray(np.flip(f, flips)) for f in fields)
-    return RandomPatch(ct, clean, inside > 0.5, truth.astype(np.uint8))
+    ct, inside, truth = (np.ascontiguousarray(np.flip(f, flips)) for f in fields)
+    return RandomPatch(ct, inside > 0.5, truth.astype(np.uint8))
 
 
 def _box(
@@ -161,7 +157,7 @@ def _turned(fields: list[Field], rng: np.random.Generator, shape: Shape) -> list
     offset = (np.array(fields[0].shape) - 1) / 2 - matrix @ ((np.array(shape) - 1) / 2)
     return [
         ndimage.affine_transform(f, matrix, offset, shape, order=order, mode="nearest")
-        for f, order in zip(fields, (1, 1, 0, 0), strict=True)
+        for f, order in zip(fields, (1, 0, 0), strict=True)
     ]
 
 
