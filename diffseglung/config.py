@@ -155,9 +155,22 @@ class TrainConfig(Config):
     seed: int = setting(0, "seed of everything random in the run", low=0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(Config):
+    """Stage 3: the network learns to label tissue on drawn scenes."""
+
+    shape: tuple[int, int, int] = setting((32, 64, 64), "patch size in voxels of the model grid", low=16)
+    drawn: int = setting(24, "drawn chests among the backgrounds, beside the real ones", low=0)
+    noise_free: float = setting(0.6, "share of patches without diffusion noise", low=0.0, high=1.0)
+    max_level: float = setting(
+        0.025, "most diffusion noise of the others, as a fraction of the chain", low=0.0, high=1.0
+    )
+    dice: float = setting(1.0, "weight of the soft Dice loss beside cross entropy", low=0.0)
+
+
 _SHIPPED = {"lr": 3e-4, "lr_schedule": "cosine"}
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
-    "default": {"precompute": {}, "train": {}, "distill": {"batch_size": 16}},
+    "default": {"precompute": {}, "train": {}, "distill": {"batch_size": 16}, "finetune": {"lr": 3e-4}},
     "shipped": {
         "precompute": {"shape": (32, 64, 64), "patches_per_patient": 90},
         "train": {
@@ -167,6 +180,7 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
             **_SHIPPED, "taps": ("bottleneck", "level2", "level1", "decoder"), "iterations": 600, "batch_size": 8,
             "warmup_end": 50, "ema": 0.99, "save_every": 100,
         },
+        "finetune": {"lr": 3e-4, "iterations": 5000, "batch_size": 4, "ema": 0.998, "save_every": 250},
     },
 }  # fmt: skip
 """Recipe -> command -> settings in which it differs: default, long as published; shipped, of the shipped model."""
@@ -288,7 +302,8 @@ class BenchConfig(Config):
 
 
 METHODS = (
-    "physics", "rule", "seeded", "combined", "diffusion", "attention", "published", "simulated", "simulated_combined",
+    "physics", "rule", "student", "seeded", "combined", "diffusion", "attention", "published", "simulated",
+    "simulated_combined",
 )  # fmt: skip
 LUNGS = ("auto", *LUNG_TOOLS)
 CASE_LISTS = ("test", "dev", "quick")

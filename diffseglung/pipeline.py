@@ -75,7 +75,7 @@ class Segmenter:
         """model: a weights file, or None for the installed one where the method needs one.
 
         config: None takes `default_method`.  named: whether its method was asked for by name (default: if config is
-        given); one that was not gives way to `physics`, with a note, where the model was never fitted for it.
+        given); one that was not gives way to what the model was made for, or to `physics`, with a note.
         Raises CheckpointError or ConfigError.
         """
         named = config is not None if named is None else named
@@ -88,6 +88,8 @@ class Segmenter:
             bundle.card.check_use(config.spacing_mm)
         if named or bundle is None or config.method in bundle.tissues:
             return cls(bundle, config, runtime)
+        if bundle.labels is not None:
+            return cls(bundle, dataclasses.replace(config, method="student"), runtime)
         config = dataclasses.replace(config, method=default_method(False))
         note = f"{bundle.path.name} holds no tissue model (diffseglung fit makes one): labelled by {config.method}"
         return cls(bundle, config, runtime, notes=(note + ", which reads no model",))

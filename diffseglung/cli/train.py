@@ -152,12 +152,15 @@ def check_start(start: int, config: TrainConfig) -> None:
 
 
 def provenance(patches: Patches, config: TrainConfig, processes: int) -> dict[str, Any]:
-    """What the model card keeps of the run."""
+    """What the model card keeps of a run on patches."""
+    return {"cases": patches.info.get("cases", []), "patches": len(patches), **record(config, processes)}
+
+
+def record(config: TrainConfig, processes: int) -> dict[str, Any]:
+    """What the model card keeps of any run."""
     import torch
 
     return {
-        "cases": patches.info.get("cases", []),
-        "patches": len(patches),
         "settings": plain(config.to_dict()),
         "processes": processes,
         "versions": {"diffseglung": __version__, "torch": torch.__version__, "python": platform.python_version()},
@@ -214,7 +217,9 @@ def _ended(plan: Run, iteration: int, *, stopped: bool) -> dict[str, Any]:
 
 def note(line: dict[str, float | int]) -> str:
     """The part of a journal line worth watching."""
-    text = f"loss {line['diffusion']:.4f}"
+    text = f"loss {line.get('diffusion', line['loss']):.4f}"
     if "contrastive" in line:
         text += f"  contrastive {line['contrastive']:.3f}  lambda {line['lambda']:.2f}"
+    if "dice" in line:
+        text += f"  cross entropy {line['segmentation']:.3f}  Dice loss {line['dice']:.3f}"
     return f"{text}  {line['patches_per_second']:.1f} patches/s"

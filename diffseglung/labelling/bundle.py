@@ -1,4 +1,4 @@
-"""A model file as the pipeline uses it: diffusion network, student head and the tissue models fitted with them.
+"""A model file as the pipeline uses it: diffusion network, its head, and the tissue models fitted with them.
 
 Tissue tensors live in the same file under `tissue.<method>.<name>`, written by `diffseglung fit`.
 """
@@ -15,21 +15,37 @@ from diffseglung.distillation.heads import load_student
 from diffseglung.errors import CheckpointError
 from diffseglung.features.diffusion import FeatureSource
 from diffseglung.labelling.tissue import TissueModel
+from diffseglung.labels import TISSUES
 from diffseglung.model import checkpoint
 from diffseglung.model.card import ModelCard
+from diffseglung.model.segmenter import load_segmentation_head
 
 PREFIX = "tissue."
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """source: what features are read from;  tissues: fitted tissue model of each method;  path and sha256: the file."""
+    """source: what features are read from;  tissues: fitted tissue model of each method;  path and sha256: the file.
+
+    labels: reads class posteriors, where the file was taught to (stage 3).
+    """
 
     source: FeatureSource
     tissues: dict[str, TissueModel]
     card: ModelCard
     path: Path
     sha256: str
+    labels: FeatureSource | None = None
+
+    @property
+    def segmenter(self) -> FeatureSource:
+        """Class posteriors of a network taught on drawn scenes; CheckpointError when the file holds none."""
+        if self.labels is None:
+            raise CheckpointError(
+                f"{self.path.name} was not taught to label tissue, which the method student needs",
+                remedy=f"diffseglung finetune --resume {self.path.name} teaches it, or choose --method physics",
+            )
+        return self.labels
 
     def tissue(self, method: str) -> TissueModel:
         """The tissue model of a method; CheckpointError when the file holds none."""
@@ -55,11 +71,15 @@ def load_bundle(path: Path | None, device: str = "cpu") -> Bundle:
         source = FeatureSource.student(model, load_student(weights, card).to(device))
     else:
         source = FeatureSource.raw(model)
+    labels = None
+    if card.stage == 3:
+        head = load_segmentation_head(weights, model.network).to(device)
+        labels = FeatureSource(model, lambda taps: head(taps).float().softmax(1), len(TISSUES), head.stride)
     tissues = tissue_models(weights)
     if "simulated" not in tissues and path != checkpoint.default_path() and checkpoint.default_path().exists():
         shipped = tissue_models(checkpoint.load(checkpoint.default_path())[0])
         tissues |= {name: value for name, value in shipped.items() if name in ("seeded", "simulated")}
-    return Bundle(source, tissues, card, path, checkpoint.sha256(path))
+    return Bundle(source, tissues, card, path, checkpoint.sha256(path), labels)
 
 
 def tissue_models(weights: Mapping[str, Tensor]) -> dict[str, TissueModel]:

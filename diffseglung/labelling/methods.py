@@ -5,6 +5,7 @@ rule       the physics rule alone, each position by itself
 seeded     classifier taught by the physics rule in context on an unlabelled cohort, on local descriptors
 diffusion  the same on multi-timestep diffusion features
 combined   the same on both together
+student    the rule in context and the network taught on drawn scenes (stage 3) together
 attention  DAAM, adapted: attention of diffusion features to class tokens
 published  diffusion features, a free mixture per scan (K or BIC), names by fixed HU ranges
 simulated  classifier taught by the truth of simulated lesions, on local descriptors: a reference, not label-free
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from diffseglung.labelling.context import physics_in_context
 from diffseglung.labelling.islands import without_weak_islands
 from diffseglung.labelling.naming import named_posterior
 from diffseglung.labelling.physics import physics_posterior
+from diffseglung.labelling.student import student_posterior
 from diffseglung.labels import HEALTHY, TISSUES
 from diffseglung.mixture.gaussian import Mixture, fit, fit_by_bic
 from diffseglung.mixture.projection import Projection
@@ -59,6 +61,7 @@ class Rows:
     _local: Tensor | None = None
     _diffusion: Tensor | None = None
     _where: Positions | None = None
+    _segmented: Tensor | None = None
 
     @property
     def where(self) -> Positions:
@@ -98,6 +101,23 @@ class Rows:
             )
             self._diffusion = at_positions(found, bundle.source.stride, self.where)
         return self._diffusion
+
+    @property
+    def segmented(self) -> Tensor:
+        """Class posterior (N, 5) of the network taught on drawn scenes, which reads aligned HU."""
+        if self._segmented is None:
+            bundle = needed(self.bundle)
+            source = bundle.segmenter
+            grid = normalise(self.scene.aligned, bundle.card.intensity)
+            quiet = replace(self.features, steps=(0.0,), tile=bundle.card.patch.shape)
+            found = diffusion_features(grid, self.scene.lungs, source, quiet, self.runtime, self.progress)
+            if source.stride == self.stride:
+                z, y, x = self.where.index.T
+                rows = found[:, z, y, x].T.float()
+            else:
+                rows = at_positions(found, source.stride, self.where)
+            self._segmented = rows / rows.sum(1, keepdim=True)
+        return self._segmented
 
     def sharing(self, other: Rows) -> Rows:
         """These rows with the positions and local descriptors of others of the same scene, which no model changes."""
@@ -142,6 +162,12 @@ def combined(rows: Rows, config: SegmentConfig) -> Tensor:
     return bundle.tissue("combined").posterior(rows.joined(bundle.tissue("diffusion").projection))
 
 
+def student(rows: Rows, config: SegmentConfig) -> Tensor:
+    """The rule in context and the network taught on drawn scenes, made bolder as `physics` is."""
+    rule = physics_in_context(rows.local.numpy(), rows.where, rows.scene.spacing_mm)
+    return cautious(student_posterior(rule, rows.segmented), -BOLDNESS)
+
+
 def simulated(rows: Rows, config: SegmentConfig) -> Tensor:
     """Tissue model on local descriptors, taught on simulated lesions."""
     return needed(rows.bundle).tissue("simulated").posterior(rows.shaped)
@@ -175,6 +201,7 @@ POSTERIORS: dict[str, Method] = {
     "seeded": seeded,
     "diffusion": diffusion,
     "combined": combined,
+    "student": student,
     "attention": attention,
     "published": published,
     "simulated": simulated,
@@ -183,7 +210,7 @@ POSTERIORS: dict[str, Method] = {
 """Method name -> class posterior (N, 5) at `rows.where`, in the order of `labels.TISSUES`."""
 WITHOUT_MODEL = {"physics", "rule"}
 """Methods that need no model file."""
-WITH_NETWORK = {"diffusion", "combined", "attention", "published", "simulated_combined"}
+WITH_NETWORK = {"student", "diffusion", "combined", "attention", "published", "simulated_combined"}
 """Methods that call the network."""
 LEARNED = {"seeded", "diffusion", "combined", "simulated", "simulated_combined"}
 """Methods with a fitted tissue model; the rule and the published recipe keep their own probabilities."""
@@ -194,7 +221,7 @@ def class_posterior(rows: Rows, config: SegmentConfig) -> Tensor:
     found = POSTERIORS[config.method](rows, config)
     if config.method in LEARNED:
         found = cautious(found, config.caution)
-    if config.method in LEARNED | {"physics"}:
+    if config.method in LEARNED | {"physics", "student"}:
         found = without_weak_islands(found, rows.where, rows.scene.spacing_mm)
     return found
 

@@ -34,7 +34,7 @@ REMEDY = "use weights written by this version of diffseglung train or distill"
 class ModelCard:
     """All that is needed to use the weights on a new scan in the way they were trained.
 
-    stage: 1 diffusion alone, 2 distilled.  iteration: optimiser updates behind the weights.
+    stage: 1 diffusion alone, 2 distilled, 3 taught to label tissue.  iteration: optimiser updates behind the weights.
     labels: name -> id of the classes that its tissue models tell apart.  preprocessing: see `PREPROCESSING`.
     training: what the record keeps (case names, seed, seconds, versions, ...): plain JSON values.
     """
@@ -87,7 +87,7 @@ class ModelCard:
             }
             return cls(
                 **configs,
-                stage=_among(entries, "stage", (1, 2)),
+                stage=_among(entries, "stage", (1, 2, 3)),
                 iteration=_number(entries, "iteration"),
                 name=_text(entries, "name"),
                 labels={name: _number(entries["labels"], name, least=1) for name in _mapping(entries, "labels")},
@@ -124,7 +124,7 @@ def schema() -> dict[str, Any]:
     properties: dict[str, Any] = {
         "format": {"const": FORMAT},
         "name": {"type": "string"},
-        "stage": {"enum": [1, 2]},
+        "stage": {"enum": [1, 2, 3]},
         "iteration": {"type": "integer", "minimum": 0},
         **{name: kind.schema() for name, kind in PARTS.items()},
         "labels": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}},

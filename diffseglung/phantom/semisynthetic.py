@@ -45,7 +45,7 @@ def add_lesions(
     hu, mask = turn.apply(ct).array, turn.apply(lungs).array
     box = _bounds(mask > 0, turn.apply(ct).spacing_mm)
     spacing = turn.apply(ct).spacing_mm
-    scene = _scene(np.ascontiguousarray(hu[box], np.float32), np.ascontiguousarray(mask[box]), spacing)
+    scene = take_apart(np.ascontiguousarray(hu[box], np.float32), np.ascontiguousarray(mask[box]), spacing)
     draw = Draw(seed, split)
     before = scene.compose()
     records = lesions.add(scene, draw, names=models or None, severity=severity)
@@ -77,7 +77,7 @@ def _bounds(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> 
     return tuple(slices)
 
 
-def _scene(hu: Field, mask: NDArray[np.uint8], spacing_mm: tuple[float, float, float]) -> Scene:
+def take_apart(hu: Field, mask: NDArray[np.uint8], spacing_mm: tuple[float, float, float]) -> Scene:
     """Real tissue taken apart: parenchyma, vessel share, depth below the lung surface."""
     lung = mask > 0
     if mask.max() == 1:  # a binary mask: name the sides by the midline

@@ -133,7 +133,8 @@ class Batch:
     """What one forward pass needs.
 
     clean, lung, noise: (B, 1, Z, Y, X) float32.  step: (B,) in 1..T.
-    teacher: descriptors, (B, 34) or (B, 34, z, y, x), or None when they are to be computed.
+    teacher: descriptors, (B, 34) or (B, 34, z, y, x), or None when they are to be computed; in stage 3
+    the class of every position, (B, z, y, x).
     """
 
     clean: Tensor

@@ -19,9 +19,10 @@ Line = dict[str, float | int | None]
 class Journal:
     """One line of JSON per logged interval; unknown values are null.
 
-    Keys: iteration, loss, diffusion, diffusion_q1..q4 (by quarter of the noise chain, q1 least noise), contrastive,
-    lambda, grad_norm, lr, seconds (since the run began, interruptions left out), patches_per_second, waiting (share of
-    the time in which the network had no batch to work on).
+    Keys: iteration, loss, diffusion, diffusion_q1..q4 (by quarter of the noise chain, q1 least noise) or, in stage 3,
+    segmentation (cross entropy), contrastive or dice (its loss), lambda (the weight of these), grad_norm, lr, seconds
+    (since the run began, interruptions left out), patches_per_second, waiting (share of the time in which the network
+    had no batch to work on).
     """
 
     def __init__(self, folder: Path, *, start: int = 0) -> None:
@@ -67,7 +68,7 @@ class Journal:
         FigureCanvasAgg(figure)
         axes = figure.subplots()
         iterations = [line["iteration"] for line in self.lines]
-        for name in ("diffusion", "diffusion_q1", "diffusion_q4", "contrastive"):
+        for name in ("diffusion", "diffusion_q1", "diffusion_q4", "contrastive", "segmentation", "dice"):
             values = [line.get(name) for line in self.lines]
             if any(value is not None for value in values):
                 points = [math.nan if value is None else value for value in values]

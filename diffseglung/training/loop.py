@@ -1,4 +1,4 @@
-"""The training loop: one for both stages, which differ by the objective passed in.
+"""The training loop: one for all stages, which differ by the objective and the draws passed in.
 
 Interrupted and continued training equals uninterrupted training, because the draws of an iteration depend on nothing
 but the seed (training.data) and last.pt holds all the rest.
@@ -10,7 +10,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,10 +30,11 @@ from diffseglung.model.ema import Ema
 from diffseglung.runtime import Runtime
 from diffseglung.training.data import Batch, Draws, prefetch
 from diffseglung.training.journal import Journal
-from diffseglung.training.objective import DiffusionObjective, DistillObjective, Outcome
+from diffseglung.training.objective import DiffusionObjective, DistillObjective, Outcome, SegmentationObjective
+from diffseglung.training.scenes import SceneDraws
 from diffseglung.training.state import State, restore, save_state
 
-Objective = DiffusionObjective | DistillObjective
+Objective = DiffusionObjective | DistillObjective | SegmentationObjective
 STATE = "last.pt"
 PATIENCE_S = 3.0
 """Seconds after a request to stop in which further ones are taken for the same."""
@@ -43,7 +44,7 @@ PATIENCE_S = 3.0
 class Run:
     """Where a run writes, and what is told to whom.
 
-    name:     file of the averaged weights, ddpm_base.pt or ddpm_distill.pt.
+    name:     file of the averaged weights, ddpm_base.pt, ddpm_distill.pt or ddpm_segment.pt.
     card:     model card of those weights; the iteration is filled in at each save.
     settings: {group: {name: value}}, kept in last.pt and compared when the run is continued.
     start:    iteration a new run begins after (--start_step).
@@ -85,23 +86,26 @@ class Tally:
         quarter = (torch.cat([outcome.level for outcome in self.outcomes]) * 4).ceil().long().clamp(1, 4) - 1
         sums = torch.zeros(8, device=each.device).index_add_(0, quarter, each)
         sums.index_add_(0, quarter + 4, torch.ones_like(each))
-        contrast = [torch.as_tensor(o.terms["contrastive"]) for o in self.outcomes if "contrastive" in o.terms]
-        extra = torch.stack(contrast).float().mean().reshape(1) if contrast else sums.new_full((1,), math.nan)
+        last = self.outcomes[-1]
+        second = next((name for name in last.terms if name != "lambda"), None)
+        seconds = [torch.as_tensor(outcome.terms[second]) for outcome in self.outcomes] if second else []
+        extra = torch.stack(seconds).float().mean().reshape(1) if seconds else sums.new_full((1,), math.nan)
         values = runtime.summed(torch.cat([sums, extra.to(sums.device)])).double().cpu()
-        line = {"diffusion": float(values[:4].sum() / values[4:8].sum())}
-        line |= {f"diffusion_q{i + 1}": float(values[i] / values[4 + i]) for i in range(4)}
-        line["loss"] = line["diffusion"]
-        if contrast:
-            line["contrastive"] = float(values[8]) / runtime.world_size
-            line["lambda"] = float(self.outcomes[-1].terms["lambda"])
-            line["loss"] += line["lambda"] * line["contrastive"]
+        line = {last.measure: float(values[:4].sum() / values[4:8].sum())}
+        if last.measure == "diffusion":
+            line |= {f"diffusion_q{i + 1}": float(values[i] / values[4 + i]) for i in range(4)}
+        line["loss"] = line[last.measure]
+        if second:
+            line[second] = float(values[8]) / runtime.world_size
+            line["lambda"] = float(last.terms["lambda"])
+            line["loss"] += line["lambda"] * line[second]
         return line
 
 
 class Trainer:
     """Optimiser, average and record of one run; `fit` runs it."""
 
-    def __init__(self, objective: Objective, draws: Draws, run: Run) -> None:
+    def __init__(self, objective: Objective, draws: Draws | SceneDraws, run: Run) -> None:
         self.objective = objective.to(run.runtime.device)
         if run.runtime.on_gpu:
             channels_last(self.objective)
@@ -154,14 +158,14 @@ class Trainer:
             self.journal.close()
         return Ending(self.iteration, stopped and self.iteration < last)
 
-    def _batches(self, first: int) -> Iterator[list[Batch]]:
+    def _batches(self, first: int) -> Iterator[Sequence[Batch]]:
         """Micro-batches of the iterations from `first` to the last."""
         pinned = self.run.runtime.on_gpu  # so that the copy to the device runs beside the network
         for iteration in range(first, self.config.iterations + 1):
             batches = [self.draws.batch(iteration, micro) for micro in range(self.config.accumulate)]
             yield [batch.pinned() for batch in batches] if pinned else batches
 
-    def _update(self, batches: list[Batch], tally: Tally) -> float:
+    def _update(self, batches: Sequence[Batch], tally: Tally) -> float:
         """One optimiser update over all micro-batches; returns the gradient norm before clipping."""
         runtime, parallel = self.run.runtime, self.module
         for group in self.optimiser.param_groups:
@@ -232,7 +236,7 @@ class Trainer:
         """Means over the last 20 journal lines, for the model card."""
         lines = self.journal.lines[-20:] if self.journal else []
         means = {}
-        for name in ("diffusion", "contrastive"):
+        for name in ("diffusion", "contrastive", "segmentation"):
             values = [line[name] for line in lines if line.get(name) is not None]
             if values:
                 means[f"{name}_loss"] = round(sum(v for v in values if v is not None) / len(values), 5)

@@ -1,22 +1,26 @@
-"""What is minimised: the diffusion loss (stage 1), or the diffusion loss and the distillation (stage 2)."""
+"""What is minimised: the diffusion loss (stage 1), the diffusion loss and the distillation (stage 2), or the distance
+of class probabilities to the truth of drawn scenes (stage 3)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffseglung.config import DiffusionConfig, DistillConfig, IntensityConfig
+from diffseglung.config import DiffusionConfig, DistillConfig, FinetuneConfig, IntensityConfig
 from diffseglung.distillation import losses
 from diffseglung.distillation.heads import StudentHead, TeacherHead
 from diffseglung.distillation.teacher import Standardiser, as_rows, describe, family_weights
-from diffseglung.model.diffusion import DiffusionModel
+from diffseglung.model.diffusion import DiffusionModel, noised, per_patch
+from diffseglung.model.segmenter import SegmentationHead
 from diffseglung.model.unet import UNet
 from diffseglung.runtime import Runtime, generator
 from diffseglung.training.data import Batch, Patches
+from diffseglung.training.scenes import NOT_SCORED
 
 POSITIONS = 4
 """Purpose of random numbers: which grid positions meet in the local loss (0 to 3 are in training.data)."""
@@ -27,15 +31,17 @@ class Outcome:
     """What one micro-batch gave.
 
     loss:    scalar with gradient.
-    patches: (B,) diffusion loss of each patch, detached.
+    patches: (B,) loss of each patch, detached: of diffusion, or in stage 3 its cross entropy.
     level:   (B,) noise level as a fraction of the chain.
-    terms:   further scalars for the journal, by name.
+    terms:   what the loss has besides, for the journal: one scalar by name, and its weight as lambda.
+    measure: what the journal calls the loss of patches.
     """
 
     loss: Tensor
     patches: Tensor
     level: Tensor
     terms: dict[str, float | Tensor] = field(default_factory=dict)
+    measure: str = "diffusion"
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +168,57 @@ class DistillObjective(nn.Module):
         mine, wanted = rows[contrast.where], targets[contrast.at]
         each = losses.info_nce(mine, self.teacher_head(fixed), wanted, self.distill.temperature)
         return contrast.parts * each.sum() / max(len(fixed), 1)
+
+
+SMOOTHED = 20.0
+"""Positions added to both sides of a Dice coefficient: a class with fewer in a patch counts little."""
+
+
+class SegmentationObjective(nn.Module):
+    """Stage 3: cross entropy and soft Dice loss (Milletari et al. 2016, V-Net) of each patch, on drawn scenes.
+
+    Patches may hold a little diffusion noise, so that the network stays what it was trained to be, and robust.
+    """
+
+    def __init__(self, network: UNet, config: DiffusionConfig, *, finetune: FinetuneConfig) -> None:
+        super().__init__()
+        self.network = network
+        self.model = DiffusionModel.of(network, config)
+        self.finetune = finetune
+        self.segmenter = SegmentationHead(network)
+
+    def exported(self) -> tuple[str, ...]:
+        """Prefixes of the weights that a checkpoint for use keeps."""
+        return ("network.", "segmenter.")
+
+    def contrasts(self, batches: Sequence[Batch], iteration: int, runtime: Runtime) -> list[None]:
+        """What each micro-batch has to know of the others: nothing."""
+        return [None] * len(batches)
+
+    def forward(self, batch: Batch, iteration: int, contrast: None = None) -> Outcome:
+        """Loss of one micro-batch: the mean of its patches."""
+        level = batch.step / self.model.config.steps
+        noisy = noised(batch.clean, batch.noise, per_patch(self.model.signal, batch.step, batch.clean))
+        predicted, taps = self.network.with_taps(torch.cat([noisy, batch.lung], dim=1), level.to(noisy.dtype))
+        entropy, dice = segmentation_loss(self.segmenter(taps).float(), cast(Tensor, batch.teacher))
+        loss = (entropy + self.finetune.dice * dice).mean() + 0 * predicted.float().mean()  # reaches every parameter
+        terms: dict[str, float | Tensor] = {"dice": dice.detach().mean(), "lambda": self.finetune.dice}
+        return Outcome(loss, entropy.detach(), level, terms, "segmentation")
+
+
+def segmentation_loss(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross entropy and soft Dice loss of each patch, (B,) each; 0 where nothing of a patch is scored.
+
+    logits: (B, C, z, y, x).  classes: (B, z, y, x), index or NOT_SCORED.
+    """
+    scored = classes != NOT_SCORED
+    count = scored.flatten(1).sum(1).clamp(min=1)
+    wrong = F.cross_entropy(logits, classes, ignore_index=NOT_SCORED, reduction="none")
+    entropy = wrong.flatten(1).sum(1) / count
+    found = logits.softmax(1) * scored[:, None]
+    truth = F.one_hot(classes.clamp(min=0), logits.shape[1]).movedim(-1, 1) * scored[:, None]
+    both, either = (found * truth).flatten(2).sum(2), (found + truth).flatten(2).sum(2)
+    return entropy, (1 - (2 * both + SMOOTHED) / (either + SMOOTHED)).mean(1)
 
 
 def fit_standardiser(objective: DistillObjective, patches: Patches, *, at_most: int = 256) -> None:

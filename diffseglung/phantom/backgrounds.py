@@ -1,0 +1,126 @@
+"""Chests on the model grid, taken apart and ready for lesions: real ones and drawn ones.
+
+A network that is taught on drawn lesions sees as many kinds of normal lung as there are backgrounds, so these are made
+once, kept in a folder, and cut, turned and degraded anew for every patch (`phantom.random_patches`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from diffseglung.durable import workshop
+from diffseglung.phantom import anatomy
+from diffseglung.phantom.procedural import EXTENT_MM
+from diffseglung.phantom.record import Draw
+from diffseglung.phantom.semisynthetic import take_apart
+from diffseglung.preprocess.alignment import healthy_level
+from diffseglung.preprocess.scene import Scene
+
+SPACING_MM = 1.5
+MARGIN = 16
+"""Voxels kept around the lungs."""
+SOLID_HU, SOLID_ML, SOLID_MARGIN = -150.0, 3.0, 5
+"""Dense tissue in a real lung that is thick and large may be disease: it is neither healthy nor a drawn lesion."""
+EXHALE = 0.3
+"""Share of the drawn chests that have breathed out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """A chest without lesions on a grid of SPACING_MM, canonical axes, (Z, Y, X) each.
+
+    hu:         float16; what the scanner saw, or, of a drawn chest, an ideal one would see.
+    parenchyma: float16 HU without vessels.  vessels, lumen: uint8, share of a voxel in 255ths.
+    depth:      float16 mm below the lung's surface.   lungs: uint8, 1 right, 2 left.
+    unknown:    bool; lung that may be diseased.
+    healthy:    (Y,) float32; healthy lung in HU at each row from front to back.   air_hu: (1,) float32.
+    """
+
+    hu: NDArray[np.float16]
+    parenchyma: NDArray[np.float16]
+    vessels: NDArray[np.uint8]
+    lumen: NDArray[np.uint8]
+    depth: NDArray[np.float16]
+    lungs: NDArray[np.uint8]
+    unknown: NDArray[np.bool_]
+    healthy: NDArray[np.float32]
+    air_hu: NDArray[np.float32]
+
+    def save(self, folder: Path) -> None:
+        """One .npy file a field, all of them or none."""
+        with workshop(folder) as part:
+            part.mkdir(parents=True, exist_ok=True)
+            for item in fields(self):
+                np.save(part / f"{item.name}.npy", getattr(self, item.name))
+            part.rename(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Background:
+        """Mapped: nothing is read until it is used."""
+        return cls(**{item.name: np.load(folder / f"{item.name}.npy", mmap_mode="r") for item in fields(cls)})
+
+
+def real_background(scene: Scene, unknown: NDArray[np.bool_] | None = None) -> Background:
+    """A real scan on the model grid taken apart.
+
+    unknown: (Z, Y, X) of that grid, lung that may be diseased, besides thick dense parts.
+    """
+    box = _box(scene.lungs)
+    hu, inside = np.ascontiguousarray(scene.hu[box], np.float32), scene.lungs[box]
+    parts = take_apart(hu, inside.astype(np.uint8), (SPACING_MM,) * 3)
+    doubtful = _solid(hu, inside)
+    if unknown is not None:
+        doubtful |= unknown[box] & inside
+    depth_mm = np.arange(scene.hu.shape[1])[box[1]] * SPACING_MM
+    healthy = scene.level.at(depth_mm).astype(np.float32)
+    return Background(
+        hu.astype(np.float16), parts.parenchyma.astype(np.float16), _bytes(parts.vessels), _bytes(parts.lumen),
+        parts.depth.astype(np.float16), parts.lungs, doubtful, healthy, np.array([scene.level.air_hu], np.float32),
+    )  # fmt: skip
+
+
+def drawn_background(seed: int, split: str = "train") -> Background:
+    """A healthy procedural chest."""
+    draw = Draw(seed, split)
+    shape = tuple(int(mm / SPACING_MM) for mm in EXTENT_MM["full"])
+    grid = anatomy.Grid((shape[0], shape[1], shape[2]), (SPACING_MM,) * 3)
+    chest = anatomy.build(grid, draw, scale=1.0, exhale=EXHALE)
+    scene = chest.scene
+    hu = np.asarray(chest.compose(), np.float32)
+    level = healthy_level(ndimage.gaussian_filter(hu, 0.5), scene.lungs > 0, SPACING_MM)
+    box = _box(scene.lungs > 0)
+    depth_mm = np.arange(hu.shape[1])[box[1]] * SPACING_MM
+    return Background(
+        hu[box].astype(np.float16), scene.parenchyma[box].astype(np.float16), _bytes(scene.vessels[box]),
+        _bytes(scene.lumen[box]), scene.depth[box].astype(np.float16), scene.lungs[box],
+        np.zeros(hu[box].shape, bool), level.at(depth_mm).astype(np.float32), np.array([level.air_hu], np.float32),
+    )  # fmt: skip
+
+
+def _bytes(share: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
+
+
+def _box(lungs: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """The lungs with MARGIN around them, within the grid."""
+    slices = []
+    for axis in range(3):
+        hits = np.flatnonzero(lungs.any(axis=tuple(a for a in range(3) if a != axis)))
+        slices.append(slice(max(int(hits[0]) - MARGIN, 0), int(hits[-1]) + 1 + MARGIN))
+    return slices[0], slices[1], slices[2]
+
+
+def _solid(hu: NDArray[np.float32], lungs: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Thick dense parts of the lungs of SOLID_ML or more, with SOLID_MARGIN voxels around them."""
+    cross = ndimage.generate_binary_structure(3, 1)
+    labels, count = ndimage.label(ndimage.binary_opening(lungs & (hu > SOLID_HU), cross, iterations=4))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1) * SPACING_MM**3 / 1000
+    large = sizes > SOLID_ML
+    large[0] = False
+    found = large[labels]
+    return np.asarray(ndimage.binary_dilation(found, cross, iterations=SOLID_MARGIN) & lungs) if found.any() else found

@@ -1,0 +1,161 @@
+"""A piece of lung to draw into, and what textures are made of: random fields, cells, sheets, tubes, spheres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from diffseglung.labels import HEALTHY
+from diffseglung.phantom.texture import Field, balls, sheet, smooth_noise
+from diffseglung.volume import Shape
+
+Mask = NDArray[np.bool_]
+FLUID_HU, GAS_HU = 20.0, -1000.0
+UNKNOWN = 255
+"""Truth where no name is right."""
+OFF = np.float32(-1e3)
+"""Signed distance outside the lung, in mm."""
+TILE, CELL = 96, 16
+"""Voxels of a periodic tile of Voronoi cells, and of one cell."""
+TILES = 3
+
+
+def clipped(values: Field, low: float = 0.0, high: float = 1.0) -> Field:
+    """Values within bounds."""
+    return np.asarray(np.clip(values, low, high), np.float32)
+
+
+@dataclass(eq=False)
+class Canvas:
+    """A piece of lung that lesions are drawn into, (Z, Y, X) each; changed in place.
+
+    parenchyma: HU without vessels.  vessels, lumen: share of each voxel.  depth: mm below the lung's surface.
+    lung: where tissue may change.  truth: label ids, 0 outside the lung.
+    """
+
+    parenchyma: Field
+    vessels: Field
+    lumen: Field
+    depth: Field
+    lung: Mask
+    truth: NDArray[np.uint8]
+    spacing_mm: float
+    rng: np.random.Generator
+
+    @property
+    def shape(self) -> Shape:
+        """Voxels along each axis."""
+        z, y, x = self.lung.shape
+        return z, y, x
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """mm along each axis."""
+        return (self.spacing_mm,) * 3
+
+    def between(self, low: float, high: float) -> float:
+        """A number, evenly drawn."""
+        return float(self.rng.uniform(low, high))
+
+    def scaled(self, low: float, high: float) -> float:
+        """A number whose logarithm is evenly drawn."""
+        return float(np.exp(self.rng.uniform(np.log(low), np.log(high))))
+
+    def chance(self, probability: float) -> bool:
+        """True with this probability."""
+        return bool(self.rng.random() < probability)
+
+    def noise(self, scale_mm: float) -> Field:
+        """Random field of mean 0 and sd 1, correlated over `scale_mm`."""
+        return smooth_noise(self.rng, self.shape, self.spacing, max(scale_mm, 1.1 * self.spacing_mm))
+
+    def grain(self, amount: float) -> Field:
+        """Field around 1 that varies at two scales."""
+        fine, coarse = self.noise(self.between(2.5, 5)), self.noise(self.between(6, 20))
+        return clipped(1 + np.float32(amount) * (fine + coarse), 0.3, 1.8)
+
+    def cells(self, size_mm: float) -> tuple[NDArray[np.int32], Field]:
+        """Voronoi cells of about a size, turned and squeezed at random: number of the cell, mm to its wall."""
+        number, wall = _tile(int(self.rng.integers(TILES)))
+        turn, _ = np.linalg.qr(self.rng.standard_normal((3, 3)))
+        squeeze = np.exp(self.rng.normal(0, 0.15, 3))[:, None]
+        matrix = (squeeze * turn) * (self.spacing_mm * CELL / size_mm)
+        axes = [np.arange(n, dtype=np.float64) for n in self.shape]
+        start = self.rng.uniform(0, TILE, 3)
+        places = [
+            (row[0] * axes[0])[:, None, None] + (row[1] * axes[1])[:, None] + row[2] * axes[2] + offset
+            for row, offset in zip(matrix, start, strict=True)
+        ]
+        whole = [np.floor(p).astype(np.int64) % TILE for p in places]
+        far = ndimage.map_coordinates(wall, [p % TILE for p in places], order=1, mode="grid-wrap")
+        return number[tuple(whole)], (far * np.float32(size_mm / CELL)).astype(np.float32)
+
+    def walls(self, size_mm: float, thickness_mm: float) -> Field:
+        """Share of each voxel that is wall of irregular cells."""
+        _, wall = self.cells(size_mm)
+        return sheet(wall + np.float32(0.04 * size_mm) * self.noise(2.5), thickness_mm, self.spacing_mm)
+
+    def ridges(self, size_mm: float, thickness_mm: float) -> Field:
+        """Share of each voxel that is a winding sheet: where a random field is zero."""
+        return sheet(self.noise(size_mm) * np.float32(size_mm / 1.3), thickness_mm, self.spacing_mm)
+
+    def tubes(self, apart_mm: float, radius_mm: float) -> Field:
+        """Share of each voxel that is a winding tube: where two random fields are zero."""
+        squares = self.noise(apart_mm) ** 2 + self.noise(apart_mm) ** 2
+        distance = np.sqrt(squares) * np.float32(apart_mm / 1.3)
+        return clipped(0.5 + (np.float32(radius_mm) - distance) / np.float32(self.spacing_mm))
+
+    def spheres(self, where: Mask, count: int, radius_mm: tuple[float, float]) -> tuple[Field, Field]:
+        """Share of each voxel inside spheres scattered over `where`, and signed mm to the nearest (inside positive)."""
+        sites = np.argwhere(where)
+        if not len(sites):
+            return np.zeros(self.shape, np.float32), np.full(self.shape, OFF)
+        middles = (sites[self.rng.integers(len(sites), size=count)] + self.rng.uniform(-0.5, 0.5, (count, 3))) * (
+            self.spacing_mm
+        )
+        share, signed = balls(middles, self.rng.uniform(*radius_mm, count), self.shape, self.spacing)
+        return share * self.lung, -signed
+
+    def weight(self, signed: Field, border_mm: float) -> Field:
+        """0 outside to 1 inside over about `border_mm`; zero outside the lung."""
+        return clipped(0.5 + signed / np.float32(max(border_mm, 0.3))) * self.lung
+
+    def fill(self, share: Field) -> None:
+        """Replace a share of the lung by fluid or cells."""
+        self.parenchyma += np.clip(share, 0, 0.99) * (np.float32(FLUID_HU) - self.parenchyma)
+
+    def empty(self, lost: Field, pruned: float) -> None:
+        """Take away a share of the tissue, and of the vessels `pruned` times as much."""
+        self.parenchyma += lost * (np.float32(-1000) - self.parenchyma)
+        self.vessels *= 1 - np.float32(pruned) * lost
+
+    def label(self, where: Mask, name: int) -> None:
+        """Write truth inside the lung."""
+        self.truth[where & self.lung] = name
+
+
+@cache
+def _tile(index: int) -> tuple[NDArray[np.int32], Field]:
+    """A periodic cube of Voronoi cells: number of each voxel's cell, voxels to its wall."""
+    rng, count = np.random.default_rng([4711, index]), TILE // CELL
+    lattice = np.stack(np.meshgrid(*[np.arange(count)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    seeds = (lattice + 0.5 + rng.uniform(-0.48, 0.48, lattice.shape)) * CELL
+    points = np.stack(np.meshgrid(*[np.arange(TILE)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    distance, nearest = cKDTree(seeds, boxsize=TILE).query(points, k=2)
+    apart = seeds[nearest[:, 0]] - seeds[nearest[:, 1]]
+    apart -= TILE * np.rint(apart / TILE)
+    wall = (distance[:, 1] ** 2 - distance[:, 0] ** 2) / (2 * np.linalg.norm(apart, axis=1))
+    cube = (TILE,) * 3
+    return nearest[:, 0].reshape(cube).astype(np.int32), wall.reshape(cube).astype(np.float32)
+
+
+def healthy_truth(lung: Mask, unknown: Mask) -> NDArray[np.uint8]:
+    """Truth before any lesion."""
+    truth = lung.astype(np.uint8) * np.uint8(HEALTHY.id)
+    truth[unknown & lung] = UNKNOWN
+    return truth
