@@ -180,7 +180,6 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
             **_SHIPPED, "taps": ("bottleneck", "level2", "level1", "decoder"), "iterations": 600, "batch_size": 8,
             "warmup_end": 50, "ema": 0.99, "save_every": 100,
         },
-        "finetune": {"lr": 3e-4, "iterations": 5000, "batch_size": 4, "ema": 0.998, "save_every": 250},
     },
 }  # fmt: skip
 """Recipe -> command -> settings in which it differs: default, long as published; shipped, of the shipped model."""

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseglung.cli import add_conduct, add_config, add_recipe, read_config, spellings
+from diffseglung.cli import add_conduct, add_config, read_config, spellings
 from diffseglung.cli.answers import add_json
 from diffseglung.cli.bars import bar
 from diffseglung.cli.precompute import say_assumed
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", default="", help="only cases whose file name begins with this")
     parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="weights to begin with: of distill or train")
     parser.add_argument("--name", default="", help="name on the model card (default: that of the weights)")
-    add_recipe(parser)
+    parser.set_defaults(recipe="default")
     add_config(parser, TrainConfig, command="finetune")
     add_config(parser, FinetuneConfig, command="finetune")
     add_json(parser, "how the run ended")
