@@ -62,7 +62,12 @@ class Background:
     @classmethod
     def load(cls, folder: Path) -> Background:
         """Mapped: nothing is read until it is used."""
-        return cls(**{item.name: np.load(folder / f"{item.name}.npy", mmap_mode="r") for item in fields(cls)})
+        return cls(
+            **{
+                item.name: np.load(folder / f"{item.name}.npy", mmap_mode="r", allow_pickle=False)
+                for item in fields(cls)
+            }
+        )
 
 
 def real_background(scene: Scene, unknown: NDArray[np.bool_] | None = None) -> Background:
