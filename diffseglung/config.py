@@ -157,15 +157,15 @@ class TrainConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(Config):
-    """Stage 3: the network learns to label tissue on drawn scenes."""
+    """Stage 3: the network learns to label tissue on synthetic lesions."""
 
     shape: tuple[int, int, int] = setting((32, 64, 64), "patch size in voxels of the model grid", low=16)
-    drawn: int = setting(24, "drawn chests among the backgrounds, beside the real ones", low=0)
+    chests: int = setting(24, "synthetic chests among the backgrounds, beside the real ones", low=0)
     noise_free: float = setting(0.6, "share of patches without diffusion noise", low=0.0, high=1.0)
     max_level: float = setting(
         0.025, "most diffusion noise of the others, as a fraction of the chain", low=0.0, high=1.0
     )
-    dice: float = setting(1.0, "weight of the soft Dice loss beside cross entropy", low=0.0)
+    dice_weight: float = setting(1.0, "weight of the soft Dice loss beside cross entropy", low=0.0)
 
 
 _SHIPPED = {"lr": 3e-4, "lr_schedule": "cosine"}

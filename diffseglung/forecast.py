@@ -16,7 +16,7 @@ from torch import Tensor
 from diffseglung import spool
 from diffseglung.features.diffusion import at_once, tile_features, tiles
 from diffseglung.features.local import positions
-from diffseglung.labelling.methods import WITH_NETWORK
+from diffseglung.labelling.methods import WITH_NETWORK, network_use
 from diffseglung.model.footprint import call_bytes
 from diffseglung.pipeline import Segmenter
 from diffseglung.preprocess.repeats import own_voxels
@@ -115,7 +115,8 @@ class _Network:
 def _network(segmenter: Segmenter, scene: Scene) -> _Network:
     if segmenter.config.method not in WITH_NETWORK or segmenter.bundle is None:
         return _Network()
-    config, source, runtime = segmenter.features(), segmenter.bundle.source, segmenter.runtime
+    source, config = network_use(segmenter.config.method, segmenter.bundle, segmenter.features())
+    runtime = segmenter.runtime
     tile, corners = tiles(scene.lungs, source, config)
     size = config.batch_size if runtime.device.type != "cpu" else 1
     beside = min(at_once(source.model, tile, runtime), torch.get_num_threads(), len(corners))

@@ -86,9 +86,11 @@ class Segmenter:
         bundle = None if config.method in WITHOUT_MODEL else load_bundle(Path(model) if model else None, str(place))
         if bundle is not None:
             bundle.card.check_use(config.spacing_mm)
+        if bundle is not None and config.method == "student":
+            bundle.segmenter()  # raises before any scan is worked on
         if named or bundle is None or config.method in bundle.tissues:
             return cls(bundle, config, runtime)
-        if bundle.labels is not None:
+        if bundle.classes is not None:
             return cls(bundle, dataclasses.replace(config, method="student"), runtime)
         config = dataclasses.replace(config, method=default_method(False))
         note = f"{bundle.path.name} holds no tissue model (diffseglung fit makes one): labelled by {config.method}"

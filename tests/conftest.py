@@ -10,10 +10,12 @@ import hypothesis
 import numpy as np
 import pytest
 
+from diffseglung.phantom.backgrounds import Background, real_background
 from diffseglung.segmentation import Segmentation
 from diffseglung.statistics import measure
 from diffseglung.volume import Volume
 from tests.browser import browse, chromium  # noqa: F401  (fixtures of every test)
+from tests.toys import toy_scene
 
 ROOT = Path(__file__).parents[1]
 
@@ -99,3 +101,9 @@ def make_chest() -> Segmentation:
     }
     parts = ct, ct.with_array(lungs), ct.with_array(labels)
     return Segmentation(*parts, measure(*parts, posterior.sum((0, 1, 2), dtype=np.float64)), posterior, run)
+
+
+@pytest.fixture(scope="session")
+def background() -> Background:
+    """A small chest that random lesions can be put into; nobody writes into it."""
+    return real_background(toy_scene())

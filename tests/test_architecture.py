@@ -37,7 +37,6 @@ TESTED_ELSEWHERE = {
     "repeat.py": "cli/test_rerun.py",
     "settings.py": "test_config.py",
     "segmentation.py": "output/test_output.py",
-    "features/diffusion.py": "test_pipeline.py",
     "preprocess/lung_tool_child.py": "preprocess/test_lung_tools.py",
     "labelling/bundle.py": "test_pipeline.py",
     "labelling/cohort.py": "test_pipeline.py",

@@ -10,6 +10,7 @@ import pytest
 
 from diffseglung.config import DistillConfig, PatchConfig
 from diffseglung.io.cases import Case, write_case
+from diffseglung.preprocess.scene import Scene, make_scene
 from diffseglung.training.data import Patches, open_patches
 from diffseglung.training.precompute import PatchJob, precompute
 from diffseglung.volume import Volume
@@ -44,3 +45,10 @@ def toy_cases(folder: Path, count: int = 2) -> list[Path]:
 def toy_patches(folder: Path, job: PatchJob = JOB) -> Patches:
     """Patches of two toy cases, with stored teacher."""
     return open_patches(precompute(toy_cases(folder / "npz"), folder / "patches", job))
+
+
+def toy_scene() -> Scene:
+    """A small chest on the model grid."""
+    hu, inside = toy_volumes(0)
+    ct = Volume(hu, np.diag([1.5, 1.5, 1.5, 1.0])[[2, 1, 0, 3]])
+    return make_scene(ct, ct.with_array(inside), 1.5)

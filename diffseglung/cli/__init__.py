@@ -37,7 +37,7 @@ COMMANDS = {
     "precompute": "cut training patches from cases",
     "train": "learn the diffusion model (stage 1)",
     "distill": "let radiomics shape the model's features (stage 2)",
-    "finetune": "teach the model to label tissue, on drawn scenes (stage 3, end to end)",
+    "finetune": "teach the model to label tissue, on synthetic lesions (stage 3, end to end)",
     "fit": "fit the tissue classifiers on an unlabelled cohort (stage 3)",
     "sample": "draw CT patches from a trained model",
     "clusters": "show the radiomic clusters of a volume",

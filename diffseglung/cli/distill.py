@@ -15,6 +15,7 @@ from diffseglung.cli.answers import say
 from diffseglung.cli.train import (
     add_run_options,
     check_start,
+    checkpoint_to_begin_with,
     conduct,
     find_patches,
     plain,
@@ -23,7 +24,6 @@ from diffseglung.cli.train import (
     seeded,
 )
 from diffseglung.config import DistillConfig, TrainConfig
-from diffseglung.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,9 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Train stage 2."""
     config = read_config(args, TrainConfig, command="distill")
     distill = read_config(args, DistillConfig, command="distill")
-    if not (args.resume and args.resume.exists()):
-        found = f": {args.resume} does not exist" if args.resume else ""
-        raise ConfigError(f"stage 2 needs a stage 1 checkpoint{found}", remedy="pass --resume results/ddpm_base.pt")
+    resume = checkpoint_to_begin_with(args, "stage 2 needs a stage 1 checkpoint", "results/ddpm_base.pt")
     from diffseglung import runtime
     from diffseglung.distillation import losses
     from diffseglung.model import checkpoint
@@ -47,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from diffseglung.training.objective import DistillObjective, fit_standardiser
     from diffseglung.training.precompute import patch_settings
 
-    weights, base = checkpoint.load(args.resume)
+    weights, base = checkpoint.load(resume)
     model = checkpoint.build(weights, base)
     start = distill.warmup_start if args.start_step is None else args.start_step
     check_start(start, config)
@@ -57,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         if config.iterations < distill.warmup_end and process.is_first:
             weight = losses.warmup(config.iterations, distill)
             say(args, f"note: the run ends within the warm-up, at lambda {weight:.2f} of {distill.lambda_max:g}")
-        digest = checkpoint.sha256(args.resume)
+        digest = checkpoint.sha256(resume)
         before = {"sha256": digest, "iteration": base.iteration, **base.training}
         training = {**provenance(patches, config, process.world_size), "stage1": before}
         card = dataclasses.replace(base, distill=distill, stage=2, name=args.name or base.name, training=training)

@@ -1,9 +1,9 @@
-"""Teach a distilled model to label tissue, on drawn scenes (stage 3).
+"""Teach a distilled model to label tissue, on synthetic lesions (stage 3).
 
-Lesions of every class are drawn at random into the scans of --npz_dir and into drawn chests, seen by random scanners;
+Random lesions of every class are put into the scans of --npz_dir and into synthetic chests, seen by random scanners;
 no annotation is read. Writes into --results_dir what `train` writes, the weights as ddpm_segment.pt, which
-`segment --method student --model` takes; backgrounds/ keeps the scans taken apart, 60 MB each. Scans should be near
-normal; what the physics rule takes for disease is left out.
+`segment --model` takes; backgrounds/ keeps the prepared scans, 20 to 70 MB each. Scans should be near normal; what the
+physics rule takes for disease is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from diffseglung.cli import add_conduct, add_config, read_config, spellings
 from diffseglung.cli.answers import add_json
 from diffseglung.cli.bars import bar
 from diffseglung.cli.precompute import say_assumed
-from diffseglung.cli.train import check_start, conduct, plain, record, seeded
+from diffseglung.cli.train import check_start, checkpoint_to_begin_with, conduct, plain, record, seeded
 from diffseglung.config import FinetuneConfig, TrainConfig
 from diffseglung.errors import ConfigError
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from diffseglung.phantom.backgrounds import Background
 
 FIRST_CHEST = 40000
-"""Seed of the first drawn chest: no case list and no default of `phantom` draws it."""
+"""Seed of the first synthetic chest: no case list and no default of `phantom` draws it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `finetune`."""
-    cases = "folder of .npz cases to draw into (none: drawn chests alone)"
+    cases = "folder of .npz cases to put lesions into (none: synthetic chests alone)"
     parser.add_argument(*spellings("npz_dir"), type=Path, help=cases)
     parser.add_argument(
         *spellings("results_dir"), "-o", "--output", type=Path, default=Path("./results_segment"),
@@ -52,32 +52,34 @@ def run(args: argparse.Namespace) -> int:
     """Train stage 3."""
     config = read_config(args, TrainConfig, command="finetune")
     finetune = read_config(args, FinetuneConfig, command="finetune")
-    if not (args.resume and args.resume.exists()):
-        found = f": {args.resume} does not exist" if args.resume else ""
-        raise ConfigError(f"stage 3 begins with a trained model{found}", remedy="pass --resume ddpm_distill.pt")
-    if not args.npz_dir and not finetune.drawn:
-        raise ConfigError("there is nothing to draw into", remedy="pass --npz_dir, or --drawn of 1 or more")
+    resume = checkpoint_to_begin_with(args, "stage 3 needs a trained model", "ddpm_distill.pt")
+    if not args.npz_dir and not finetune.chests:
+        raise ConfigError("there is nothing to put lesions into", remedy="pass --npz_dir, or --chests of 1 or more")
     from diffseglung import runtime
     from diffseglung.model import checkpoint
+    from diffseglung.phantom.backgrounds import SPACING_MM
     from diffseglung.training.loop import Run, Trainer
     from diffseglung.training.objective import SegmentationObjective
     from diffseglung.training.scenes import SceneDraws
 
-    weights, base = checkpoint.load(args.resume)
+    weights, base = checkpoint.load(resume)
     model = checkpoint.build(weights, base)
     check_start(0, config)
-    backgrounds, names = find_backgrounds(args, finetune)
+    backgrounds = find_backgrounds(args, finetune)
     with runtime.start(args.device, config.precision) as process:
-        digest = checkpoint.sha256(args.resume)
+        digest = checkpoint.sha256(resume)
         before = {"sha256": digest, "stage": base.stage, "iteration": base.iteration, **base.training}
-        kept = record(config, process.world_size) | {"backgrounds": names, "finetune": plain(finetune.to_dict())}
-        patch = dataclasses.replace(base.patch, shape=finetune.shape)
+        kept = record(config, process.world_size) | {
+            "backgrounds": list(backgrounds),
+            "finetune": plain(finetune.to_dict()),
+        }
+        patch = dataclasses.replace(base.patch, shape=finetune.shape, spacing_mm=SPACING_MM)
         card = dataclasses.replace(base, stage=3, name=args.name or base.name, training=kept | {"before": before})
         settings = {
             "train": {**config.to_dict(), "processes": process.world_size, "start": 0},
             "network": {"resume": digest},
             "finetune": finetune.to_dict(),
-            "backgrounds": {"names": names},
+            "backgrounds": {name: background.digest for name, background in backgrounds.items()},
         }
         plan = Run(
             folder=args.results_dir,
@@ -94,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
                 lambda: SegmentationObjective(network, base.diffusion, finetune=finetune), config.seed
             )
             draws = SceneDraws.of(
-                backgrounds, config, finetune, intensity=base.intensity, steps=base.diffusion.steps,
+                list(backgrounds.values()), config, finetune, intensity=base.intensity, steps=base.diffusion.steps,
                 stride=objective.segmenter.stride, runtime=process,
             )  # fmt: skip
             return Trainer(objective, draws, run)
@@ -102,29 +104,34 @@ def run(args: argparse.Namespace) -> int:
         return conduct(plan, make, args)
 
 
-def find_backgrounds(args: argparse.Namespace, finetune: FinetuneConfig) -> tuple[list[Background], list[str]]:
-    """Backgrounds in results_dir/backgrounds and their names; the first process makes those that are missing."""
+def find_backgrounds(args: argparse.Namespace, finetune: FinetuneConfig) -> dict[str, Background]:
+    """Backgrounds by name, kept in results_dir; the first process makes what is missing or older than its case."""
     from diffseglung.io.cases import iter_cases, read_case
     from diffseglung.labelling.backgrounds import background_of
-    from diffseglung.phantom.backgrounds import Background, drawn_background
+    from diffseglung.phantom.backgrounds import Background, synthetic_background
 
     folder = args.results_dir / "backgrounds"
     cases = iter_cases(args.npz_dir, args.dataset) if args.npz_dir else []
-    seeds = range(FIRST_CHEST, FIRST_CHEST + finetune.drawn)
-    names = [path.stem for path in cases] + [f"drawn_{seed}" for seed in seeds]
+    sources: dict[str, Path | int] = {path.stem: path for path in cases}
+    sources |= {f"chest_{seed}": seed for seed in range(FIRST_CHEST, FIRST_CHEST + finetune.chests)}
+
+    def is_made(name: str) -> bool:
+        made, source = folder / name, sources[name]
+        return made.is_dir() and (isinstance(source, int) or made.stat().st_mtime_ns >= source.stat().st_mtime_ns)
+
     if int(os.environ.get("RANK", 0)) == 0:
-        folder.mkdir(parents=True, exist_ok=True)
         say_assumed(args, cases)
-        with bar("backgrounds", quiet=args.quiet) as track:
-            for name, source in track(list(zip(names, [*cases, *seeds], strict=True)), len(names)):
-                if (folder / name).is_dir():
-                    continue
+        folder.mkdir(parents=True, exist_ok=True)
+        missing = [name for name in sources if not is_made(name)]
+        with bar("preparing backgrounds", quiet=args.quiet) as track:
+            for name in track(missing, len(missing)):
+                source = sources[name]
                 if isinstance(source, int):
-                    made = drawn_background(source)
+                    made = synthetic_background(source)
                 else:
                     case = read_case(source)
                     made = background_of(case.ct, case.lungs)
                 made.save(folder / name)
-    while not all((folder / name).is_dir() for name in names):
+    while not all(map(is_made, sources)):
         time.sleep(0.5)
-    return [Background.load(folder / name) for name in names], names
+    return {name: Background.load(folder / name) for name in sources}

@@ -142,6 +142,14 @@ def seeded(make: Any, seed: int) -> Any:
         return make()
 
 
+def checkpoint_to_begin_with(args: argparse.Namespace, need: str, example: str) -> Path:
+    """The file that --resume names, which a later stage must have.  Raises ConfigError."""
+    if args.resume and args.resume.exists():
+        return Path(args.resume)
+    found = f": {args.resume} does not exist" if args.resume else ""
+    raise ConfigError(f"{need}{found}", remedy=f"pass --resume {example}")
+
+
 def check_start(start: int, config: TrainConfig) -> None:
     """A run must have at least one iteration ahead."""
     if start >= config.iterations:

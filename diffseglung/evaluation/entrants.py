@@ -104,7 +104,7 @@ def _unserved(entrant: Entrant, model: Bundle | None) -> str | None:
     if model is None:
         return "there is no model file"
     method = entrant.config.method
-    if method == "student" and model.labels is None:
+    if method == "student" and model.classes is None:
         return f"{model.path.name} was not taught to label tissue (diffseglung finetune)"
     if method not in LEARNED:
         return None

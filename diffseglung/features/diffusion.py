@@ -162,9 +162,10 @@ def _noise(tile: Shape, seed: int, level: int, corner: Shape) -> Tensor:
     return patch_noise((1, *tile), seed, level, *corner)
 
 
-def at_positions(features: Tensor, stride: int, where: Positions) -> Tensor:
-    """Rows (N, F) of features (F, z, y, x) given every `stride` voxels, linear between cell centres, NaN-free.
+def at_positions(features: Tensor, stride: int, where: Positions, *, described_at: float | None = None) -> Tensor:
+    """Rows (N, F) of features (F, z, y, x) given every `stride` voxels, linear between them, NaN-free.
 
+    described_at: where in its cell a feature describes the scan, in voxels; its centre, (stride - 1) / 2, if None.
     Cells that no tile covered take the nearest covered one.
     """
     values = features.numpy()
@@ -172,7 +173,7 @@ def at_positions(features: Tensor, stride: int, where: Positions) -> Tensor:
     if missing.any():
         index = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
         values = values[(slice(None), *index)]
-    centre = (where.voxel + 0.5) / stride - 0.5
+    centre = (where.voxel - ((stride - 1) / 2 if described_at is None else described_at)) / stride
     if np.allclose(centre, np.rint(centre)):
         z, y, x = np.minimum(np.rint(centre).astype(np.int64), np.array(values.shape[1:]) - 1).T
         return torch.from_numpy(values[:, z, y, x].T.astype(np.float32))

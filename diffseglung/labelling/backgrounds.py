@@ -1,4 +1,4 @@
-"""Backgrounds of drawn scenes from real scans: what the physics rule takes for disease is not called healthy."""
+"""Real scans as backgrounds of synthetic lesions: what the physics rule takes for disease is not called healthy."""
 
 from __future__ import annotations
 

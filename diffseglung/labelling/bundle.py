@@ -27,7 +27,7 @@ PREFIX = "tissue."
 class Bundle:
     """source: what features are read from;  tissues: fitted tissue model of each method;  path and sha256: the file.
 
-    labels: reads class posteriors, where the file was taught to (stage 3).
+    classes: reads class posteriors, where the network was taught to give them (stage 3).
     """
 
     source: FeatureSource
@@ -35,17 +35,16 @@ class Bundle:
     card: ModelCard
     path: Path
     sha256: str
-    labels: FeatureSource | None = None
+    classes: FeatureSource | None = None
 
-    @property
     def segmenter(self) -> FeatureSource:
-        """Class posteriors of a network taught on drawn scenes; CheckpointError when the file holds none."""
-        if self.labels is None:
+        """Class posteriors of a network taught on synthetic lesions; CheckpointError when the file holds none."""
+        if self.classes is None:
             raise CheckpointError(
                 f"{self.path.name} was not taught to label tissue, which the method student needs",
                 remedy=f"diffseglung finetune --resume {self.path.name} teaches it, or choose --method physics",
             )
-        return self.labels
+        return self.classes
 
     def tissue(self, method: str) -> TissueModel:
         """The tissue model of a method; CheckpointError when the file holds none."""
@@ -71,15 +70,15 @@ def load_bundle(path: Path | None, device: str = "cpu") -> Bundle:
         source = FeatureSource.student(model, load_student(weights, card).to(device))
     else:
         source = FeatureSource.raw(model)
-    labels = None
+    classes = None
     if card.stage == 3:
         head = load_segmentation_head(weights, model.network).to(device)
-        labels = FeatureSource(model, lambda taps: head(taps).float().softmax(1), len(TISSUES), head.stride)
+        classes = FeatureSource(model, lambda taps: head(taps).float().softmax(1), len(TISSUES), head.stride)
     tissues = tissue_models(weights)
     if "simulated" not in tissues and path != checkpoint.default_path() and checkpoint.default_path().exists():
         shipped = tissue_models(checkpoint.load(checkpoint.default_path())[0])
         tissues |= {name: value for name, value in shipped.items() if name in ("seeded", "simulated")}
-    return Bundle(source, tissues, card, path, checkpoint.sha256(path), labels)
+    return Bundle(source, tissues, card, path, checkpoint.sha256(path), classes)
 
 
 def tissue_models(weights: Mapping[str, Tensor]) -> dict[str, TissueModel]:

@@ -5,7 +5,7 @@ rule       the physics rule alone, each position by itself
 seeded     classifier taught by the physics rule in context on an unlabelled cohort, on local descriptors
 diffusion  the same on multi-timestep diffusion features
 combined   the same on both together
-student    the rule in context and the network taught on drawn scenes (stage 3) together
+student    the rule in context and the network taught on synthetic lesions (stage 3) together
 attention  DAAM, adapted: attention of diffusion features to class tokens
 published  diffusion features, a free mixture per scan (K or BIC), names by fixed HU ranges
 simulated  classifier taught by the truth of simulated lesions, on local descriptors: a reference, not label-free
@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffseglung.config import FeatureConfig, SegmentConfig
-from diffseglung.features.diffusion import Progress, at_positions, diffusion_features
-from diffseglung.features.local import STRIDE, Positions, local_descriptors, positions, shaped
+from diffseglung.features.diffusion import FeatureSource, Progress, at_positions, diffusion_features
+from diffseglung.features.local import STRIDE, Positions, local_descriptors, middle, positions, shaped
 from diffseglung.labelling.attention import attention_posterior
 from diffseglung.labelling.bundle import Bundle
 from diffseglung.labelling.context import physics_in_context
@@ -104,18 +104,13 @@ class Rows:
 
     @property
     def segmented(self) -> Tensor:
-        """Class posterior (N, 5) of the network taught on drawn scenes, which reads aligned HU."""
+        """Class posterior (N, 5) of the network taught on synthetic lesions, which reads aligned HU."""
         if self._segmented is None:
             bundle = needed(self.bundle)
-            source = bundle.segmenter
+            source, quiet = network_use("student", bundle, self.features)
             grid = normalise(self.scene.aligned, bundle.card.intensity)
-            quiet = replace(self.features, steps=(0.0,), tile=bundle.card.patch.shape)
             found = diffusion_features(grid, self.scene.lungs, source, quiet, self.runtime, self.progress)
-            if source.stride == self.stride:
-                z, y, x = self.where.index.T
-                rows = found[:, z, y, x].T.float()
-            else:
-                rows = at_positions(found, source.stride, self.where)
+            rows = at_positions(found, source.stride, self.where, described_at=middle(source.stride))
             self._segmented = rows / rows.sum(1, keepdim=True)
         return self._segmented
 
@@ -134,6 +129,16 @@ def needed(bundle: Bundle | None) -> Bundle:
     if bundle is None:
         raise ValueError("this method needs a model")
     return bundle
+
+
+def network_use(method: str, bundle: Bundle, features: FeatureConfig) -> tuple[FeatureSource, FeatureConfig]:
+    """What a method of `WITH_NETWORK` reads of the network, and how.
+
+    A segmenter is called once a tile, without noise, on tiles of the size that it was trained on.
+    """
+    if method == "student":
+        return bundle.segmenter(), replace(features, steps=(0.0,), tile=bundle.card.patch.shape)
+    return bundle.source, features
 
 
 def rule(rows: Rows, config: SegmentConfig) -> Tensor:
@@ -163,7 +168,7 @@ def combined(rows: Rows, config: SegmentConfig) -> Tensor:
 
 
 def student(rows: Rows, config: SegmentConfig) -> Tensor:
-    """The rule in context and the network taught on drawn scenes, made bolder as `physics` is."""
+    """The rule in context and the network taught on synthetic lesions, made bolder as `physics` is."""
     rule = physics_in_context(rows.local.numpy(), rows.where, rows.scene.spacing_mm)
     return cautious(student_posterior(rule, rows.segmented), -BOLDNESS)
 

@@ -1,8 +1,8 @@
-"""The physics rule and the network taught on drawn scenes, together.
+"""The physics rule and the network taught on synthetic lesions, together.
 
 The rule knows densities and textures that were thought of; the network knows vessels, hila and consolidation better,
-but names what it finds by the scenes it was taught on. So both have the same say, as a product of experts (Hinton 2002,
-Neural Comput 14:1771): with r_i the rule's posterior in context and n_i the network's at position i,
+but names what it finds by the lesions it was taught on. So both have the same say, as a product of experts (Hinton
+2002, Neural Comput 14:1771): with r_i the rule's posterior in context and n_i the network's at position i,
 
     b_i(c) = sqrt(r_i(c) n_i(c)) / sum_c sqrt(r_i(c) n_i(c))
 

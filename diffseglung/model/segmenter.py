@@ -1,7 +1,7 @@
 """What makes the diffusion U-Net a segmenter: a head on its decoder tap that gives class logits at every position.
 
 The inner activations of a denoiser serve dense labelling (Baranchuk et al. 2022, Label-efficient semantic segmentation
-with diffusion models); here the network is trained on with the head, on drawn scenes with exact truth.
+with diffusion models); here the network is trained on with the head, on synthetic lesions.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""Chests on the model grid, taken apart and ready for lesions: real ones and drawn ones.
+"""Chests on the model grid, taken apart and ready for lesions: real and synthetic ones.
 
-A network that is taught on drawn lesions sees as many kinds of normal lung as there are backgrounds, so these are made
-once, kept in a folder, and cut, turned and degraded anew for every patch (`phantom.random_patches`).
+A network that is taught on synthetic lesions sees as many kinds of normal lung as there are backgrounds, so these are
+made once, kept in a folder, and cut, turned and degraded anew for every patch (`phantom.random_patches`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -18,27 +20,27 @@ from diffseglung.phantom import anatomy
 from diffseglung.phantom.procedural import EXTENT_MM
 from diffseglung.phantom.record import Draw
 from diffseglung.phantom.semisynthetic import take_apart
-from diffseglung.preprocess.alignment import healthy_level
+from diffseglung.preprocess.alignment import HealthyLevel, healthy_level
 from diffseglung.preprocess.scene import Scene
 
 SPACING_MM = 1.5
 MARGIN = 16
 """Voxels kept around the lungs."""
 SOLID_HU, SOLID_ML, SOLID_MARGIN = -150.0, 3.0, 5
-"""Dense tissue in a real lung that is thick and large may be disease: it is neither healthy nor a drawn lesion."""
+"""Dense tissue in a real lung that is thick and large may be disease: it is neither healthy nor a synthetic lesion."""
 EXHALE = 0.3
-"""Share of the drawn chests that have breathed out."""
+"""Share of the synthetic chests that have breathed out."""
 
 
 @dataclass(frozen=True, eq=False)
 class Background:
     """A chest without lesions on a grid of SPACING_MM, canonical axes, (Z, Y, X) each.
 
-    hu:         float16; what the scanner saw, or, of a drawn chest, an ideal one would see.
+    hu:         float16; what the scanner saw, or, of a synthetic chest, an ideal one would see.
     parenchyma: float16 HU without vessels.  vessels, lumen: uint8, share of a voxel in 255ths.
     depth:      float16 mm below the lung's surface.   lungs: uint8, 1 right, 2 left.
     unknown:    bool; lung that may be diseased.
-    healthy:    (Y,) float32; healthy lung in HU at each row from front to back.   air_hu: (1,) float32.
+    healthy:    (2, Y) float32; HU of healthy right and left lung at each row from front to back.  air_hu: (1,) float32.
     """
 
     hu: NDArray[np.float16]
@@ -51,12 +53,18 @@ class Background:
     healthy: NDArray[np.float32]
     air_hu: NDArray[np.float32]
 
+    @property
+    def digest(self) -> str:
+        """Short hash that tells one background from another."""
+        return hashlib.sha256(np.ascontiguousarray(self.hu).tobytes()).hexdigest()[:16]
+
     def save(self, folder: Path) -> None:
-        """One .npy file a field, all of them or none."""
+        """One .npy file a field, all of them or none, in place of what was there."""
         with workshop(folder) as part:
-            part.mkdir(parents=True, exist_ok=True)
             for item in fields(self):
                 np.save(part / f"{item.name}.npy", getattr(self, item.name))
+            if folder.is_dir():
+                shutil.rmtree(folder)
             part.rename(folder)
 
     @classmethod
@@ -81,15 +89,15 @@ def real_background(scene: Scene, unknown: NDArray[np.bool_] | None = None) -> B
     doubtful = _solid(hu, inside)
     if unknown is not None:
         doubtful |= unknown[box] & inside
-    depth_mm = np.arange(scene.hu.shape[1])[box[1]] * SPACING_MM
-    healthy = scene.level.at(depth_mm).astype(np.float32)
+    levels = scene.lung_levels or (scene.level, scene.level)
+    healthy = _rows(levels, hu.shape[1], box[1].start)
     return Background(
         hu.astype(np.float16), parts.parenchyma.astype(np.float16), _bytes(parts.vessels), _bytes(parts.lumen),
         parts.depth.astype(np.float16), parts.lungs, doubtful, healthy, np.array([scene.level.air_hu], np.float32),
     )  # fmt: skip
 
 
-def drawn_background(seed: int, split: str = "train") -> Background:
+def synthetic_background(seed: int, split: str = "train") -> Background:
     """A healthy procedural chest."""
     draw = Draw(seed, split)
     shape = tuple(int(mm / SPACING_MM) for mm in EXTENT_MM["full"])
@@ -99,12 +107,18 @@ def drawn_background(seed: int, split: str = "train") -> Background:
     hu = np.asarray(chest.compose(), np.float32)
     level = healthy_level(ndimage.gaussian_filter(hu, 0.5), scene.lungs > 0, SPACING_MM)
     box = _box(scene.lungs > 0)
-    depth_mm = np.arange(hu.shape[1])[box[1]] * SPACING_MM
+    rows = _rows((level, level), hu[box].shape[1], box[1].start)
     return Background(
         hu[box].astype(np.float16), scene.parenchyma[box].astype(np.float16), _bytes(scene.vessels[box]),
         _bytes(scene.lumen[box]), scene.depth[box].astype(np.float16), scene.lungs[box],
-        np.zeros(hu[box].shape, bool), level.at(depth_mm).astype(np.float32), np.array([level.air_hu], np.float32),
+        np.zeros(hu[box].shape, bool), rows, np.array([level.air_hu], np.float32),
     )  # fmt: skip
+
+
+def _rows(levels: tuple[HealthyLevel, HealthyLevel], count: int, first: int) -> NDArray[np.float32]:
+    """Healthy levels (2, count) of the rows from `first` on."""
+    depth_mm = (first + np.arange(count)) * SPACING_MM
+    return np.stack([level.at(depth_mm) for level in levels]).astype(np.float32)
 
 
 def _bytes(share: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +11,13 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from diffseglung.labels import HEALTHY
+from diffseglung.phantom.airspace import FLUID_HU
+from diffseglung.phantom.record import Scene
 from diffseglung.phantom.texture import Field, balls, sheet, smooth_noise
 from diffseglung.volume import Shape
 
 Mask = NDArray[np.bool_]
-FLUID_HU, GAS_HU = 20.0, -1000.0
+GAS_HU = -1000.0
 UNKNOWN = 255
 """Truth where no name is right."""
 OFF = np.float32(-1e3)
@@ -30,33 +32,27 @@ def clipped(values: Field, low: float = 0.0, high: float = 1.0) -> Field:
     return np.asarray(np.clip(values, low, high), np.float32)
 
 
-@dataclass(eq=False)
-class Canvas:
-    """A piece of lung that lesions are drawn into, (Z, Y, X) each; changed in place.
+@dataclass(eq=False, kw_only=True)
+class Canvas(Scene):
+    """A piece of a scene on an isotropic grid, with a generator of its own to draw with."""
 
-    parenchyma: HU without vessels.  vessels, lumen: share of each voxel.  depth: mm below the lung's surface.
-    lung: where tissue may change.  truth: label ids, 0 outside the lung.
-    """
-
-    parenchyma: Field
-    vessels: Field
-    lumen: Field
-    depth: Field
-    lung: Mask
-    truth: NDArray[np.uint8]
-    spacing_mm: float
     rng: np.random.Generator
+
+    @cached_property
+    def lung(self) -> Mask:
+        """Where tissue may change."""
+        return np.asarray(self.lungs > 0)
 
     @property
     def shape(self) -> Shape:
         """Voxels along each axis."""
-        z, y, x = self.lung.shape
+        z, y, x = self.lungs.shape
         return z, y, x
 
     @property
-    def spacing(self) -> tuple[float, float, float]:
-        """mm along each axis."""
-        return (self.spacing_mm,) * 3
+    def voxel(self) -> float:
+        """Edge of a voxel in mm."""
+        return self.spacing_mm[0]
 
     def between(self, low: float, high: float) -> float:
         """A number, evenly drawn."""
@@ -72,7 +68,7 @@ class Canvas:
 
     def noise(self, scale_mm: float) -> Field:
         """Random field of mean 0 and sd 1, correlated over `scale_mm`."""
-        return smooth_noise(self.rng, self.shape, self.spacing, max(scale_mm, 1.1 * self.spacing_mm))
+        return smooth_noise(self.rng, self.shape, self.spacing_mm, max(scale_mm, 1.1 * self.voxel))
 
     def grain(self, amount: float) -> Field:
         """Field around 1 that varies at two scales."""
@@ -84,7 +80,7 @@ class Canvas:
         number, wall = _tile(int(self.rng.integers(TILES)))
         turn, _ = np.linalg.qr(self.rng.standard_normal((3, 3)))
         squeeze = np.exp(self.rng.normal(0, 0.15, 3))[:, None]
-        matrix = (squeeze * turn) * (self.spacing_mm * CELL / size_mm)
+        matrix = (squeeze * turn) * (self.voxel * CELL / size_mm)
         axes = [np.arange(n, dtype=np.float64) for n in self.shape]
         start = self.rng.uniform(0, TILE, 3)
         places = [
@@ -98,27 +94,26 @@ class Canvas:
     def walls(self, size_mm: float, thickness_mm: float) -> Field:
         """Share of each voxel that is wall of irregular cells."""
         _, wall = self.cells(size_mm)
-        return sheet(wall + np.float32(0.04 * size_mm) * self.noise(2.5), thickness_mm, self.spacing_mm)
+        return sheet(wall + np.float32(0.04 * size_mm) * self.noise(2.5), thickness_mm, self.voxel)
 
     def ridges(self, size_mm: float, thickness_mm: float) -> Field:
         """Share of each voxel that is a winding sheet: where a random field is zero."""
-        return sheet(self.noise(size_mm) * np.float32(size_mm / 1.3), thickness_mm, self.spacing_mm)
+        return sheet(self.noise(size_mm) * np.float32(size_mm / 1.3), thickness_mm, self.voxel)
 
     def tubes(self, apart_mm: float, radius_mm: float) -> Field:
         """Share of each voxel that is a winding tube: where two random fields are zero."""
         squares = self.noise(apart_mm) ** 2 + self.noise(apart_mm) ** 2
         distance = np.sqrt(squares) * np.float32(apart_mm / 1.3)
-        return clipped(0.5 + (np.float32(radius_mm) - distance) / np.float32(self.spacing_mm))
+        return clipped(0.5 + (np.float32(radius_mm) - distance) / np.float32(self.voxel))
 
     def spheres(self, where: Mask, count: int, radius_mm: tuple[float, float]) -> tuple[Field, Field]:
         """Share of each voxel inside spheres scattered over `where`, and signed mm to the nearest (inside positive)."""
         sites = np.argwhere(where)
         if not len(sites):
             return np.zeros(self.shape, np.float32), np.full(self.shape, OFF)
-        middles = (sites[self.rng.integers(len(sites), size=count)] + self.rng.uniform(-0.5, 0.5, (count, 3))) * (
-            self.spacing_mm
-        )
-        share, signed = balls(middles, self.rng.uniform(*radius_mm, count), self.shape, self.spacing)
+        middles = sites[self.rng.integers(len(sites), size=count)] + self.rng.uniform(-0.5, 0.5, (count, 3))
+        radii = self.rng.uniform(*radius_mm, count)
+        share, signed = balls(middles * self.voxel, radii, self.shape, self.spacing_mm)
         return share * self.lung, -signed
 
     def weight(self, signed: Field, border_mm: float) -> Field:
@@ -131,7 +126,7 @@ class Canvas:
 
     def empty(self, lost: Field, pruned: float) -> None:
         """Take away a share of the tissue, and of the vessels `pruned` times as much."""
-        self.parenchyma += lost * (np.float32(-1000) - self.parenchyma)
+        self.parenchyma += lost * (np.float32(GAS_HU) - self.parenchyma)
         self.vessels *= 1 - np.float32(pruned) * lost
 
     def label(self, where: Mask, name: int) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffseglung.phantom.canvas import FLUID_HU, Canvas, clipped
+from diffseglung.phantom.airspace import FLUID_HU
+from diffseglung.phantom.canvas import Canvas, clipped
 
 
 def draw_confounders(canvas: Canvas, *, may_breathe_out: bool) -> None:
@@ -20,7 +21,7 @@ def draw_confounders(canvas: Canvas, *, may_breathe_out: bool) -> None:
     if canvas.chance(0.35):
         rows = np.arange(canvas.shape[1])[None, :, None]
         last = np.where(lung, rows, -1).max(1, keepdims=True)
-        away = np.clip((last - rows) * canvas.spacing_mm, 0, None)
+        away = np.clip((last - rows) * canvas.voxel, 0, None)
         share = canvas.between(0.02, 0.13) * np.exp(-away / canvas.between(4, 20)) * lung
         canvas.fill(share.astype(np.float32))
     if canvas.chance(0.35):

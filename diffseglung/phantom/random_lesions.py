@@ -29,10 +29,10 @@ def extent(canvas: Canvas, radius_mm: float) -> Field:
     """Signed mm to the border of a random extent, inside positive, OFF outside the lung."""
     kind = str(canvas.rng.choice(EXTENTS))
     sites = np.argwhere(canvas.lung)
-    middle = np.asarray(sites[int(canvas.rng.integers(len(sites)))] * canvas.spacing_mm, np.float64)
+    middle = np.asarray(sites[int(canvas.rng.integers(len(sites)))] * canvas.voxel, np.float64)
     squash = canvas.rng.uniform(0.65, 1.35, 3)
     z, y, x = (
-        (np.arange(n, dtype=np.float64) * canvas.spacing_mm - c) / q
+        (np.arange(n, dtype=np.float64) * canvas.voxel - c) / q
         for n, c, q in zip(canvas.shape, middle, squash, strict=True)
     )
     z, y = z[:, None, None], y[:, None]
@@ -192,7 +192,7 @@ def emphysema(canvas: Canvas) -> None:
         low = canvas.between(1.1, 3.2)
         high = low + canvas.between(0.5, 4)
         volume = 4.19 * ((low + high) / 2) ** 3
-        count = int(min(canvas.between(0.35, 1.0) * inside.sum() * canvas.spacing_mm**3 / volume, 900)) + 1
+        count = int(min(canvas.between(0.35, 1.0) * inside.sum() * canvas.voxel**3 / volume, 900)) + 1
         holes, _ = canvas.spheres(inside, count, (low, high))
         lost, where = holes * np.float32(canvas.between(0.6, 1.0)), _around(holes, canvas)
         if canvas.chance(0.3):
@@ -216,7 +216,7 @@ def emphysema(canvas: Canvas) -> None:
 
 def _around(holes: Field, canvas: Canvas) -> Mask:
     """Where holes are dense enough to be seen as one lesion."""
-    return np.asarray(ndimage.gaussian_filter((holes > 0.5).astype(np.float32), 2.2 / canvas.spacing_mm) > 0.28)
+    return np.asarray(ndimage.gaussian_filter((holes > 0.5).astype(np.float32), 2.2 / canvas.voxel) > 0.28)
 
 
 PAINT: dict[int, Callable[[Canvas], None]] = {

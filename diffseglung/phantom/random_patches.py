@@ -1,4 +1,4 @@
-"""Patches without end: a piece of a background, lesions and confounders drawn into it, scanned by a random scanner.
+"""Random patches: a piece of a background with synthetic lesions and confounders, seen by a random scanner.
 
 One takes less than a tenth of a second on one core, so a network never has to see one twice.
 """
@@ -18,10 +18,9 @@ from diffseglung.phantom.canvas import Canvas, healthy_truth
 from diffseglung.phantom.confounders import draw_confounders
 from diffseglung.phantom.random_lesions import draw_lesions
 from diffseglung.phantom.texture import Field
-from diffseglung.preprocess.alignment import AIR_HU, REFERENCE_HU
+from diffseglung.preprocess.alignment import align_to
 from diffseglung.volume import Shape
 
-BLOOD_HU = np.float32(40)
 EDGE = 6
 """Voxels drawn around a patch, for what slices and kernels take from beside it."""
 FREE = 0.2
@@ -29,8 +28,11 @@ FREE = 0.2
 OFTEN = {EMPHYSEMA.id: 0.45, FIBROSIS.id: 0.5, GGO.id: 0.45, CONSOLIDATION.id: 0.35}
 """How likely a patch with lesions holds each."""
 TURNED = 0.4
+"""Share of patches that are turned and stretched."""
 INNER_MM, INNER, TRIES = 10.0, 0.8, 400
 """How deep in the lung, and how often, a patch has its middle at least; after so many tries it is anywhere."""
+MAY_BREATHE_OUT_HU = -800.0
+"""Healthy lung below that can be made denser by a shallower breath."""
 LEVEL_SD_HU = 8.0
 """How far the healthy level of a scan is mistaken."""
 
@@ -53,27 +55,28 @@ def random_patch(backgrounds: Sequence[Background], rng: np.random.Generator, sh
     turned = bool(rng.random() < TURNED)
     size = tuple(int(n * (1.3 if turned else 1.0)) + 2 * EDGE for n in shape)
     box, outside = _box(background, rng, size)
-    lung = _cut(background.lungs, box, outside) > 0
+    lungs = _cut(background.lungs, box, outside)
     canvas = Canvas(
         parenchyma=_cut(background.parenchyma, box, outside, "edge").astype(np.float32),
         vessels=_cut(background.vessels, box, outside).astype(np.float32) / 255,
         lumen=_cut(background.lumen, box, outside).astype(np.float32) / 255,
+        lungs=lungs,
         depth=_cut(background.depth, box, outside).astype(np.float32),
-        lung=lung,
-        truth=healthy_truth(lung, _cut(background.unknown, box, outside)),
-        spacing_mm=SPACING_MM,
+        truth=healthy_truth(lungs > 0, _cut(background.unknown, box, outside)),
+        spacing_mm=(SPACING_MM,) * 3,
         rng=rng,
     )
     hu = _cut(background.hu, box, outside, "edge").astype(np.float32)
-    before = _composed(canvas)
-    healthy = np.pad(background.healthy[box[1]], outside[1], mode="edge")
-    draw_confounders(canvas, may_breathe_out=float(healthy.mean()) < -800)
+    before = canvas.compose()
+    right, left = np.pad(background.healthy[:, box[1]], ((0, 0), outside[1]), mode="edge")[:, None, :, None]
+    draw_confounders(canvas, may_breathe_out=float(right.mean()) < MAY_BREATHE_OUT_HU)
     if rng.random() >= FREE:
         names = [name for name, often in OFTEN.items() if rng.random() < often]
         draw_lesions(canvas, {name: int(rng.integers(1, 3)) for name in names})
-    hu += ndimage.gaussian_filter(_composed(canvas) - before, rng.uniform(0.3, 0.5), truncate=3)
-    healthy = healthy + np.float32(rng.normal(0, LEVEL_SD_HU))
-    ct = _aligned(_scanned(hu, rng), healthy, float(background.air_hu[0]))
+    hu += ndimage.gaussian_filter(canvas.compose() - before, rng.uniform(0.3, 0.5), truncate=3)
+    healthy = np.where(lungs == 2, left, right) + np.float32(rng.normal(0, LEVEL_SD_HU))
+    ct = align_to(_scanned(hu, rng), healthy, float(background.air_hu[0]))
+    lung = canvas.lung
     lung = lung & (canvas.depth > rng.uniform(-1, 2)) if rng.random() < 0.25 else lung
     fields = [ct, lung.astype(np.float32), np.where(lung, canvas.truth, 0).astype(np.float32)]
     fields = _turned(fields, rng, shape) if turned else [_middle(f, shape) for f in fields]
@@ -101,19 +104,6 @@ def _box(
 def _cut(values: NDArray[np.generic], box: tuple[slice, ...], outside: list[tuple[int, int]], mode: str = "constant"):  # type: ignore[no-untyped-def]
     piece = np.asarray(values[box])
     return np.pad(piece, outside, mode=mode) if any(map(any, outside)) else piece.copy()  # type: ignore[call-overload]
-
-
-def _composed(canvas: Canvas) -> Field:
-    """HU of tissue, vessels and airways together."""
-    hu = canvas.parenchyma + canvas.vessels * (BLOOD_HU - canvas.parenchyma)
-    return hu + canvas.lumen * (np.float32(-1000) - hu)
-
-
-def _aligned(hu: Field, healthy: NDArray[np.float32], air_hu: float) -> Field:
-    """`preprocess.alignment.align` for a piece whose rows have these healthy levels."""
-    level = healthy.astype(np.float32)[None, :, None]
-    below = AIR_HU + (hu - air_hu) * ((REFERENCE_HU - AIR_HU) / (level - air_hu))
-    return np.where(hu < level, below, np.where(hu < 0, hu * (REFERENCE_HU / level), hu)).astype(np.float32)
 
 
 def _scanned(hu: Field, rng: np.random.Generator) -> Field:

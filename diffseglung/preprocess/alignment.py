@@ -147,6 +147,11 @@ def align(hu: NDArray[np.float32], level: HealthyLevel, spacing_mm: float) -> ND
     What air reads goes to -1000, healthy lung to -860, soft tissue, 0 HU, stays.
     """
     healthy = level.at(np.arange(hu.shape[1]) * spacing_mm).astype(np.float32)[None, :, None]
-    below = AIR_HU + (hu - level.air_hu) * ((REFERENCE_HU - AIR_HU) / (healthy - level.air_hu))
+    return align_to(hu, healthy, level.air_hu)
+
+
+def align_to(hu: NDArray[np.float32], healthy: NDArray[np.float32], air_hu: float) -> NDArray[np.float32]:
+    """`align` for healthy levels in HU that broadcast to `hu`."""
+    below = AIR_HU + (hu - air_hu) * ((REFERENCE_HU - AIR_HU) / (healthy - air_hu))
     above = TISSUE_HU + (hu - TISSUE_HU) * ((REFERENCE_HU - TISSUE_HU) / (healthy - TISSUE_HU))
     return np.where(hu < healthy, below, np.where(hu < TISSUE_HU, above, hu)).astype(np.float32)

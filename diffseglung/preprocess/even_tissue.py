@@ -24,8 +24,8 @@ FAT_MM: 12 to 62 HU in the body fat of LCTSC-102, noise and vessels included."""
 OUTER_SHARE, OUTER_ML = 0.58, 1.0
 """Of the surface of fat in a patch: where more of it borders on fat outside, it is a part of that; least volume."""
 SMALL_ML, SMALL_FAT, SMALL_OUTER = (1.0, 15.0), 0.05, 0.75
-"""A patch between the first that is fat by more than the second, which borders on fat outside by more than the third,
-goes whole: what is denser in it is the organ that the fat is around."""
+"""A patch of a volume between these two goes whole where more than the second share of it is fat, and more than the
+third share of that fat's surface borders on fat outside: what is denser in it is the organ that the fat surrounds."""
 UNSEEN_SHARE = 0.1
 """Of the border between a patch and other tissue: where more of it runs through even tissue, it is drawn through an
 organ."""

@@ -1,5 +1,5 @@
-"""What is minimised: the diffusion loss (stage 1), the diffusion loss and the distillation (stage 2), or the distance
-of class probabilities to the truth of drawn scenes (stage 3)."""
+"""What is minimised: the diffusion loss (stage 1), diffusion and distillation (stage 2), or the segmentation loss on
+synthetic lesions (stage 3)."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ SMOOTHED = 20.0
 
 
 class SegmentationObjective(nn.Module):
-    """Stage 3: cross entropy and soft Dice loss (Milletari et al. 2016, V-Net) of each patch, on drawn scenes.
+    """Stage 3: cross entropy and soft Dice loss (Milletari et al. 2016, V-Net) of each patch, on synthetic lesions.
 
     Patches may hold a little diffusion noise, so that the network stays what it was trained to be, and robust.
     """
@@ -201,8 +201,9 @@ class SegmentationObjective(nn.Module):
         noisy = noised(batch.clean, batch.noise, per_patch(self.model.signal, batch.step, batch.clean))
         predicted, taps = self.network.with_taps(torch.cat([noisy, batch.lung], dim=1), level.to(noisy.dtype))
         entropy, dice = segmentation_loss(self.segmenter(taps).float(), cast(Tensor, batch.teacher))
-        loss = (entropy + self.finetune.dice * dice).mean() + 0 * predicted.float().mean()  # reaches every parameter
-        terms: dict[str, float | Tensor] = {"dice": dice.detach().mean(), "lambda": self.finetune.dice}
+        loss = (entropy + self.finetune.dice_weight * dice).mean()
+        loss = loss + 0 * predicted.float().mean()  # reaches every parameter, which distributed training needs
+        terms: dict[str, float | Tensor] = {"dice": dice.detach().mean(), "lambda": self.finetune.dice_weight}
         return Outcome(loss, entropy.detach(), level, terms, "segmentation")
 
 

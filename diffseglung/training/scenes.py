@@ -1,4 +1,4 @@
-"""Batches for the segmenter (stage 3): patches of drawn scenes, each drawn when it is needed and never again.
+"""Batches for the segmenter (stage 3): random patches, each made when it is needed and never again.
 
 As in `training.data`, every random draw belongs to (seed, iteration, place of the patch in the global batch).
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diffseglung.config import FinetuneConfig, IntensityConfig, TrainConfig
@@ -21,7 +22,7 @@ from diffseglung.runtime import Runtime, patch_noise
 from diffseglung.training.data import NOISE, Batch
 
 SCENE = 7
-"""Purpose of random numbers: what is drawn (0 to 4 are in `training.data` and `training.objective`)."""
+"""Purpose of random numbers: all of a patch but its noise (0 to 4 are in `training.data` and `training.objective`)."""
 NOT_SCORED = -1
 """Class of positions outside the lungs and of those that have no right name."""
 
@@ -65,7 +66,10 @@ class SceneDraws:
         return clean, lung, noise, torch.tensor(step), classes_at(patch.truth, self.stride)
 
 
-def classes_at(truth: np.ndarray, stride: int) -> Tensor:
-    """Class index at the middle of every cell of `stride` voxels, NOT_SCORED outside the lungs and where unknown."""
+def classes_at(truth: NDArray[np.uint8], stride: int) -> Tensor:
+    """Class index of every cell of `stride` voxels, NOT_SCORED outside the lungs and where unknown.
+
+    At the voxel at which positions are described (`features.local.middle`).
+    """
     middle = truth[tuple(slice(stride // 2, None, stride) for _ in range(3))].astype(np.int64) - 1
     return torch.from_numpy(np.where((middle >= 0) & (middle < len(TISSUES)), middle, NOT_SCORED))

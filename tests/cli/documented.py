@@ -83,7 +83,7 @@ PARSED_ONLY = {
     "torchrun --nproc_per_node=2 train.py --patches_dir patches --results_dir results --size reference --batch_size 2"
     " --accumulate 4 --recompute",
     "diffseglung finetune --npz_dir cases --resume results_distill/ddpm_distill.pt --results_dir results_segment",
-    "diffseglung segment -i ct.nii.gz -o out --method student --model results_segment/ddpm_segment.pt",
+    "diffseglung segment -i ct.nii.gz -o out --model results_segment/ddpm_segment.pt",
     "diffseglung check",
     "diffseglung cohort -i studies_masks -o labelled_masks --mask-suffix _lung",
     "diffseglung cohort -i studies -o labelled --retries 2 --timeout 3600",

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from diffseglung.cli import main
-from diffseglung.config import UNETS
+from diffseglung.config import UNETS, SegmentConfig
+from diffseglung.errors import CheckpointError
+from diffseglung.forecast import foretell
 from diffseglung.labelling.bundle import load_bundle
+from diffseglung.labelling.methods import Rows
 from diffseglung.model import checkpoint
 from diffseglung.model.card import ModelCard
+from diffseglung.output.report.wording import methods
+from diffseglung.phantom.backgrounds import SPACING_MM, Background
+from diffseglung.pipeline import Segmenter
+from diffseglung.runtime import Runtime
 from diffseglung.training.journal import read
-from tests.toy_models import toy_network
-from tests.toys import toy_cases
+from tests.toy_models import toy_network, toy_phantom
+from tests.toys import toy_cases, toy_scene
 
-QUICK = ["--shape", "16", "16", "16", "--batch_size", "2", "--drawn", "0", "--precision", "fp32", "-q"]
+QUICK = ["--shape", "16", "16", "16", "--batch_size", "2", "--chests", "0", "--precision", "fp32", "-q"]
 QUICK += ["--log_every", "1", "--save_every", "2", "--sample_every", "0"]
 
 
@@ -46,15 +56,55 @@ def test_training_that_goes_on_equals_uninterrupted_training_and_gives_a_model(s
     bundle = load_bundle(tmp_path / "whole" / "ddpm_segment.pt")
     assert bundle.card.stage == 3
     assert bundle.card.training["backgrounds"] == ["toy__0", "toy__1"]
-    assert bundle.segmenter.channels == 5
+    assert bundle.card.patch.spacing_mm == SPACING_MM
+    assert bundle.segmenter().channels == 5
+
+
+def test_a_case_that_changed_is_prepared_anew_and_ends_a_run_on_the_old_one(
+    start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = tmp_path / "npz"
+    shutil.copytree(start / "npz", cases)
+    own = ["--npz_dir", str(cases)]
+    assert finetune(start, tmp_path / "out", "--iterations", "2", *own) == 0
+    before = Background.load(tmp_path / "out" / "backgrounds" / "toy__0").digest
+    shutil.copyfile(cases / "toy__1.npz", cases / "toy__0.npz")
+    assert finetune(start, tmp_path / "out", "--iterations", "4", *own) == 2
+    assert "toy__0" in capsys.readouterr().err
+    assert Background.load(tmp_path / "out" / "backgrounds" / "toy__0").digest != before
+
+
+def test_the_model_labels_scans_with_the_rule_and_says_so(start: Path, tmp_path: Path) -> None:
+    """Chosen where no method is named, foretold as what it is, and refused of a model that was not taught to."""
+    assert finetune(start, tmp_path, "--iterations", "2") == 0
+    model, case = tmp_path / "ddpm_segment.pt", toy_phantom()
+    segmenter = Segmenter.load(model)
+    assert segmenter.config.method == "student"
+    result = segmenter(case.ct, case.lungs)
+    assert (result.label_map.array > 0).sum() == (case.lungs.array > 0).sum()
+    assert "taught on synthetic lesions" in methods(result.run, case.ct.spacing_mm)
+    told = foretell(segmenter, case.ct, case.lungs)
+    assert told.tiles == told.calls > 0
+    with pytest.raises(CheckpointError, match="not taught to label tissue"):
+        Segmenter.load(start / "ddpm_distill.pt", config=SegmentConfig(method="student"))
+
+
+def test_every_position_has_a_posterior_on_an_odd_grid_with_lung_at_its_border(start: Path, tmp_path: Path) -> None:
+    assert finetune(start, tmp_path, "--iterations", "2") == 0
+    lungs, aligned = np.zeros((21, 27, 27), bool), np.full((21, 27, 27), -860, np.float32)
+    lungs[4:, 4:, 4:] = True
+    scene = dataclasses.replace(toy_scene(), lungs=lungs, aligned=aligned)
+    rows = Rows(scene, load_bundle(tmp_path / "ddpm_segment.pt"), Runtime(device=torch.device("cpu")))
+    assert len(rows.segmented) == len(rows.where.index)
+    assert torch.allclose(rows.segmented.sum(1), torch.ones(len(rows.segmented)), atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["finetune"], "stage 3 begins with a trained model"),
+        (["finetune"], "stage 3 needs a trained model"),
         (["finetune", "--resume", "nowhere.pt"], "nowhere.pt does not exist"),
-        (["finetune", "--resume", "{start}/ddpm_distill.pt", "--drawn", "0"], "nothing to draw into"),
+        (["finetune", "--resume", "{start}/ddpm_distill.pt", "--chests", "0"], "nothing to put lesions into"),
         (["finetune", "--resume", "{start}/ddpm_distill.pt", "--npz_dir", "{start}"], "holds no cases"),
     ],
 )

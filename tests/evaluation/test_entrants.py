@@ -70,7 +70,7 @@ def test_a_tissue_model_of_other_descriptors_is_left_out_with_the_reason() -> No
     def bundle(columns: int) -> Bundle:
         projection = Projection(torch.zeros(columns), torch.ones(columns), torch.eye(columns))
         tissue = SimpleNamespace(projection=projection)
-        return cast(Bundle, SimpleNamespace(path=Path("own.safetensors"), tissues={"seeded": tissue}, labels=None))
+        return cast(Bundle, SimpleNamespace(path=Path("own.safetensors"), tissues={"seeded": tissue}, classes=None))
 
     count = len(SHAPED_NAMES)
     assert "seeded" in {e.key for e in choose(None, bundle(count))[0]}

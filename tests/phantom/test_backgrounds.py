@@ -6,34 +6,23 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from diffseglung.phantom.backgrounds import SPACING_MM, Background, drawn_background, real_background
-from diffseglung.preprocess.scene import Scene, make_scene
-from diffseglung.volume import Volume
-from tests.toys import toy_volumes
-
-
-def toy_scene() -> Scene:
-    """A small chest on the model grid."""
-    hu, inside = toy_volumes(0)
-    ct = Volume(hu, np.diag([1.5, 1.5, 1.5, 1.0])[[2, 1, 0, 3]])
-    return make_scene(ct, ct.with_array(inside), SPACING_MM)
-
-
-@pytest.fixture(scope="module")
-def background() -> Background:
-    return real_background(toy_scene())
+from diffseglung.phantom.backgrounds import SPACING_MM, Background, real_background, synthetic_background
+from diffseglung.preprocess.alignment import HealthyLevel
+from tests.toys import toy_scene
 
 
 def test_a_background_comes_back_from_its_folder(background: Background, tmp_path: Path) -> None:
     background.save(tmp_path / "one")
     again = Background.load(tmp_path / "one")
     assert all(np.array_equal(getattr(again, name), value) for name, value in vars(background).items())
+    assert again.digest == background.digest
+    dataclasses.replace(background, hu=background.hu + np.float16(8)).save(tmp_path / "one")
+    assert Background.load(tmp_path / "one").digest != background.digest
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
-def test_what_may_be_diseased_is_neither_healthy_nor_drawn() -> None:
+def test_what_may_be_diseased_is_neither_healthy_nor_a_lesion() -> None:
     scene = toy_scene()
     front = np.zeros(scene.lungs.shape, bool)
     front[:, : front.shape[1] // 2] = True
@@ -51,10 +40,18 @@ def test_thick_dense_tissue_in_a_lung_may_be_disease() -> None:
     assert found.unknown.sum() * SPACING_MM**3 / 1000 > 3
 
 
-def test_a_drawn_background_is_a_healthy_chest_of_its_seed() -> None:
-    one = drawn_background(3)
+def test_a_synthetic_background_is_a_healthy_chest() -> None:
+    one = synthetic_background(3)
     litres = (one.lungs > 0).sum() * SPACING_MM**3 / 1e6
     assert 2 < litres < 9
     assert not one.unknown.any()
     inner = one.depth > 10
     assert abs(np.median(one.hu[inner]) - one.healthy.mean()) < 60
+
+
+def test_each_lung_keeps_its_own_healthy_level() -> None:
+    own = HealthyLevel(-900.0, 0.0, 0.0), HealthyLevel(-800.0, 0.0, 0.0)
+    found = real_background(dataclasses.replace(toy_scene(), lung_levels=own))
+    assert found.healthy.shape == (2, found.hu.shape[1])
+    assert np.unique(found.healthy[0]).tolist() == [-900.0]
+    assert np.unique(found.healthy[1]).tolist() == [-800.0]

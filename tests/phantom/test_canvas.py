@@ -16,8 +16,9 @@ def even_lung(seed: int) -> Canvas:
     depth = np.broadcast_to((np.arange(48, dtype=np.float32) * 1.5)[None, :, None], full).copy()
     lung = depth > 0
     return Canvas(
-        np.full(full, LUNG_HU, np.float32), np.zeros(full, np.float32), np.zeros(full, np.float32), depth, lung,
-        healthy_truth(lung, np.zeros(full, bool)), 1.5, np.random.default_rng(seed),
+        parenchyma=np.full(full, LUNG_HU, np.float32), vessels=np.zeros(full, np.float32),
+        lumen=np.zeros(full, np.float32), lungs=lung.astype(np.uint8), depth=depth,
+        truth=healthy_truth(lung, np.zeros(full, bool)), spacing_mm=(1.5,) * 3, rng=np.random.default_rng(seed),
     )  # fmt: skip
 
 
@@ -43,7 +44,7 @@ def test_spheres_are_where_they_are_asked_for_and_nothing_where_nowhere_is() -> 
     where = np.zeros(drawn.shape, bool)
     where[20, 24, 24] = True
     share, signed = drawn.spheres(where, 1, (6.0, 6.0))
-    volume_mm3 = float(share.sum()) * drawn.spacing_mm**3
+    volume_mm3 = float(share.sum()) * drawn.voxel**3
     assert volume_mm3 == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.1)
     assert signed[20, 24, 24] > 4
     none, far = drawn.spheres(np.zeros(drawn.shape, bool), 3, (2.0, 3.0))

@@ -1,4 +1,4 @@
-"""Patches without end: reproducible, with truth inside the lungs alone."""
+"""Random patches: reproducible, with truth inside the lungs alone."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import numpy as np
 from diffseglung.labels import TISSUES
 from diffseglung.phantom.backgrounds import Background
 from diffseglung.phantom.random_patches import random_patch
-from tests.phantom.test_backgrounds import background
 
-__all__ = ["background"]
 SHAPE = (32, 32, 32)
 
 

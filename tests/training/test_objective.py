@@ -183,7 +183,7 @@ def test_what_is_not_scored_does_not_count():
 
 def test_the_segmenters_loss_is_the_mean_of_its_patches_and_reaches_every_weight():
     torch.manual_seed(0)
-    objective = SegmentationObjective(UNet(UNETS["tiny"]), DiffusionConfig(), finetune=FinetuneConfig(dice=0.5))
+    objective = SegmentationObjective(UNet(UNETS["tiny"]), DiffusionConfig(), finetune=FinetuneConfig(dice_weight=0.5))
     clean, noise = torch.randn(4, 1, 16, 16, 16), torch.randn(4, 1, 16, 16, 16)
     classes = torch.randint(NOT_SCORED, 5, (4, 8, 8, 8))
     batch = Batch(clean, torch.ones_like(clean), noise, torch.tensor([0, 0, 5, 25]), classes)

@@ -1,4 +1,4 @@
-"""Batches of drawn scenes: the same however they are divided, with classes at the positions of the network."""
+"""Batches of random patches: the same however they are divided, with classes at the positions of the network."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from diffseglung.config import FinetuneConfig, IntensityConfig, TrainConfig
+from diffseglung.features.local import middle
 from diffseglung.labels import TISSUES
 from diffseglung.phantom.backgrounds import Background
 from diffseglung.phantom.canvas import UNKNOWN
 from diffseglung.training.scenes import NOT_SCORED, SceneDraws, classes_at
-from tests.phantom.test_backgrounds import background
 
-__all__ = ["background"]
 FINETUNE = FinetuneConfig(shape=(16, 16, 16), noise_free=0.5)
 
 
@@ -44,5 +43,5 @@ def test_classes_are_those_of_the_middle_of_each_cell(stride: int) -> None:
     truth = rng.choice([0, 1, 2, 3, 4, 5, UNKNOWN], (8, 8, 8)).astype(np.uint8)
     classes = classes_at(truth, stride)
     for index in np.ndindex(*classes.shape):
-        here = truth[tuple(i * stride + stride // 2 for i in index)]
+        here = truth[tuple(i * stride + middle(stride) for i in index)]
         assert classes[index] == (here - 1 if 1 <= here <= len(TISSUES) else NOT_SCORED)

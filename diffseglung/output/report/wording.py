@@ -21,6 +21,11 @@ LEARNED = (
     "ground-glass opacity, fibrosis or consolidation"
 )
 
+STUDENT = (
+    "a network that had been taught on synthetic lesions, without annotations, together with a rule on local density "
+    "statistics: healthy lung, emphysema, ground-glass opacity, fibrosis or consolidation"
+)
+
 
 def methods(run: dict[str, Any], spacing_mm: tuple[float, float, float]) -> str:
     """A paragraph for a methods section; it says only what the record holds.  spacing_mm: of the scan (z, y, x)."""
@@ -39,7 +44,7 @@ def methods(run: dict[str, Any], spacing_mm: tuple[float, float, float]) -> str:
         if own := scan.get("lung_levels_hu"):
             known = f", with healthy lung at {own[0]:.0f} HU in the right and {own[1]:.0f} HU in the left lung"
         sentences.append(f"Densities were aligned to a common scale on a {grid:g} mm grid{known}.")
-    sentences.append(f"Each voxel was given a class by {RULE if method in WITHOUT_MODEL else LEARNED}.")
+    sentences.append(f"Each voxel was given a class by {_labeller(method)}.")
     if model:
         sentences.append(f"The model was {model['name']} (SHA-256 {str(model['sha256'])[:16]}).")
     sentences.append(
@@ -48,6 +53,13 @@ def methods(run: dict[str, Any], spacing_mm: tuple[float, float, float]) -> str:
         "The software is for research use only."
     )
     return " ".join(sentences)
+
+
+def _labeller(method: str) -> str:
+    """What gave the classes."""
+    if method == "student":
+        return STUDENT
+    return RULE if method in WITHOUT_MODEL else LEARNED
 
 
 def _finder(tool: dict[str, Any] | None) -> str:
