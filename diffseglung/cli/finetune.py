@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: ./results_segment",
     )  # fmt: skip
     parser.add_argument("--dataset", default="", help="only cases whose file name begins with this")
-    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="weights to begin with: of distill or train")
+    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="weights to begin with: of distill, train or finetune")
     parser.add_argument("--name", default="", help="name on the model card (default: that of the weights)")
     parser.set_defaults(recipe="default")
     add_config(parser, TrainConfig, command="finetune")
@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("there is nothing to put lesions into", remedy="pass --npz_dir, or --chests of 1 or more")
     from diffseglung import runtime
     from diffseglung.model import checkpoint
+    from diffseglung.model.segmenter import load_segmentation_head
     from diffseglung.phantom.backgrounds import SPACING_MM
     from diffseglung.training.loop import Run, Trainer
     from diffseglung.training.objective import SegmentationObjective
@@ -95,6 +96,9 @@ def run(args: argparse.Namespace) -> int:
             objective: SegmentationObjective = seeded(
                 lambda: SegmentationObjective(network, base.diffusion, finetune=finetune), config.seed
             )
+            if base.stage == 3:
+                head = load_segmentation_head(weights, network).state_dict()
+                objective.segmenter.load_state_dict(head)
             draws = SceneDraws.of(
                 list(backgrounds.values()), config, finetune, intensity=base.intensity, steps=base.diffusion.steps,
                 stride=objective.segmenter.stride, runtime=process,

@@ -1,4 +1,4 @@
-"""Chests on the model grid, taken apart and ready for lesions: real and synthetic ones.
+"""Chests on the model grid, taken apart and ready for synthetic lesions: real and synthetic ones.
 
 A network that is taught on synthetic lesions sees as many kinds of normal lung as there are backgrounds, so these are
 made once, kept in a folder, and cut, turned and degraded anew for every patch (`phantom.random_patches`).
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from diffseglung.durable import workshop
+from diffseglung.labels import HEALTHY
 from diffseglung.phantom import anatomy
+from diffseglung.phantom.canvas import UNKNOWN
 from diffseglung.phantom.procedural import EXTENT_MM
 from diffseglung.phantom.record import Draw
 from diffseglung.phantom.semisynthetic import take_apart
@@ -34,12 +36,12 @@ EXHALE = 0.3
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """A chest without lesions on a grid of SPACING_MM, canonical axes, (Z, Y, X) each.
+    """A chest on a grid of SPACING_MM, canonical axes, (Z, Y, X) each.
 
     hu:         float16; what the scanner saw, or, of a synthetic chest, an ideal one would see.
     parenchyma: float16 HU without vessels.  vessels, lumen: uint8, share of a voxel in 255ths.
     depth:      float16 mm below the lung's surface.   lungs: uint8, 1 right, 2 left.
-    unknown:    bool; lung that may be diseased.
+    truth:      uint8; label ids in the lungs, UNKNOWN where no one knows, 0 outside.
     healthy:    (2, Y) float32; HU of healthy right and left lung at each row from front to back.  air_hu: (1,) float32.
     """
 
@@ -49,7 +51,7 @@ class Background:
     lumen: NDArray[np.uint8]
     depth: NDArray[np.float16]
     lungs: NDArray[np.uint8]
-    unknown: NDArray[np.bool_]
+    truth: NDArray[np.uint8]
     healthy: NDArray[np.float32]
     air_hu: NDArray[np.float32]
 
@@ -78,22 +80,24 @@ class Background:
         )
 
 
-def real_background(scene: Scene, unknown: NDArray[np.bool_] | None = None) -> Background:
+def real_background(scene: Scene, lesions: NDArray[np.uint8] | None = None) -> Background:
     """A real scan on the model grid taken apart.
 
-    unknown: (Z, Y, X) of that grid, lung that may be diseased, besides thick dense parts.
+    lesions: (Z, Y, X) of that grid, 0 where there is none; ids where one is certain, UNKNOWN where there may be one.
+    Thick dense parts that are no certain lesion may be one.
     """
     box = _box(scene.lungs)
     hu, inside = np.ascontiguousarray(scene.hu[box], np.float32), scene.lungs[box]
     parts = take_apart(hu, inside.astype(np.uint8), (SPACING_MM,) * 3)
-    doubtful = _solid(hu, inside)
-    if unknown is not None:
-        doubtful |= unknown[box] & inside
+    truth = _healthy(inside)
+    truth[_solid(hu, inside)] = UNKNOWN
+    if lesions is not None:
+        truth = np.where(inside & (lesions[box] > 0), lesions[box], truth).astype(np.uint8)
     levels = scene.lung_levels or (scene.level, scene.level)
     healthy = _rows(levels, hu.shape[1], box[1].start)
     return Background(
         hu.astype(np.float16), parts.parenchyma.astype(np.float16), _bytes(parts.vessels), _bytes(parts.lumen),
-        parts.depth.astype(np.float16), parts.lungs, doubtful, healthy, np.array([scene.level.air_hu], np.float32),
+        parts.depth.astype(np.float16), parts.lungs, truth, healthy, np.array([scene.level.air_hu], np.float32),
     )  # fmt: skip
 
 
@@ -111,7 +115,7 @@ def synthetic_background(seed: int, split: str = "train") -> Background:
     return Background(
         hu[box].astype(np.float16), scene.parenchyma[box].astype(np.float16), _bytes(scene.vessels[box]),
         _bytes(scene.lumen[box]), scene.depth[box].astype(np.float16), scene.lungs[box],
-        np.zeros(hu[box].shape, bool), rows, np.array([level.air_hu], np.float32),
+        _healthy(scene.lungs[box] > 0), rows, np.array([level.air_hu], np.float32),
     )  # fmt: skip
 
 
@@ -119,6 +123,10 @@ def _rows(levels: tuple[HealthyLevel, HealthyLevel], count: int, first: int) -> 
     """Healthy levels (2, count) of the rows from `first` on."""
     depth_mm = (first + np.arange(count)) * SPACING_MM
     return np.stack([level.at(depth_mm) for level in levels]).astype(np.float32)
+
+
+def _healthy(lungs: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return lungs.astype(np.uint8) * np.uint8(HEALTHY.id)
 
 
 def _bytes(share: NDArray[np.float32]) -> NDArray[np.uint8]:

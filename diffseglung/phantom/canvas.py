@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from diffseglung.labels import HEALTHY
 from diffseglung.phantom.airspace import FLUID_HU
 from diffseglung.phantom.record import Scene
 from diffseglung.phantom.texture import Field, balls, sheet, smooth_noise
@@ -147,10 +146,3 @@ def _tile(index: int) -> tuple[NDArray[np.int32], Field]:
     wall = (distance[:, 1] ** 2 - distance[:, 0] ** 2) / (2 * np.linalg.norm(apart, axis=1))
     cube = (TILE,) * 3
     return nearest[:, 0].reshape(cube).astype(np.int32), wall.reshape(cube).astype(np.float32)
-
-
-def healthy_truth(lung: Mask, unknown: Mask) -> NDArray[np.uint8]:
-    """Truth before any lesion."""
-    truth = lung.astype(np.uint8) * np.uint8(HEALTHY.id)
-    truth[unknown & lung] = UNKNOWN
-    return truth

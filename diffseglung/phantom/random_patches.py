@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO
+from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, HEALTHY
 from diffseglung.phantom.backgrounds import SPACING_MM, Background
-from diffseglung.phantom.canvas import Canvas, healthy_truth
+from diffseglung.phantom.canvas import UNKNOWN, Canvas
 from diffseglung.phantom.confounders import draw_confounders
 from diffseglung.phantom.random_lesions import draw_lesions
 from diffseglung.phantom.texture import Field
@@ -24,7 +24,7 @@ from diffseglung.volume import Shape
 EDGE = 6
 """Voxels drawn around a patch, for what slices and kernels take from beside it."""
 FREE = 0.2
-"""Share of patches without a lesion."""
+"""Share of patches without synthetic lesions: what is certain in a real scan is learned as any scanner shows it."""
 OFTEN = {EMPHYSEMA.id: 0.45, FIBROSIS.id: 0.5, GGO.id: 0.45, CONSOLIDATION.id: 0.35}
 """How likely a patch with lesions holds each."""
 TURNED = 0.4
@@ -62,7 +62,7 @@ def random_patch(backgrounds: Sequence[Background], rng: np.random.Generator, sh
         lumen=_cut(background.lumen, box, outside).astype(np.float32) / 255,
         lungs=lungs,
         depth=_cut(background.depth, box, outside).astype(np.float32),
-        truth=healthy_truth(lungs > 0, _cut(background.unknown, box, outside)),
+        truth=_cut(background.truth, box, outside),
         spacing_mm=(SPACING_MM,) * 3,
         rng=rng,
     )
@@ -71,8 +71,10 @@ def random_patch(backgrounds: Sequence[Background], rng: np.random.Generator, sh
     right, left = np.pad(background.healthy[:, box[1]], ((0, 0), outside[1]), mode="edge")[:, None, :, None]
     draw_confounders(canvas, may_breathe_out=float(right.mean()) < MAY_BREATHE_OUT_HU)
     if rng.random() >= FREE:
+        own = canvas.truth > HEALTHY.id
         names = [name for name, often in OFTEN.items() if rng.random() < often]
         draw_lesions(canvas, {name: int(rng.integers(1, 3)) for name in names})
+        canvas.truth[own] = UNKNOWN  # no name is right for two lesions in one place
     hu += ndimage.gaussian_filter(canvas.compose() - before, rng.uniform(0.3, 0.5), truncate=3)
     healthy = np.where(lungs == 2, left, right) + np.float32(rng.normal(0, LEVEL_SD_HU))
     ct = align_to(_scanned(hu, rng), healthy, float(background.air_hu[0]))

@@ -60,6 +60,15 @@ def test_training_that_goes_on_equals_uninterrupted_training_and_gives_a_model(s
     assert bundle.segmenter().channels == 5
 
 
+def test_it_goes_on_from_a_model_that_labels_tissue(start: Path, tmp_path: Path) -> None:
+    assert finetune(start, tmp_path / "first", "--iterations", "2") == 0
+    taught = tmp_path / "first" / "ddpm_segment.pt"
+    assert finetune(start, tmp_path / "second", "--iterations", "1", "--lr", "1e-9", "--resume", str(taught)) == 0
+    one, two = (checkpoint.load(path)[0] for path in (taught, tmp_path / "second" / "ddpm_segment.pt"))
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(value, two[name], atol=1e-6) for name, value in one.items())
+
+
 def test_a_case_that_changed_is_prepared_anew_and_ends_a_run_on_the_old_one(
     start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from diffseglung.labels import EMPHYSEMA
 from diffseglung.phantom.backgrounds import SPACING_MM, Background, real_background, synthetic_background
+from diffseglung.phantom.canvas import UNKNOWN
 from diffseglung.preprocess.alignment import HealthyLevel
 from tests.toys import toy_scene
 
@@ -24,11 +26,13 @@ def test_a_background_comes_back_from_its_folder(background: Background, tmp_pat
 
 def test_what_may_be_diseased_is_neither_healthy_nor_a_lesion() -> None:
     scene = toy_scene()
-    front = np.zeros(scene.lungs.shape, bool)
-    front[:, : front.shape[1] // 2] = True
-    found = real_background(scene, front)
-    assert 0.1 < found.unknown[found.lungs > 0].mean() < 0.9
-    assert not found.unknown[found.lungs == 0].any()
+    lesions = np.zeros(scene.lungs.shape, np.uint8)
+    lesions[:, : lesions.shape[1] // 2] = UNKNOWN
+    lesions[::2] = EMPHYSEMA.id
+    found = real_background(scene, lesions)
+    for value in (UNKNOWN, EMPHYSEMA.id):
+        assert 0.05 < (found.truth[found.lungs > 0] == value).mean() < 0.9
+    assert not found.truth[found.lungs == 0].any()
 
 
 def test_thick_dense_tissue_in_a_lung_may_be_disease() -> None:
@@ -37,14 +41,14 @@ def test_thick_dense_tissue_in_a_lung_may_be_disease() -> None:
     box = tuple(slice(m - 6, m + 7) for m in middle)
     scene.hu[box] = 40
     found = real_background(dataclasses.replace(scene))
-    assert found.unknown.sum() * SPACING_MM**3 / 1000 > 3
+    assert (found.truth == UNKNOWN).sum() * SPACING_MM**3 / 1000 > 3
 
 
 def test_a_synthetic_background_is_a_healthy_chest() -> None:
     one = synthetic_background(3)
     litres = (one.lungs > 0).sum() * SPACING_MM**3 / 1e6
     assert 2 < litres < 9
-    assert not one.unknown.any()
+    assert np.array_equal(one.truth, one.lungs > 0)
     inner = one.depth > 10
     assert abs(np.median(one.hu[inner]) - one.healthy.mean()) < 60
 

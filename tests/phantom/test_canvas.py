@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffseglung.phantom.canvas import Canvas, healthy_truth
+from diffseglung.phantom.canvas import Canvas
 
 LUNG_HU = -860.0
 
@@ -18,7 +18,7 @@ def even_lung(seed: int) -> Canvas:
     return Canvas(
         parenchyma=np.full(full, LUNG_HU, np.float32), vessels=np.zeros(full, np.float32),
         lumen=np.zeros(full, np.float32), lungs=lung.astype(np.uint8), depth=depth,
-        truth=healthy_truth(lung, np.zeros(full, bool)), spacing_mm=(1.5,) * 3, rng=np.random.default_rng(seed),
+        truth=lung.astype(np.uint8), spacing_mm=(1.5,) * 3, rng=np.random.default_rng(seed),
     )  # fmt: skip
 
 
@@ -50,9 +50,3 @@ def test_spheres_are_where_they_are_asked_for_and_nothing_where_nowhere_is() -> 
     none, far = drawn.spheres(np.zeros(drawn.shape, bool), 3, (2.0, 3.0))
     assert not none.any()
     assert far.max() < -100
-
-
-def test_what_is_unknown_stays_unknown_and_outside_is_nothing() -> None:
-    lung = np.array([[[True, True, False]]])
-    unknown = np.array([[[False, True, True]]])
-    assert healthy_truth(lung, unknown).tolist() == [[[1, 255, 0]]]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
-from diffseglung.labels import TISSUES
+from diffseglung.labels import EMPHYSEMA, TISSUES
 from diffseglung.phantom.backgrounds import Background
+from diffseglung.phantom.canvas import UNKNOWN
 from diffseglung.phantom.random_patches import random_patch
 
 SHAPE = (32, 32, 32)
@@ -30,3 +33,20 @@ def test_patches_have_truth_in_the_lungs_alone_and_all_classes_come(
         assert (patch.truth[patch.lung] > 0).all()
         seen |= set(np.unique(patch.truth))
     assert {label.id for label in TISSUES} <= seen
+
+
+def test_what_is_in_a_scan_keeps_its_name_where_nothing_is_drawn_and_has_none_where_something_is(
+    background: Background,
+) -> None:
+    """Free patches show what is certain in the background; others call it by no name."""
+    for own, allowed in ((UNKNOWN, {UNKNOWN}), (EMPHYSEMA.id, {UNKNOWN, EMPHYSEMA.id})):
+        truth = np.where(background.lungs > 0, own, 0).astype(np.uint8)
+        seen = set()
+        for index in range(25):
+            patch = random_patch(
+                [dataclasses.replace(background, truth=truth)], np.random.default_rng([7, index]), SHAPE
+            )
+            names = set(np.unique(patch.truth[patch.lung]).tolist())
+            assert len(names) <= 1
+            seen |= names
+        assert seen == allowed
