@@ -1,6 +1,6 @@
 """The figures of the documentation, made anew: the pipeline, segmentations, drawn patches.
 
-    python scripts/figures.py --out docs/images [--only pipeline segmentation generation]
+    python scripts/figures.py --out docs/images [--only pipeline segmentation generation scenes]
 
 They need what comes with the repository and nothing else: the scans in demo/, the phantoms' generator, the shipped
 weights. The same commit gives the same pictures. Cases and slices follow rules (the first seeds, the slice with most
@@ -31,9 +31,13 @@ from diffseglung.config import GenerationConfig, PhantomConfig, SegmentConfig
 from diffseglung.evaluation.generation import Inputs
 from diffseglung.evaluation.sample_sets import Sampler, Studio, cut_scans
 from diffseglung.io import read_volume
+from diffseglung.labelling.backgrounds import background_of
 from diffseglung.labels import LESIONS, TISSUES
 from diffseglung.model import checkpoint
+from diffseglung.phantom.backgrounds import synthetic_background
+from diffseglung.phantom.canvas import UNKNOWN
 from diffseglung.phantom.procedural import make_phantom
+from diffseglung.phantom.random_patches import random_patch
 from diffseglung.phantom.semisynthetic import add_lesions
 from diffseglung.pipeline import Segmenter
 from diffseglung.preprocess.intensity import denormalise
@@ -46,6 +50,7 @@ MODELS = ("emphysema_centrilobular", "ggo_nodular", "fibrosis_honeycomb", "conso
 SEED = 4
 """That of `make demo`."""
 WINDOW_HU = (-1350.0, 150.0)
+PATCH, SCENES_HU = (32, 64, 64), (-1000.0, 0.0)
 INK, DIM, LINE, PLAIN, DEFAULT, LEARNED = "#1c2126", "#5c6770", "#8a949c", "#f3f5f6", "#dcebf5", "#fbe9d7"
 
 
@@ -271,6 +276,33 @@ def generation(out: Path, count: int = 6) -> Path:
     return _save(figure, out / "generation.png")
 
 
+def scenes(out: Path, rows: int = 6, columns: int = 5) -> Path:
+    """scenes.png: random patches, as stage 3 sees them, and their truth; in a real chest and in synthetic ones."""
+    real = read_volume(ROOT / "demo" / "lidc_1011.nii.gz")
+    backgrounds = [background_of(real, find_lungs(real)), *(synthetic_background(seed) for seed in range(2))]
+    figure = Figure(figsize=(1.9 * columns, 1.0 * rows + 0.25), dpi=100, facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        rows, 2 * columns, left=0, right=1, top=1, bottom=0.25 / (rows + 0.25), wspace=0.03, hspace=0.03
+    )
+    for index in range(rows * columns):
+        patch = random_patch(backgrounds, np.random.default_rng([SEED, index]), PATCH)
+        ct, truth = patch.ct[PATCH[0] // 2], patch.truth[PATCH[0] // 2]
+        grey = np.repeat(np.clip((ct - SCENES_HU[0]) / np.ptp(SCENES_HU), 0, 1)[..., None], 3, 2)
+        painted = grey.copy()
+        for label in LESIONS:
+            painted[truth == label.id] = 0.45 * grey[truth == label.id] + 0.55 * np.array(_rgb(label.colour))
+        painted[truth == UNKNOWN] = 0.45 * grey[truth == UNKNOWN] + 0.55
+        for place, picture in enumerate((grey, painted)):
+            axes = figure.add_subplot(grid[index // columns, 2 * (index % columns) + place])
+            axes.imshow(picture, interpolation="nearest")
+            axes.set_axis_off()
+    keys = [Patch(facecolor=_rgb(label.colour), label=label.title) for label in LESIONS]
+    keys.append(Patch(facecolor="white", edgecolor=LINE, label="not scored"))
+    figure.legend(handles=keys, ncols=len(keys), loc="lower center", frameon=False, fontsize=8, labelcolor=INK)
+    return _save(figure, out / "scenes.png")
+
+
 def _save(figure: Figure, path: Path) -> Path:
     """A PNG of few colours, those of the labels among them, without a date."""
     buffer = io.BytesIO()
@@ -281,7 +313,7 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
-FIGURES = {"pipeline": pipeline, "segmentation": segmentation, "generation": generation}
+FIGURES = {"pipeline": pipeline, "segmentation": segmentation, "generation": generation, "scenes": scenes}
 
 
 def main() -> None:

@@ -107,8 +107,7 @@ class Trainer:
 
     def __init__(self, objective: Objective, draws: Draws | SceneDraws, run: Run) -> None:
         self.objective = objective.to(run.runtime.device)
-        if run.runtime.on_gpu:
-            channels_last(self.objective)
+        channels_last(self.objective)
         self.objective.train()
         self.objective.network.recompute = run.config.recompute
         self.draws, self.run, self.config = draws, run, run.config
