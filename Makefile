@@ -51,10 +51,10 @@ coverage:
 	@$(MAKE) --no-print-directory test COVERAGE=yes
 
 mutants: $(STAMP)
-	@$(BIN)/python scripts/mutants.py --each $(MUTANTS)
+	@$(BIN)/python qa/mutants.py --each $(MUTANTS)
 
 promises: $(STAMP)
-	@$(BIN)/python scripts/mutants.py --promises
+	@$(BIN)/python qa/mutants.py --promises
 
 test-lowest test-newest: test-%: pyproject.toml
 	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
@@ -68,11 +68,11 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 torture: $(STAMP)
-	@$(BIN)/python -m torture -o out/torture --kills $(KILLS)
+	@$(BIN)/python -m qa.torture -o out/torture --kills $(KILLS)
 
 fuzz: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]' || true
-	@$(BIN)/python -m fuzz -o out/fuzz --inputs $(INPUTS) --guided $(GUIDED_S)
+	@$(BIN)/python -m qa.fuzz -o out/fuzz --inputs $(INPUTS) --guided $(GUIDED_S)
 
 TOOLS := .venv-tools/bin
 

@@ -13,29 +13,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.config import FeatureConfig, LungMaskConfig, SegmentConfig, default_method
-from diffseglung.documents import readable
-from diffseglung.extras import require_lung_tool
-from diffseglung.features.diffusion import Progress
-from diffseglung.fusion import fuse, most_probable, to_voxels
+from diffseglung.case.alignment import HealthyLevel
+from diffseglung.case.repeats import Repeats, own_voxels
+from diffseglung.case.scene import Scene, make_scene, onto_window
 from diffseglung.io import Scan, read_mask, read_scan
-from diffseglung.labelling.bundle import Bundle, load_bundle
-from diffseglung.labelling.methods import WITHOUT_MODEL, Rows, class_posterior
 from diffseglung.labels import TISSUES, UNASSIGNED
-from diffseglung.preprocess.alignment import HealthyLevel
-from diffseglung.preprocess.anatomy import WEIGHTS, Anatomy, weights_hash
-from diffseglung.preprocess.lung_quality import LungQuality, lung_quality, lung_sentences
-from diffseglung.preprocess.lung_tools import Source, lungs_of
-from diffseglung.preprocess.lungs import anatomy_of
-from diffseglung.preprocess.quality import Quality, merged, quality
-from diffseglung.preprocess.repeats import Repeats, own_voxels
-from diffseglung.preprocess.scene import Scene, make_scene, onto_window
-from diffseglung.preprocess.torso import Torso
-from diffseglung.provenance import Origin, fingerprint, source_record, told_name
-from diffseglung.runtime import Runtime, choose_device, choose_precision, spread, started
+from diffseglung.lungs.anatomy import WEIGHTS, Anatomy, weights_hash
+from diffseglung.lungs.finder import anatomy_of
+from diffseglung.lungs.quality import LungQuality, lung_quality, lung_sentences
+from diffseglung.lungs.tools import Source, lungs_of
+from diffseglung.lungs.torso import Torso
+from diffseglung.method.features import Progress
+from diffseglung.method.fusion import fuse, most_probable, to_voxels
+from diffseglung.output.provenance import Origin, fingerprint, source_record, told_name
+from diffseglung.output.statistics import measure
+from diffseglung.platform.config import FeatureConfig, LungMaskConfig, SegmentConfig, default_method
+from diffseglung.platform.extras import require_lung_tool
+from diffseglung.platform.out_of_core import release, slabs, zeros
+from diffseglung.platform.runtime import Runtime, choose_device, choose_precision, spread, started
+from diffseglung.platform.serialization import readable
+from diffseglung.quality.scan import Quality, merged, quality
 from diffseglung.segmentation import Segmentation
-from diffseglung.spool import release, slabs, zeros
-from diffseglung.statistics import measure
+from diffseglung.tissue.bundle import Bundle, load_bundle
+from diffseglung.tissue.methods import WITHOUT_MODEL, Rows, class_posterior
 from diffseglung.volume import Volume
 
 

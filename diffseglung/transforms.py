@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from diffseglung.config import SegmentConfig
-from diffseglung.errors import ConfigError, InputError
 from diffseglung.io.nifti import lps_affine
 from diffseglung.io.plausibility import check_hu
 from diffseglung.pipeline import Segmenter
+from diffseglung.platform.config import SegmentConfig
+from diffseglung.platform.errors import ConfigError, InputError
 from diffseglung.volume import Array, Volume
 
 Keys = Hashable | Sequence[Hashable]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.errors import GeometryError
+from diffseglung.platform.errors import GeometryError
 
 Array = NDArray[Any]
 Shape = tuple[int, int, int]

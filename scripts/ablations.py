@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from diffseglung.evaluation import ablations
-from diffseglung.evaluation.ablations import Lessons, Variant
-from diffseglung.evaluation.probes import Probe, Reading, gather
-from diffseglung.labelling.bundle import load_bundle
-from diffseglung.runtime import Runtime, choose_device, choose_precision
+from diffseglung.platform.runtime import Runtime, choose_device, choose_precision
+from diffseglung.tissue.bundle import load_bundle
+from studies import ablations
+from studies.ablations import Lessons, Variant
+from studies.probes import Probe, Reading, gather
 
 ROOT = Path(__file__).parents[1]
 MODELS = [f"ours={ROOT / 'checkpoints/ddpm_distill.pt'}", f"base={ROOT / 'checkpoints/ddpm_base.pt'}"]

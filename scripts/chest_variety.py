@@ -16,7 +16,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from diffseglung.preprocess.anatomy import AIR_HU, BODY, CLASSES, LEFT, RIGHT, ROOM, SPACING_MM
+from diffseglung.lungs.anatomy import AIR_HU, BODY, CLASSES, LEFT, RIGHT, ROOM, SPACING_MM
 
 STORED_MM = 3.0
 """Grid on which chests are kept."""

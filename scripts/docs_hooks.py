@@ -19,10 +19,10 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 import diffseglung
-from diffseglung import config as settings
 from diffseglung.cli import COMMANDS, build_parser
-from diffseglung.cohorts.table import COLUMNS
+from diffseglung.cohort.table import COLUMNS
 from diffseglung.labels import ALL
+from diffseglung.platform import config as settings
 
 ROOT = Path(__file__).parents[1]
 DOCS = "docs"

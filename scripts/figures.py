@@ -27,23 +27,23 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffseglung.config import GenerationConfig, PhantomConfig, SegmentConfig
-from diffseglung.evaluation.generation import Inputs
-from diffseglung.evaluation.sample_sets import Sampler, Studio, cut_scans
+from diffseglung.case.intensity import denormalise
+from diffseglung.finetuning.backgrounds import background_of
 from diffseglung.io import read_volume
-from diffseglung.labelling.backgrounds import background_of
 from diffseglung.labels import LESIONS, TISSUES
-from diffseglung.model import checkpoint
+from diffseglung.lungs.finder import find_lungs
+from diffseglung.method import checkpoint
 from diffseglung.phantom.backgrounds import synthetic_background
 from diffseglung.phantom.canvas import UNKNOWN
 from diffseglung.phantom.procedural import make_phantom
 from diffseglung.phantom.random_patches import random_patch
 from diffseglung.phantom.semisynthetic import add_lesions
 from diffseglung.pipeline import Segmenter
-from diffseglung.preprocess.intensity import denormalise
-from diffseglung.preprocess.lungs import find_lungs
-from diffseglung.runtime import Runtime
+from diffseglung.platform.config import GenerationConfig, PhantomConfig, SegmentConfig
+from diffseglung.platform.runtime import Runtime
 from diffseglung.volume import Reorientation, Volume
+from studies.generation import Inputs
+from studies.sample_sets import Sampler, Studio, cut_scans
 
 ROOT = Path(__file__).parents[1]
 MODELS = ("emphysema_centrilobular", "ggo_nodular", "fibrosis_honeycomb", "consolidation_organising")
@@ -70,15 +70,13 @@ SCAN_Y, MODEL_Y, TRAIN_Y = 4.3, 2.45, 0.6
 BOXES = {
     "io": Box(0.0, SCAN_Y, "Read", "CT in HU,\nchecked", "io/"),
     "preprocess": Box(2.1, SCAN_Y, "Prepare", "lungs, healthy\nlevel, 1.5 mm grid", "preprocess/"),
-    "local": Box(4.2, SCAN_Y, "Local statistics", "of density and shape,\n5 and 10 mm", "features/local.py"),
+    "local": Box(4.2, SCAN_Y, "Local statistics", "of density and shape,\n5 and 10 mm", "tissue/local.py"),
     "labelling": Box(6.3, SCAN_Y, "Label", "physics rule in context:\na posterior per class", "labelling/"),
     "fusion": Box(8.4, SCAN_Y, "Fuse", "borders of CT\nand posterior", "fusion.py"),
     "output": Box(10.5, SCAN_Y, "Measure, write", "mL, LAA, labels,\nreport", "output/"),
-    "diffusion": Box(
-        4.2, MODEL_Y, "Diffusion features", "3 noise levels,\n384 values", "features/diffusion.py", LEARNED
-    ),
+    "diffusion": Box(4.2, MODEL_Y, "Diffusion features", "3 noise levels,\n384 values", "method/features.py", LEARNED),
     "tissue": Box(
-        6.3, MODEL_Y, "Tissue models", "mixture, classifier,\ntaught by the rule", "labelling/tissue.py", LEARNED
+        6.3, MODEL_Y, "Tissue models", "mixture, classifier,\ntaught by the rule", "tissue/classifier.py", LEARNED
     ),
     "patches": Box(0.0, TRAIN_Y, "Cases, patches", "unlabelled CT", "patches.py", LEARNED),
     "training": Box(2.1, TRAIN_Y, "Stage 1: diffusion", "3D U-Net learns\nhow lung looks", "training/", LEARNED),

@@ -24,12 +24,12 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from diffseglung.config import UNETS, DiffusionConfig, FeatureConfig
-from diffseglung.features.diffusion import FeatureSource, diffusion_features, tiles
-from diffseglung.model.diffusion import DiffusionModel
-from diffseglung.model.unet import UNet
-from diffseglung.resources import is_out_of_memory
-from diffseglung.runtime import Runtime, accelerators, choose_device, choose_precision, finished
+from diffseglung.method.diffusion import DiffusionModel
+from diffseglung.method.features import FeatureSource, diffusion_features, tiles
+from diffseglung.method.unet import UNet
+from diffseglung.platform.config import UNETS, DiffusionConfig, FeatureConfig
+from diffseglung.platform.resources import is_out_of_memory
+from diffseglung.platform.runtime import Runtime, accelerators, choose_device, choose_precision, finished
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last_3d}
 BATCHES, TRAINING_BATCHES = (1, 2, 4, 8, 16), (4, 16)

@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from diffseglung.config import PhantomConfig
-from diffseglung.errors import DiffSegLungError
-from diffseglung.evaluation.cases import BACKGROUNDS, SHIPPED
+from diffseglung.case.scene import make_scene
 from diffseglung.io import read_scan
 from diffseglung.io.nifti import read_nifti, write_nifti
+from diffseglung.lungs.finder import find_lungs
 from diffseglung.phantom.procedural import make_phantom
 from diffseglung.phantom.scanner import Scanner
-from diffseglung.preprocess.lungs import find_lungs
-from diffseglung.preprocess.quality import merged, quality
-from diffseglung.preprocess.scene import make_scene
+from diffseglung.platform.config import PhantomConfig
+from diffseglung.platform.errors import DiffSegLungError
+from diffseglung.quality.scan import merged, quality
 from diffseglung.volume import Reorientation, Volume
+from studies.cases import BACKGROUNDS, SHIPPED
 
 SPACING_MM = 1.5
 GOOD_PHANTOMS = (9201, 9202, 9203, 9207, 9208, 9210, 9211)

@@ -27,9 +27,10 @@ from independent_shapes import Array, Patch, separable
 from numpy.typing import NDArray
 from scipy import fft, ndimage, sparse
 
-from diffseglung import durable, io
-from diffseglung.errors import InputError
+from diffseglung import io
 from diffseglung.io.nifti import write_nifti
+from diffseglung.platform import atomic_files
+from diffseglung.platform.errors import InputError
 from diffseglung.volume import Reorientation, Volume
 
 Labels = NDArray[np.uint8]
@@ -322,7 +323,7 @@ def write_case(folder: Path, case: Case) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_nifti(folder / "ct.nii.gz", case.ct)
     write_nifti(folder / "lungs.nii.gz", case.lungs)
-    durable.write_text(folder / "meta.json", json.dumps(case.meta, indent=1) + "\n")
+    atomic_files.write_text(folder / "meta.json", json.dumps(case.meta, indent=1) + "\n")
     write_nifti(folder / "truth.nii.gz", case.truth)
 
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from diffseglung.evaluation import robustness
-from diffseglung.evaluation.robustness import Subject
+from diffseglung.case.resample import resample_onto
 from diffseglung.io import read_volume
 from diffseglung.io.nifti import read_nifti
-from diffseglung.preprocess.resample import resample_onto
+from studies import robustness
+from studies.robustness import Subject
 
 PAIRS = {"A0001": ("lungdx_A0001_s3", "lungdx_A0001_s2"), "A0002": ("lungdx_A0002_s3", "lungdx_A0002_s2")}
 """Patient -> soft and sharp reconstruction."""

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from diffseglung.config import LungMaskConfig
-from diffseglung.errors import DiffSegLungError
 from diffseglung.io.nifti import read_nifti
 from diffseglung.labels import CONSOLIDATION
-from diffseglung.preprocess.lungs import find_lungs
+from diffseglung.lungs.finder import find_lungs
+from diffseglung.platform.config import LungMaskConfig
+from diffseglung.platform.errors import DiffSegLungError
 from diffseglung.volume import Array
 
 

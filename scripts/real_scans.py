@@ -25,10 +25,10 @@ from scipy import ndimage
 
 import diffseglung
 from diffseglung import Segmentation, Segmenter, Volume
-from diffseglung.errors import DiffSegLungError, InputError
 from diffseglung.io import read_mask, read_scan, scan_ending, scan_name
 from diffseglung.io.nifti import read_nifti, write_nifti
 from diffseglung.labels import CONSOLIDATION, TISSUES
+from diffseglung.platform.errors import DiffSegLungError, InputError
 from diffseglung.volume import Array, Reorientation
 
 Mask = NDArray[np.bool_]

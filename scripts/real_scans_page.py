@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from diffseglung.errors import InputError
 from diffseglung.labels import LESIONS
+from diffseglung.platform.errors import InputError
 from diffseglung.volume import Volume
 
 Picture = NDArray[np.uint8]

@@ -1,4 +1,4 @@
-"""Train the network of the lung finder (diffseglung/preprocess/anatomy.py).
+"""Train the network of the lung finder (diffseglung/lungs/anatomy.py).
 
 python scripts/train_lung_finder.py --real DATA [--references FOLDER] [--phantoms DIR ...] -o RUN [--updates 5000]
 
@@ -24,12 +24,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from diffseglung.case.resample import coarsened, grid_at
 from diffseglung.io.nifti import read_nifti
-from diffseglung.preprocess.airways import find_airways
-from diffseglung.preprocess.anatomy import AIRWAY, BODY, CLASSES, LEFT, RIGHT, ROOM, AnatomyNet, windows
-from diffseglung.preprocess.coarse import Coarse, body_mask
-from diffseglung.preprocess.masks import adapt_mask
-from diffseglung.preprocess.resample import coarsened, grid_at
+from diffseglung.lungs.airways import find_airways
+from diffseglung.lungs.anatomy import AIRWAY, BODY, CLASSES, LEFT, RIGHT, ROOM, AnatomyNet, windows
+from diffseglung.lungs.coarse import Coarse, body_mask
+from diffseglung.lungs.masks import adapt_mask
 from diffseglung.volume import Reorientation, Volume
 
 TRAIN = (

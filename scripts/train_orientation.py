@@ -1,4 +1,4 @@
-"""Train the network that sees whether a chest lies as its header says (diffseglung/preprocess/orientation.py).
+"""Train the network that sees whether a chest lies as its header says (diffseglung/lungs/orientation.py).
 
 python scripts/train_orientation.py --real DATA [--references FOLDER] [--phantoms DIR ...] -o RUN
 
@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 from train_lung_finder import load_all
 
-from diffseglung.preprocess.anatomy import LEFT, RIGHT, windows
-from diffseglung.preprocess.orientation import FIELD, OrientationNet, field_around
+from diffseglung.lungs.anatomy import LEFT, RIGHT, windows
+from diffseglung.lungs.orientation import FIELD, OrientationNet, field_around
 
 LR, BATCH = 1e-3, 32
 LEAST_VOXELS = 2500

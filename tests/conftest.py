@@ -10,9 +10,9 @@ import hypothesis
 import numpy as np
 import pytest
 
+from diffseglung.output.statistics import measure
 from diffseglung.phantom.backgrounds import Background, real_background
 from diffseglung.segmentation import Segmentation
-from diffseglung.statistics import measure
 from diffseglung.volume import Volume
 from tests.browser import browse, chromium  # noqa: F401  (fixtures of every test)
 from tests.toys import toy_scene

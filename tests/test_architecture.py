@@ -37,21 +37,21 @@ TESTED_ELSEWHERE = {
     "repeat.py": "cli/test_rerun.py",
     "settings.py": "test_config.py",
     "segmentation.py": "output/test_output.py",
-    "preprocess/lung_tool_child.py": "preprocess/test_lung_tools.py",
-    "labelling/bundle.py": "test_pipeline.py",
-    "labelling/cohort.py": "test_pipeline.py",
-    "labelling/methods.py": "test_pipeline.py",
-    "benchmarks/child.py": "cli/test_bench.py",
-    "benchmarks/published.py": "cli/test_bench.py",
-    "benchmarks/whole.py": "cli/test_bench.py",
-    "benchmarks/scans.py": "cli/test_bench.py",
+    "lungs/tool_process.py": "preprocess/test_lung_tools.py",
+    "tissue/bundle.py": "test_pipeline.py",
+    "tissue/fit.py": "test_pipeline.py",
+    "tissue/methods.py": "test_pipeline.py",
+    "studies/speed/child.py": "cli/test_bench.py",
+    "studies/speed/published.py": "cli/test_bench.py",
+    "studies/speed/whole.py": "cli/test_bench.py",
+    "studies/speed/scans.py": "cli/test_bench.py",
     "output/dicom/codes.py": "output/dicom/test_segments.py",
     "output/dicom/identity.py": "output/dicom/test_segments.py",
     "output/dicom/source.py": "output/dicom/test_segments.py",
     "cli/colours.py": "cli/test_endings.py",
-    "cli/products.py": "cli/test_dicom_output.py",
-    "cohorts/cluster.py": "cohorts/test_conduct.py",
-    "cohorts/work.py": "cohorts/test_conduct.py",
+    "cli/output_options.py": "cli/test_dicom_output.py",
+    "cohort/cluster.py": "cohorts/test_conduct.py",
+    "cohort/work.py": "cohorts/test_conduct.py",
     "cli/precompute.py": "cli/test_training_commands.py",
     "cli/train.py": "cli/test_training_commands.py",
     "cli/distill.py": "cli/test_training_commands.py",
@@ -217,7 +217,7 @@ def test_importing_the_package_has_no_side_effects() -> None:
     code = """
 import logging, os, random, sys, warnings
 before = (dict(os.environ), random.getstate(), list(warnings.filters), list(logging.getLogger().handlers))
-import diffseglung, diffseglung.cli, diffseglung.config
+import diffseglung, diffseglung.cli, diffseglung.platform.config
 assert before == (dict(os.environ), random.getstate(), list(warnings.filters), list(logging.getLogger().handlers))
 assert not {"torch", "numpy", "SimpleITK", "matplotlib", "sklearn"} & sys.modules.keys()
 """

@@ -20,9 +20,10 @@ from types import ModuleType
 import pytest
 
 import diffseglung
-from diffseglung import config, labels, output
+from diffseglung import labels, output
 from diffseglung.cli import COMMANDS, build_parser
-from diffseglung.cohorts.table import COLUMNS
+from diffseglung.cohort.table import COLUMNS
+from diffseglung.platform import config
 from tests.browser import Browse
 
 pytest.importorskip("mkdocs")

@@ -9,13 +9,13 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from diffseglung.config import FeatureConfig, SegmentConfig
-from diffseglung.evaluation.scores import dice
-from diffseglung.features import diffusion
-from diffseglung.features.diffusion import within_memory
+from diffseglung.method import features
+from diffseglung.method.features import within_memory
 from diffseglung.phantom.record import Phantom
 from diffseglung.pipeline import Segmenter
+from diffseglung.platform.config import FeatureConfig, SegmentConfig
 from diffseglung.segmentation import Segmentation
+from studies.scores import dice
 from tests.toy_models import toy_model, toy_phantom
 
 
@@ -69,7 +69,7 @@ def test_little_memory_makes_smaller_calls_and_no_other_answer(
 ) -> None:
     """Every other call is refused memory, as an accelerator does it: the answer is the undisturbed one."""
     first, calls = answer(phantom, model, "combined"), []
-    real = diffusion.tile_features
+    real = features.tile_features
 
     def refusing(*args: object) -> object:
         calls.append(1)
@@ -77,7 +77,7 @@ def test_little_memory_makes_smaller_calls_and_no_other_answer(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(diffusion, "tile_features", refusing)
+    monkeypatch.setattr(features, "tile_features", refusing)
     assert_same(first, answer(phantom, model, "combined"))
     assert len(calls) > 2
 

@@ -9,12 +9,12 @@ import pytest
 
 from diffseglung.io import read_mask
 from diffseglung.output import write
-from diffseglung.provenance import fingerprint
+from diffseglung.output.provenance import fingerprint
 from diffseglung.segmentation import Segmentation
-from torture.jobs import damage, digest
-from torture.kills import halves
-from torture.process import Ended
-from torture.report import table
+from qa.torture.jobs import damage, digest
+from qa.torture.kills import halves
+from qa.torture.process import Ended
+from qa.torture.report import table
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import diffseglung
-from diffseglung.config import SegmentConfig
-from diffseglung.errors import ConfigError, GeometryError, InputError
 from diffseglung.io import read_mask
 from diffseglung.io.nifti import write_nifti
 from diffseglung.pipeline import segment
+from diffseglung.platform.config import SegmentConfig
+from diffseglung.platform.errors import ConfigError, GeometryError, InputError
 from diffseglung.transforms import LungPathology, LungPathologyd, segment_array
 from diffseglung.volume import Reorientation, Volume
 from tests.toy_models import small_phantom

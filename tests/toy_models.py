@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diffseglung.config import UNETS, DistillConfig, PhantomConfig, TissueFitConfig, UNetConfig
-from diffseglung.distillation.heads import StudentHead
-from diffseglung.labelling.bundle import load_bundle, tissue_tensors
-from diffseglung.labelling.cohort import Cohort
-from diffseglung.labelling.methods import Rows
-from diffseglung.model import checkpoint
-from diffseglung.model.card import ModelCard
-from diffseglung.model.unet import UNet
+from diffseglung.case.scene import make_scene
+from diffseglung.method import checkpoint
+from diffseglung.method.card import ModelCard
+from diffseglung.method.heads import StudentHead
+from diffseglung.method.unet import UNet
 from diffseglung.phantom.procedural import make_phantom
 from diffseglung.phantom.record import Phantom
-from diffseglung.preprocess.scene import make_scene
-from diffseglung.runtime import Runtime
+from diffseglung.platform.config import UNETS, DistillConfig, PhantomConfig, TissueFitConfig, UNetConfig
+from diffseglung.platform.runtime import Runtime
+from diffseglung.tissue.bundle import load_bundle, tissue_tensors
+from diffseglung.tissue.fit import Cohort
+from diffseglung.tissue.methods import Rows
 from diffseglung.volume import Volume
 
 DEEPER = UNetConfig(base_channels=8, multipliers=(1, 1, 2), stem_stride=2, heads=2)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from diffseglung import __version__
-from diffseglung.cli import endings
-from diffseglung.config import RECIPES, Config
-from diffseglung.errors import InputError
+from diffseglung.cli import exit_codes
+from diffseglung.platform.config import RECIPES, Config
+from diffseglung.platform.errors import InputError
 
 C = TypeVar("C", bound=Config)
 
@@ -175,7 +175,7 @@ def build_parser(command: str, prog: str | None = None) -> argparse.ArgumentPars
 
 def run_command(command: str, argv: Sequence[str], prog: str | None = None) -> int:
     """Parse and run; errors become one sentence and an exit code."""
-    return endings.piped(lambda: endings.run(build_parser(command, prog).parse_args(argv)))
+    return exit_codes.piped(lambda: exit_codes.run(build_parser(command, prog).parse_args(argv)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         completion.answer(os.environ.get("COMP_LINE", ""), COMMANDS)
     words = list(sys.argv[1:] if argv is None else argv)
-    return endings.piped(lambda: _main(words))
+    return exit_codes.piped(lambda: _main(words))
 
 
 def _main(words: Sequence[str]) -> int:
@@ -212,7 +212,7 @@ def _unknown(word: str) -> int:
     near = difflib.get_close_matches(word, COMMANDS, n=1)
     remedy = f"diffseglung {near[0]}" if near else "diffseglung --help, which lists the commands"
     problem = f"there is no command {word!r}"
-    endings.print_error(problem, remedy)
+    exit_codes.print_error(problem, remedy)
     return 2
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct, add_config, read_config
-from diffseglung.config import BenchConfig
+from diffseglung.platform.config import BenchConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from diffseglung.benchmarks.clock import Row
+    from studies.speed.clock import Row
 
 PARTS = ("scan", "lungs", "published", "network", "radiomics", "mixture", "training")
 
@@ -38,10 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Time the parts one after another; the tables are written after each."""
-    from diffseglung.benchmarks.machine import machine
-    from diffseglung.benchmarks.report import table, write
-    from diffseglung.cli.bars import bar
+    from diffseglung.cli.progress import bar
     from diffseglung.output import check_folder
+    from studies.speed.machine import machine
+    from studies.speed.report import table, write
 
     read_config(args, BenchConfig)  # refuses what is out of range
     check_folder(args.output)
@@ -63,35 +63,35 @@ def _timer(part: str, args: argparse.Namespace) -> Callable[[], list[Row]]:
     """What times a part; imports belong here, so that help answers at once."""
     scans = args.output / "scans"
     if part == "scan":
-        from diffseglung.benchmarks import whole
+        from studies.speed import whole
 
         if args.quick:
             return lambda: whole.rows(scans, [whole.Job("small")], 1)
         return lambda: whole.rows(scans, repeats=args.repeats)
     if part == "lungs":
-        from diffseglung.benchmarks import lungs
+        from studies.speed import lungs
 
         if args.quick:
             return lambda: lungs.rows(scans, size="small", repeats=1)
         return lambda: lungs.rows(scans, repeats=args.repeats)
     if part == "published":
-        from diffseglung.benchmarks import published
+        from studies.speed import published
 
         if args.quick:
             return lambda: published.rows(scans, 1, size="small", network="tiny")
         return lambda: published.rows(scans, args.repeats)
     if part == "network":
-        from diffseglung.benchmarks import network
+        from studies.speed import network
 
         return lambda: network.rows(args.quick)
     if part == "training":
-        from diffseglung.benchmarks import training
+        from studies.speed import training
 
         return lambda: training.rows(args.quick)
     if part == "mixture":
-        from diffseglung.benchmarks import mixture
+        from studies.speed import mixture
 
         return lambda: mixture.rows(args.quick)
-    from diffseglung.benchmarks import radiomics
+    from studies.speed import radiomics
 
     return lambda: radiomics.rows(args.quick)

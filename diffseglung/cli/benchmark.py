@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffseglung.cli import add_conduct
-from diffseglung.cli.answers import add_json, answer, say
-from diffseglung.config import CASE_LISTS, GenerationConfig
-from diffseglung.errors import CheckpointError, ConfigError, InputError
+from diffseglung.cli.json_output import add_json, answer, say
+from diffseglung.platform.config import CASE_LISTS, GenerationConfig
+from diffseglung.platform.errors import CheckpointError, ConfigError, InputError
 
 if TYPE_CHECKING:
-    from diffseglung.evaluation.cases import CaseSpec
-    from diffseglung.evaluation.runner import Job, Plan
+    from studies.cases import CaseSpec
+    from studies.runner import Job, Plan
 
 EXHALED = 530
 """Seed of the chest of the development split that breathes out for --robustness."""
@@ -85,10 +85,10 @@ def run(args: argparse.Namespace) -> int:
     """Make the cases, run, score, write."""
     if args.generation:
         return _generation(args)
-    from diffseglung.evaluation import publish, runner
+    from studies import publish, runner
 
     jobs, plan, notes = _jobs(args), *_plan(args)
-    from diffseglung.cli.bars import bar
+    from diffseglung.cli.progress import bar
 
     args.output.mkdir(parents=True, exist_ok=True)
     computed = 0
@@ -113,8 +113,8 @@ def _generation(args: argparse.Namespace) -> int:
     """Draw and measure, into `output`/generation; goes on where it was stopped."""
     from dataclasses import replace
 
-    from diffseglung.cli.bars import bar
-    from diffseglung.evaluation import generation
+    from diffseglung.cli.progress import bar
+    from studies import generation
 
     inputs = generation.Inputs.of_checkout(ROOT, args.patches_dir)
     named = {"stage 1": args.base_model, "stage 2": args.model}
@@ -137,10 +137,10 @@ def _generation(args: argparse.Namespace) -> int:
 
 def _robustness(args: argparse.Namespace, jobs: list[Job], plan: Plan) -> Path:
     """Measure the methods named, else the default one alone; goes on where it was stopped."""
-    from diffseglung.cli.bars import bar
-    from diffseglung.evaluation import robustness, runner
-    from diffseglung.evaluation.cases import make_case
-    from diffseglung.evaluation.entrants import labeller
+    from diffseglung.cli.progress import bar
+    from studies import robustness, runner
+    from studies.cases import make_case
+    from studies.compared_methods import labeller
 
     subjects = []
     for job in jobs:
@@ -176,8 +176,8 @@ def _words(args: argparse.Namespace) -> str:
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
     """What to run on, checked before any work."""
-    from diffseglung.evaluation import runner
-    from diffseglung.evaluation.cases import LISTS
+    from studies import runner
+    from studies.cases import LISTS
 
     if args.workers < 1:
         raise ConfigError(f"the number of workers is {args.workers}", remedy="--workers 1 or more")
@@ -208,8 +208,8 @@ def _backgrounds(args: argparse.Namespace) -> Path | None:
 
 def _check_backgrounds(specs: list[CaseSpec], folder: Path | None) -> None:
     """InputError before any work where a real scan is missing."""
-    from diffseglung.evaluation.cases import BACKGROUNDS, SHIPPED
     from diffseglung.io.tree import look_below
+    from studies.cases import BACKGROUNDS, SHIPPED
 
     for name in dict.fromkeys(spec.background for spec in specs if spec.background):
         entry = BACKGROUNDS[name]
@@ -223,20 +223,20 @@ def _check_backgrounds(specs: list[CaseSpec], folder: Path | None) -> None:
 
 def _plan(args: argparse.Namespace) -> tuple[Plan, list[str]]:
     """Who runs, with which weights; and notes on who does not."""
-    from diffseglung.evaluation import entrants, runner
-    from diffseglung.labelling.bundle import load_bundle
-    from diffseglung.model import checkpoint
-    from diffseglung.runtime import choose_device
+    from diffseglung.method import checkpoint
+    from diffseglung.platform.runtime import choose_device
+    from diffseglung.tissue.bundle import load_bundle
+    from studies import compared_methods, runner
 
     for path in (args.model, args.base_model):
         if path is not None and not path.is_file():
             raise CheckpointError(f"{path} does not exist", remedy="give a weights file")
     base = args.base_model or (BASE_MODEL if BASE_MODEL.is_file() else None)
-    known = entrants.everyone(base=base is not None)
+    known = compared_methods.everyone(base=base is not None)
     needed = any(known[name].needs_model for name in args.methods or known if name in known)
     model = args.model or (checkpoint.default_path() if checkpoint.default_path().is_file() else None)
     bundle = load_bundle(model) if needed and model else None
-    chosen, notes = entrants.choose(args.methods, bundle, load_bundle(base) if needed and base else None)
+    chosen, notes = compared_methods.choose(args.methods, bundle, load_bundle(base) if needed and base else None)
     plan = runner.Plan(
         entrants=tuple(chosen),
         model=model,

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffseglung.cli import add_conduct
-from diffseglung.cli.answers import add_json, answer, say
-from diffseglung.cli.bars import bar
-from diffseglung.config import UNETS, DiffusionConfig, DistillConfig, IntensityConfig, PatchConfig, TrainConfig
-from diffseglung.errors import DiffSegLungError
+from diffseglung.cli.json_output import add_json, answer, say
+from diffseglung.cli.progress import bar
+from diffseglung.platform.config import UNETS, DiffusionConfig, DistillConfig, IntensityConfig, PatchConfig, TrainConfig
+from diffseglung.platform.errors import DiffSegLungError
 
 if TYPE_CHECKING:
-    from diffseglung.training.data import Patches
+    from diffseglung.method.train.data import Patches
     from diffseglung.volume import Array
 
 SHAPE = (16, 32, 32)
@@ -88,9 +88,9 @@ def toy_patches(folder: Path, *, teacher: bool = False) -> Patches:
     """Patches, cut from two toy cases in `folder`; with stored descriptors if `teacher`."""
     import numpy as np
 
-    from diffseglung.io.cases import Case, write_case
-    from diffseglung.training.data import open_patches
-    from diffseglung.training.precompute import PatchJob, precompute
+    from diffseglung.io.npz import Case, write_case
+    from diffseglung.method.train.data import open_patches
+    from diffseglung.method.train.precompute import PatchJob, precompute
     from diffseglung.volume import Volume
 
     paths = []
@@ -108,7 +108,7 @@ def check_data(folder: Path, device: str) -> str:
     """A CT written as an NPZ case comes back as patches with the same HU."""
     import numpy as np
 
-    from diffseglung.preprocess.intensity import denormalise, normalise
+    from diffseglung.case.intensity import denormalise, normalise
 
     patches = toy_patches(folder)
     require(patches.ct.shape == (8, *SHAPE), f"8 patches of {SHAPE} were expected, found {patches.ct.shape}")
@@ -128,10 +128,10 @@ def check_network(folder: Path, device: str) -> str:
     """A tiny network learns one batch by heart."""
     import torch
 
-    from diffseglung import runtime
-    from diffseglung.model.unet import UNet
-    from diffseglung.training.data import Draws
-    from diffseglung.training.objective import DiffusionObjective
+    from diffseglung.method.train.data import Draws
+    from diffseglung.method.train.objective import DiffusionObjective
+    from diffseglung.method.unet import UNet
+    from diffseglung.platform import runtime
 
     patches, diffusion = toy_patches(folder), DiffusionConfig()
     with runtime.start(device, "auto") as process, torch.random.fork_rng(devices=[]):
@@ -158,9 +158,9 @@ def check_sampler(folder: Path, device: str) -> str:
     """
     import torch
 
-    from diffseglung.model.diffusion import signal_of
-    from diffseglung.model.samplers import ddim, logsnr_steps
-    from diffseglung.model.solver import dpm_solver
+    from diffseglung.method.diffusion import signal_of
+    from diffseglung.method.samplers import ddim, logsnr_steps
+    from diffseglung.method.solver import dpm_solver
 
     mean, std = 0.3, 0.4
     signal = signal_of(DiffusionConfig())
@@ -183,9 +183,9 @@ def check_radiomics(folder: Path, device: str) -> str:
     import numpy as np
     import torch
 
-    from diffseglung import runtime
-    from diffseglung.radiomics.batch import describe_batch
-    from diffseglung.radiomics.descriptor import DESCRIPTOR_NAMES, describe_patch
+    from diffseglung.method.radiomics.batch import describe_batch
+    from diffseglung.method.radiomics.descriptor import DESCRIPTOR_NAMES, describe_patch
+    from diffseglung.platform import runtime
 
     hu, inside = toy_chest((20, 28, 28), seed=3)
     reference = describe_patch(hu, inside)
@@ -208,11 +208,11 @@ def check_distillation(folder: Path, device: str) -> str:
     """The weight warms up, and stage 2 moves the features towards the teacher."""
     import torch
 
-    from diffseglung import runtime
-    from diffseglung.distillation.losses import warmup
-    from diffseglung.model.unet import UNet
-    from diffseglung.training.data import Draws
-    from diffseglung.training.objective import DistillObjective, fit_standardiser
+    from diffseglung.method.losses import warmup
+    from diffseglung.method.train.data import Draws
+    from diffseglung.method.train.objective import DistillObjective, fit_standardiser
+    from diffseglung.method.unet import UNet
+    from diffseglung.platform import runtime
 
     distill = DistillConfig(warmup_start=0, warmup_end=10, lambda_max=0.5, positions=64)
     weights = [warmup(i, distill) for i in (0, 5, 10, 99)]

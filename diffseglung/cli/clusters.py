@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from diffseglung import durable
 from diffseglung.cli import add_conduct, add_config, read_config
-from diffseglung.cli.answers import add_json, answer, say
-from diffseglung.cli.bars import bar
 from diffseglung.cli.colours import harmless
-from diffseglung.config import ClusterConfig
-from diffseglung.documents import plain
+from diffseglung.cli.json_output import add_json, answer, say
+from diffseglung.cli.progress import bar
+from diffseglung.platform import atomic_files
+from diffseglung.platform.config import ClusterConfig
+from diffseglung.platform.serialization import plain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,10 +42,10 @@ def run(args: argparse.Namespace) -> int:
 
     from diffseglung.io import read_mask, read_scan, scan_ending, scan_name
     from diffseglung.io.nifti import write_nifti
+    from diffseglung.lungs.finder import find_lungs
+    from diffseglung.lungs.masks import adapt_mask
+    from diffseglung.method.radiomics.clusters import cluster_volume
     from diffseglung.output.cluster_picture import draw
-    from diffseglung.preprocess.lungs import find_lungs
-    from diffseglung.preprocess.masks import adapt_mask
-    from diffseglung.radiomics.clusters import cluster_volume
 
     config = read_config(args, ClusterConfig)
     scan = read_scan(args.input, series_uid=args.series)
@@ -65,8 +65,10 @@ def run(args: argparse.Namespace) -> int:
     }
     names = {0: "background", **{cluster.id: f"cluster {cluster.id}" for cluster in table}}
     write_nifti(args.output / "clusters.nii.gz", ids, names=names)
-    durable.write_text(args.output / "clusters.json", json.dumps(plain(document), indent=2, allow_nan=False) + "\n")
-    durable.write_bytes(args.output / "clusters.png", draw(ct, ids, table, scan_name(args.input)))
+    atomic_files.write_text(
+        args.output / "clusters.json", json.dumps(plain(document), indent=2, allow_nan=False) + "\n"
+    )
+    atomic_files.write_bytes(args.output / "clusters.png", draw(ct, ids, table, scan_name(args.input)))
     if not args.quiet:
         for note in scan.notes:
             print(harmless(f"note: {note}"), file=sys.stderr)

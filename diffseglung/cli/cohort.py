@@ -18,18 +18,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseglung.cli import add_conduct, add_config, bars, read_config
-from diffseglung.cli.answers import add_json, answer, say
+from diffseglung.cli import add_conduct, add_config, progress, read_config
 from diffseglung.cli.colours import harmless
-from diffseglung.cli.products import add_products, read_products
-from diffseglung.config import METHODS, PatienceConfig, SegmentConfig, default_method
+from diffseglung.cli.json_output import add_json, answer, say
+from diffseglung.cli.output_options import add_products, read_products
+from diffseglung.platform.config import METHODS, PatienceConfig, SegmentConfig, default_method
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from diffseglung.cohorts.cluster import Place
-    from diffseglung.cohorts.plan import Order, Task
-    from diffseglung.cohorts.work import Outcome
+    from diffseglung.cohort.cluster import Place
+    from diffseglung.cohort.plan import Order, Task
+    from diffseglung.cohort.work import Outcome
 
 REFRESH_S = 30.0
 """How often the table and the page are brought up to date while work goes on."""
@@ -77,10 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 all scans are labelled, 1 some failed, or some of their files."""
-    from diffseglung.cohorts.plan import alone, plan
-    from diffseglung.errors import ConfigError
-    from diffseglung.extras import require, require_lung_tool
+    from diffseglung.cohort.plan import alone, plan
     from diffseglung.output import check_folder
+    from diffseglung.platform.errors import ConfigError
+    from diffseglung.platform.extras import require, require_lung_tool
 
     if args.page_only:
         return _page_only(args)
@@ -101,8 +101,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _page_only(args: argparse.Namespace) -> int:
     """The page of a table; neither the table nor any scan's folder is touched."""
-    from diffseglung.cohorts import page, redcap, table
-    from diffseglung.cohorts.plan import alone
+    from diffseglung.cohort import page, redcap, table
+    from diffseglung.cohort.plan import alone
 
     rows = table.read_table(args.output)
     with alone(args.output):
@@ -115,27 +115,27 @@ def _page_only(args: argparse.Namespace) -> int:
 
 def _label(args: argparse.Namespace, tasks: list[Task], order: Order, place: Place, patience: PatienceConfig) -> int:
     """What is not finished yet; then the table and the page."""
-    from diffseglung.cohorts import conduct, table
-    from diffseglung.cohorts.cluster import connected
-    from diffseglung.cohorts.plan import is_finished
+    from diffseglung.cohort import run, table
+    from diffseglung.cohort.cluster import connected
+    from diffseglung.cohort.plan import is_finished
 
     todo = [task for task in tasks if not is_finished(task, args.output)]
     names = {task.name for task in tasks}
     failed = {name: value for name, value in table.read_failed(args.output).items() if name in names}
-    progress = _Progress(args, tasks, failed, before=len(tasks) - len(todo))
+    told = _Progress(args, tasks, failed, before=len(tasks) - len(todo))
     if todo:
         order = _with_threads(order, place, len(todo))
         with (
             connected(place, len(todo), verbose=args.verbose) as client,
-            bars.counting("labelling", start=len(tasks) - len(todo), total=len(tasks), quiet=args.quiet) as show,
+            progress.counting("labelling", start=len(tasks) - len(todo), total=len(tasks), quiet=args.quiet) as show,
         ):
-            progress.show = show
+            told.show = show
             try:
-                conduct.conduct(client, todo, order, patience, progress)
+                run.conduct(client, todo, order, patience, told)
             except BaseException:  # Ctrl-C too: the table tells how far it came
-                progress.write()
+                told.write()
                 raise
-    rows = progress.write()
+    rows = told.write()
     answer(args, rows)
     if not (args.json or args.quiet):
         print(f"{sum(row['status'] == 'done' for row in rows)} of {len(tasks)} scans are labelled in {args.output}")
@@ -152,7 +152,7 @@ class _Progress:
         self.show: Callable[[int, str], None] = lambda done, note: None
 
     def __call__(self, outcome: Outcome | None) -> None:
-        from diffseglung.cohorts import table
+        from diffseglung.cohort import table
 
         if outcome is not None:
             self.done += 1
@@ -161,16 +161,16 @@ class _Progress:
             self.show(self.done, outcome.name)
             if outcome.error:
                 print(harmless(f"failed: {outcome.source}\n  {outcome.error}"), file=sys.stderr)
-            elif not self.args.quiet and not bars.wanted(self.args.quiet):
+            elif not self.args.quiet and not progress.wanted(self.args.quiet):
                 say(self.args, f"{outcome.name}: {outcome.seconds:.1f} s")
         if time.monotonic() - self.written > REFRESH_S:
             self.write()
 
     def write(self) -> list:  # type: ignore[type-arg]
         """The table as things stand, made from what is on disk."""
-        from diffseglung.cohorts import table
-        from diffseglung.cohorts.page import write_page
-        from diffseglung.cohorts.redcap import write_redcap
+        from diffseglung.cohort import table
+        from diffseglung.cohort.page import write_page
+        from diffseglung.cohort.redcap import write_redcap
 
         self.written = time.monotonic()
         rows = table.rows_of(self.tasks, self.args.output)
@@ -182,8 +182,8 @@ class _Progress:
 
 def _place(args: argparse.Namespace) -> Place:
     """Where to run; ConfigError for what does not go together."""
-    from diffseglung.cohorts.cluster import Place, read_options
-    from diffseglung.errors import ConfigError
+    from diffseglung.cohort.cluster import Place, read_options
+    from diffseglung.platform.errors import ConfigError
 
     if args.workers < 0:
         raise ConfigError("--workers counts from 0 up", remedy="give a positive number")
@@ -192,13 +192,13 @@ def _place(args: argparse.Namespace) -> Place:
     slurm = None
     if args.slurm or args.slurm_config:
         slurm = read_options(args.slurm_config) if args.slurm_config else {}
-    from diffseglung.runtime import shared_gpus
+    from diffseglung.platform.runtime import shared_gpus
 
     return Place(args.workers, args.scheduler, slurm, shared_gpus(args.device), args.threads or 0)
 
 
 def _order(args: argparse.Namespace) -> Order:
-    from diffseglung.cohorts.plan import Order
+    from diffseglung.cohort.plan import Order
     from diffseglung.pipeline import Segmenter
 
     named, args.method = args.method is not None, args.method or default_method(args.model is not None)
@@ -219,6 +219,6 @@ def _order(args: argparse.Namespace) -> Order:
 def _with_threads(order: Order, place: Place, scans: int) -> Order:
     from dataclasses import replace
 
-    from diffseglung.cohorts.cluster import threads_each
+    from diffseglung.cohort.cluster import threads_each
 
     return replace(order, threads=threads_each(place, scans))

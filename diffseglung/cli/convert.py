@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffseglung.cli import add_conduct
-from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.colours import harmless
-from diffseglung.config import LUNGS, LUNGS_HELP
-from diffseglung.extras import require_lung_tool
+from diffseglung.cli.json_output import add_json, answer, say
+from diffseglung.platform.config import LUNGS, LUNGS_HELP
+from diffseglung.platform.extras import require_lung_tool
 
 if TYPE_CHECKING:
-    from diffseglung.errors import DiffSegLungError
-    from diffseglung.io.cases import Case
+    from diffseglung.io.npz import Case
     from diffseglung.io.studies import Study
+    from diffseglung.platform.errors import DiffSegLungError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,10 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 all done, 1 some scans failed; a DiffSegLungError when nothing could be converted."""
-    from diffseglung.cli.bars import bar
-    from diffseglung.errors import DiffSegLungError, InputError
-    from diffseglung.io.cases import write_case
+    from diffseglung.cli.progress import bar
+    from diffseglung.io.npz import write_case
     from diffseglung.io.studies import clean_name
+    from diffseglung.platform.errors import DiffSegLungError, InputError
 
     require_lung_tool(args.lungs, mask_given=bool(args.lung_mask or args.mask_suffix))
     dataset = clean_name(args.dataset)
@@ -111,8 +111,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _studies(args: argparse.Namespace) -> list[Study]:
     """What to convert. One scan when a mask or a series is named."""
-    from diffseglung.errors import ConfigError
     from diffseglung.io.studies import Study, find_studies, named
+    from diffseglung.platform.errors import ConfigError
 
     if args.spacing_mm and not 0.3 <= args.spacing_mm <= 10:
         raise ConfigError(f"--spacing-mm is {args.spacing_mm}", remedy="choose 0, or 0.3 to 10 mm")
@@ -137,11 +137,11 @@ def _studies(args: argparse.Namespace) -> list[Study]:
 
 
 def _convert(study: Study, name: str, args: argparse.Namespace) -> Case:
+    from diffseglung.case.resample import resample
     from diffseglung.io import read_mask
-    from diffseglung.io.cases import Case
-    from diffseglung.preprocess.lung_tools import Source, lungs_of
-    from diffseglung.preprocess.resample import resample
-    from diffseglung.runtime import choose_device
+    from diffseglung.io.npz import Case
+    from diffseglung.lungs.tools import Source, lungs_of
+    from diffseglung.platform.runtime import choose_device
 
     scan = study.read()
     ct = scan.volume

@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 
 from diffseglung.cli import add_config, read_config
-from diffseglung.cli.answers import say
+from diffseglung.cli.json_output import say
 from diffseglung.cli.train import (
     add_run_options,
     check_start,
@@ -23,7 +23,7 @@ from diffseglung.cli.train import (
     sampler,
     seeded,
 )
-from diffseglung.config import DistillConfig, TrainConfig
+from diffseglung.platform.config import DistillConfig, TrainConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,13 +37,12 @@ def run(args: argparse.Namespace) -> int:
     config = read_config(args, TrainConfig, command="distill")
     distill = read_config(args, DistillConfig, command="distill")
     resume = checkpoint_to_begin_with(args, "stage 2 needs a stage 1 checkpoint", "results/ddpm_base.pt")
-    from diffseglung import runtime
-    from diffseglung.distillation import losses
-    from diffseglung.model import checkpoint
-    from diffseglung.training.data import Draws
-    from diffseglung.training.loop import Run, Trainer
-    from diffseglung.training.objective import DistillObjective, fit_standardiser
-    from diffseglung.training.precompute import patch_settings
+    from diffseglung.method import checkpoint, losses
+    from diffseglung.method.train.data import Draws
+    from diffseglung.method.train.loop import Run, Trainer
+    from diffseglung.method.train.objective import DistillObjective, fit_standardiser
+    from diffseglung.method.train.precompute import patch_settings
+    from diffseglung.platform import runtime
 
     weights, base = checkpoint.load(resume)
     model = checkpoint.build(weights, base)

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from diffseglung.cli import add_conduct
-from diffseglung.cli.answers import add_json, answer
+from diffseglung.cli.json_output import add_json, answer
 
 GOOD, NOTE, BAD = "good", "note", "bad"
 MEMORY_GIB, DISK_GIB = 3.0, 2.0
@@ -95,7 +95,7 @@ def _versions() -> Iterator[Finding]:
 def _processor() -> Iterator[Finding]:
     import torch
 
-    from diffseglung import resources, runtime
+    from diffseglung.platform import resources, runtime
 
     cores = resources.cores()
     yield Finding("processor", GOOD, f"{runtime.processor_name()}, {cores} cores, {torch.get_num_threads()} threads")
@@ -108,7 +108,7 @@ def _processor() -> Iterator[Finding]:
 
 
 def _device(wish: str) -> Iterator[Finding]:
-    from diffseglung import runtime
+    from diffseglung.platform import runtime
 
     chosen = runtime.choose_device(wish)
     names = runtime.accelerators()
@@ -118,7 +118,7 @@ def _device(wish: str) -> Iterator[Finding]:
 
 
 def _space(output: Path) -> Iterator[Finding]:
-    from diffseglung import resources
+    from diffseglung.platform import resources
 
     free = resources.memory_bytes()
     if free is None:
@@ -138,7 +138,7 @@ def _space(output: Path) -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    from diffseglung.extras import EXTRAS, missing
+    from diffseglung.platform.extras import EXTRAS, missing
 
     for extra in EXTRAS:
         absent = missing(extra)
@@ -149,7 +149,7 @@ def _extras() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from diffseglung.model import checkpoint
+    from diffseglung.method import checkpoint
 
     folder = checkpoint.default_path().parent
     for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
@@ -180,9 +180,9 @@ def _trial(device: str) -> Iterator[Finding]:
     """A small phantom is made and labelled; the shipped network is asked once."""
     import numpy as np
 
-    from diffseglung.config import PhantomConfig
     from diffseglung.phantom.procedural import make_phantom
     from diffseglung.pipeline import Segmenter
+    from diffseglung.platform.config import PhantomConfig
 
     begin = time.perf_counter()
     phantom = make_phantom(PhantomConfig(size="small"))

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from diffseglung.cli import add_conduct
 from diffseglung.cli.colours import harmless
-from diffseglung.config import SegmentConfig
-from diffseglung.errors import ConfigError, DiffSegLungError, InputError
+from diffseglung.platform.config import SegmentConfig
+from diffseglung.platform.errors import ConfigError, DiffSegLungError, InputError
 
 if TYPE_CHECKING:
     from diffseglung.volume import Volume
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score, print, write: 0 all cases are scored, 1 some failed."""
-    from diffseglung.evaluation import report, scores
+    from studies import report, scores
 
     jobs = _jobs(args)
     cases, failed = _score(args, jobs)
@@ -123,8 +123,8 @@ def _find(predictions: Path, name: str) -> Path:
 def _score(args: argparse.Namespace, jobs: list[Job]) -> tuple[Scores, dict[str, DiffSegLungError]]:
     """The scores, and what was wrong with cases that have none; raises it where no case has any."""
     from diffseglung import io
-    from diffseglung.cli.bars import bar
-    from diffseglung.evaluation.scores import score_case
+    from diffseglung.cli.progress import bar
+    from studies.scores import score_case
 
     cases: Scores = {}
     failed: dict[str, DiffSegLungError] = {}
@@ -147,9 +147,9 @@ def _score(args: argparse.Namespace, jobs: list[Job]) -> tuple[Scores, dict[str,
 
 def _labelled(args: argparse.Namespace, folder: Path) -> dict[str, Volume]:
     """Label maps of one case folder: by the default method where no prediction was given, and by the baselines."""
-    from diffseglung.evaluation.baselines import BASELINES
-    from diffseglung.evaluation.runner import read_case
     from diffseglung.pipeline import Segmenter
+    from studies.baselines import BASELINES
+    from studies.runner import read_case
 
     own = args.cases is not None and args.predictions is None
     if not (own or args.baselines):
@@ -162,7 +162,7 @@ def _labelled(args: argparse.Namespace, folder: Path) -> dict[str, Volume]:
 
 def _print(pooled: dict[str, dict[str, Any]]) -> None:
     """The table, one row a method; tab-separated where nobody looks."""
-    from diffseglung.evaluation import report
+    from studies import report
 
     rows = report.table(pooled)
     if not sys.stdout.isatty():

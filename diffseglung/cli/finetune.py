@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct, add_config, read_config, spellings
-from diffseglung.cli.answers import add_json
-from diffseglung.cli.bars import bar
+from diffseglung.cli.json_output import add_json
 from diffseglung.cli.precompute import say_assumed
+from diffseglung.cli.progress import bar
 from diffseglung.cli.train import check_start, checkpoint_to_begin_with, conduct, plain, record, seeded
-from diffseglung.config import FinetuneConfig, TrainConfig
-from diffseglung.errors import ConfigError
+from diffseglung.platform.config import FinetuneConfig, TrainConfig
+from diffseglung.platform.errors import ConfigError
 
 if TYPE_CHECKING:
     from diffseglung.phantom.backgrounds import Background
@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: ./results_segment",
     )  # fmt: skip
     parser.add_argument("--dataset", default="", help="only cases whose file name begins with this")
-    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="weights to begin with: of distill, train or finetune")
+    parser.add_argument(
+        "--resume", type=Path, metavar="CHECKPOINT", help="weights to begin with: of distill, train or finetune"
+    )
     parser.add_argument("--name", default="", help="name on the model card (default: that of the weights)")
     parser.set_defaults(recipe="default")
     add_config(parser, TrainConfig, command="finetune")
@@ -55,13 +57,13 @@ def run(args: argparse.Namespace) -> int:
     resume = checkpoint_to_begin_with(args, "stage 3 needs a trained model", "ddpm_distill.pt")
     if not args.npz_dir and not finetune.chests:
         raise ConfigError("there is nothing to put lesions into", remedy="pass --npz_dir, or --chests of 1 or more")
-    from diffseglung import runtime
-    from diffseglung.model import checkpoint
-    from diffseglung.model.segmenter import load_segmentation_head
+    from diffseglung.finetuning.batches import SceneDraws
+    from diffseglung.method import checkpoint
+    from diffseglung.method.train.loop import Run, Trainer
+    from diffseglung.method.train.objective import SegmentationObjective
     from diffseglung.phantom.backgrounds import SPACING_MM
-    from diffseglung.training.loop import Run, Trainer
-    from diffseglung.training.objective import SegmentationObjective
-    from diffseglung.training.scenes import SceneDraws
+    from diffseglung.platform import runtime
+    from diffseglung.tissue.segmenter import load_segmentation_head
 
     weights, base = checkpoint.load(resume)
     model = checkpoint.build(weights, base)
@@ -110,8 +112,8 @@ def run(args: argparse.Namespace) -> int:
 
 def find_backgrounds(args: argparse.Namespace, finetune: FinetuneConfig) -> dict[str, Background]:
     """Backgrounds by name, kept in results_dir; the first process makes what is missing or older than its case."""
-    from diffseglung.io.cases import iter_cases, read_case
-    from diffseglung.labelling.backgrounds import background_of
+    from diffseglung.finetuning.backgrounds import background_of
+    from diffseglung.io.npz import iter_cases, read_case
     from diffseglung.phantom.backgrounds import Background, synthetic_background
 
     folder = args.results_dir / "backgrounds"

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct, read_config, spellings
-from diffseglung.cli.answers import add_json, answer, say
+from diffseglung.cli.json_output import add_json, answer, say
 from diffseglung.cli.precompute import say_assumed
-from diffseglung.config import TissueFitConfig
-from diffseglung.documents import readable
+from diffseglung.platform.config import TissueFitConfig
+from diffseglung.platform.serialization import readable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffseglung.labelling.bundle import Bundle
-    from diffseglung.labelling.methods import Rows
-    from diffseglung.runtime import Runtime
+    from diffseglung.platform.runtime import Runtime
+    from diffseglung.tissue.bundle import Bundle
+    from diffseglung.tissue.methods import Rows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,12 +48,12 @@ def run(args: argparse.Namespace) -> int:
     """Gather rows from every case, fit, and write the model."""
     import dataclasses
 
-    from diffseglung.cli.bars import bar
-    from diffseglung.io.cases import iter_cases
-    from diffseglung.labelling.bundle import load_bundle, tissue_tensors
-    from diffseglung.labelling.cohort import Cohort
-    from diffseglung.model import checkpoint
-    from diffseglung.runtime import Runtime, choose_device, choose_precision
+    from diffseglung.cli.progress import bar
+    from diffseglung.io.npz import iter_cases
+    from diffseglung.method import checkpoint
+    from diffseglung.platform.runtime import Runtime, choose_device, choose_precision
+    from diffseglung.tissue.bundle import load_bundle, tissue_tensors
+    from diffseglung.tissue.fit import Cohort
 
     config, device = read_config(args, TissueFitConfig), choose_device(args.device)
     bundle = load_bundle(args.model, str(device))
@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
 
 def simulated_cases(folder: Path | None) -> list[Path]:
     """Case folders below `folder` that hold a CT, its lungs and the truth."""
-    from diffseglung.errors import InputError
     from diffseglung.io.tree import look_below
+    from diffseglung.platform.errors import InputError
 
     if folder is None:
         return []
@@ -98,9 +98,9 @@ def read_rows(path: Path, bundle: Bundle, runtime: Runtime) -> tuple[Rows, Tenso
     import numpy as np
     import torch
 
-    from diffseglung.config import SegmentConfig
-    from diffseglung.evaluation.probes import read_scene
-    from diffseglung.labelling.methods import Rows
+    from diffseglung.platform.config import SegmentConfig
+    from diffseglung.tissue.methods import Rows
+    from studies.probes import read_scene
 
     scene, truth = read_scene(path, SegmentConfig().spacing_mm)
     rows = Rows(scene, bundle, runtime)

@@ -9,8 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from diffseglung.cli.answers import add_json, answer
 from diffseglung.cli.colours import harmless
+from diffseglung.cli.json_output import add_json, answer
 
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "SimpleITK", "nibabel", "pydicom", "safetensors")
 
@@ -50,7 +50,7 @@ def describe(path: Path | None, *, series: str | None = None) -> dict[str, Any]:
     rows = [] if series is not None else several_series(path)
     if not rows:
         return describe_scan(path, series=series)
-    from diffseglung.errors import InputError
+    from diffseglung.platform.errors import InputError
 
     try:
         return describe_scan(path) | {"series": rows}
@@ -60,11 +60,11 @@ def describe(path: Path | None, *, series: str | None = None) -> dict[str, Any]:
 
 def several_series(path: Path) -> list[dict[str, Any]]:
     """The DICOM series of a folder or archive; empty where there are not several."""
-    from diffseglung.errors import InputError
+    from diffseglung.platform.errors import InputError
 
     if not (path.is_dir() or path.suffix.lower() == ".zip" or path.name.upper() == "DICOMDIR") or not path.exists():
         return []
-    from diffseglung.io.dicom_listing import list_series
+    from diffseglung.io.dicom.listing import list_series
 
     try:
         rows = list_series(path)
@@ -132,7 +132,7 @@ def orientation(affine: Any) -> str:
 
 def describe_model(path: Path) -> dict[str, Any]:
     """The card of a weights file and the number of its parameters."""
-    from diffseglung.model import checkpoint
+    from diffseglung.method import checkpoint
 
     weights, card = checkpoint.load(path)
     network = [value.numel() for name, value in weights.items() if name.startswith(checkpoint.NETWORK)]
@@ -152,8 +152,8 @@ def describe_installation() -> dict[str, Any]:
     import torch
 
     from diffseglung import __version__
-    from diffseglung.model.checkpoint import ENDINGS, default_path
-    from diffseglung.runtime import accelerators
+    from diffseglung.method.checkpoint import ENDINGS, default_path
+    from diffseglung.platform.runtime import accelerators
 
     shipped = default_path()
     package = Path(__file__).parents[1]

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct, add_config, read_config
-from diffseglung.cli.answers import add_json, answer, say
-from diffseglung.config import PhantomConfig
+from diffseglung.cli.json_output import add_json, answer, say
+from diffseglung.platform.config import PhantomConfig
 
 if TYPE_CHECKING:
     from diffseglung.phantom.record import Phantom
@@ -41,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the cases, one after another."""
-    from diffseglung.cli.bars import bar
-    from diffseglung.errors import ConfigError
+    from diffseglung.cli.progress import bar
     from diffseglung.phantom.folder import write_case_folder
+    from diffseglung.platform.errors import ConfigError
 
     if args.number < 1:
         raise ConfigError(f"the number of cases is {args.number}", remedy="-n 1 or more")
@@ -92,8 +92,8 @@ def _maker(args: argparse.Namespace) -> Callable[[int], Phantom]:
     if args.background is None:
         return lambda seed: make_phantom(dataclasses.replace(config, seed=seed))
     from diffseglung import io
-    from diffseglung.preprocess.lungs import find_lungs
-    from diffseglung.preprocess.masks import adapt_mask
+    from diffseglung.lungs.finder import find_lungs
+    from diffseglung.lungs.masks import adapt_mask
 
     scan = io.read_scan(args.background)
     ct = scan.volume
@@ -110,7 +110,7 @@ def _maker(args: argparse.Namespace) -> Callable[[int], Phantom]:
 
 def _write_npz(phantom: Phantom, folder: Path) -> None:
     """The same case as an NPZ training case beside its folder."""
-    from diffseglung.io.cases import Case, write_case
+    from diffseglung.io.npz import Case, write_case
 
     dataset, _, patient = folder.name.partition("_")
     case = Case(folder.name, phantom.ct, phantom.lungs, phantom.meta)

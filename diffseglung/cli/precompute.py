@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffseglung.cli import add_conduct, add_config, add_recipe, read_config, spellings
-from diffseglung.cli.answers import add_json, answer, say
-from diffseglung.cli.bars import bar
-from diffseglung.config import DistillConfig, IntensityConfig, PatchConfig
+from diffseglung.cli.json_output import add_json, answer, say
+from diffseglung.cli.progress import bar
+from diffseglung.platform.config import DistillConfig, IntensityConfig, PatchConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Precompute, and say what was written."""
-    from diffseglung.io.cases import iter_cases
-    from diffseglung.training.data import open_patches
-    from diffseglung.training.precompute import PatchJob, precompute
+    from diffseglung.io.npz import iter_cases
+    from diffseglung.method.train.data import open_patches
+    from diffseglung.method.train.precompute import PatchJob, precompute
 
     distill = DistillConfig(grid_stride=args.grid_stride, window=args.window) if args.teacher else None
     job = PatchJob(
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
 
 def say_assumed(args: argparse.Namespace, cases: Sequence[Path]) -> list[str]:
     """Say, and return, what had to be assumed of training cases."""
-    from diffseglung.io.cases import without_spacing
+    from diffseglung.io.npz import without_spacing
 
     bare = [path.stem for path in without_spacing(cases)]
     if not bare:

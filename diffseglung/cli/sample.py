@@ -11,18 +11,19 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffseglung import __version__, durable
+from diffseglung import __version__
 from diffseglung.cli import add_conduct, add_config, read_config, spellings
-from diffseglung.cli.answers import add_json, answer, say
-from diffseglung.config import SampleConfig
-from diffseglung.documents import plain
-from diffseglung.errors import ConfigError
+from diffseglung.cli.json_output import add_json, answer, say
+from diffseglung.platform import atomic_files
+from diffseglung.platform.config import SampleConfig
+from diffseglung.platform.errors import ConfigError
+from diffseglung.platform.serialization import plain
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from diffseglung.model.card import ModelCard
+    from diffseglung.method.card import ModelCard
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,14 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw, and write what was drawn."""
+    from diffseglung.cli import progress
+
     config = read_config(args, SampleConfig)
     import torch
 
-    from diffseglung import runtime
-    from diffseglung.cli import bars
-    from diffseglung.model import checkpoint
-    from diffseglung.model.drawing import draw_patches, step_list
-    from diffseglung.preprocess.intensity import denormalise
+    from diffseglung.case.intensity import denormalise
+    from diffseglung.method import checkpoint
+    from diffseglung.method.sampling import draw_patches, step_list
+    from diffseglung.platform import runtime
 
     path = args.model or checkpoint.default_path()
     weights, card = checkpoint.load(path)
@@ -64,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     done = 0
     with (
         runtime.start(args.device, config.precision) as process,
-        bars.counting("drawing", start=0, total=calls, quiet=args.quiet) as show,
+        progress.counting("drawing", start=0, total=calls, quiet=args.quiet) as show,
     ):
 
         def tick() -> None:
@@ -88,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
 def find_lungs(args: argparse.Namespace, card: ModelCard, config: SampleConfig) -> NDArray[np.float32]:
     """The lung masks (N, Z, Y, X) that --mask asks for."""
     from diffseglung.io import read_mask
-    from diffseglung.model.drawing import cut_lungs, full_lungs, round_lungs
+    from diffseglung.method.sampling import cut_lungs, full_lungs, round_lungs
 
     z, y, x = args.shape or card.patch.shape
     if min(z, y, x) < 1:
@@ -112,7 +114,7 @@ def write(folder: Path, hu: NDArray[np.float32], card: ModelCard, record: dict[s
     import numpy as np
 
     from diffseglung.io.nifti import write_nifti
-    from diffseglung.training.pictures import contact_sheet
+    from diffseglung.method.train.pictures import contact_sheet
     from diffseglung.volume import Volume
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +123,7 @@ def write(folder: Path, hu: NDArray[np.float32], card: ModelCard, record: dict[s
     files = []
     texts = {"samples.png": contact_sheet(hu), "samples.json": json.dumps(plain(record), indent=2).encode()}
     for name, content in texts.items():
-        files.append(durable.write_bytes(folder / name, content))
+        files.append(atomic_files.write_bytes(folder / name, content))
     for index, patch in enumerate(hu):
         files.append(folder / f"sample_{index:03d}.nii.gz")
         write_nifti(files[-1], Volume(patch, affine))

@@ -16,21 +16,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffseglung.cli import add_conduct, add_config, read_config
-from diffseglung.cli.answers import add_json, answer, say
 from diffseglung.cli.colours import harmless
-from diffseglung.cli.products import add_products, read_products
-from diffseglung.config import METHODS, SegmentConfig, default_method
-from diffseglung.errors import OutputError
-from diffseglung.extras import LUNG_TOOLS, require_lung_tool
+from diffseglung.cli.json_output import add_json, answer, say
+from diffseglung.cli.output_options import add_products, read_products
+from diffseglung.platform.config import METHODS, SegmentConfig, default_method
+from diffseglung.platform.errors import OutputError
+from diffseglung.platform.extras import LUNG_TOOLS, require_lung_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from diffseglung.features.diffusion import Progress
     from diffseglung.io import Scan
+    from diffseglung.method.features import Progress
     from diffseglung.output import Products
+    from diffseglung.output.provenance import Origin
     from diffseglung.pipeline import Segmenter
-    from diffseglung.provenance import Origin
     from diffseglung.segmentation import Segmentation
     from diffseglung.volume import Volume
 
@@ -92,7 +92,7 @@ class Job:
 
 def run(args: argparse.Namespace) -> int:
     """Segment one scan, or with --dry-run tell what that would take."""
-    from diffseglung.cli.bars import bar
+    from diffseglung.cli.progress import bar
 
     job = _job(args)
     if args.lungs != "auto":
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _job(args: argparse.Namespace) -> Job:
-    from diffseglung.provenance import Origin
+    from diffseglung.output.provenance import Origin
 
     require_lung_tool(args.lungs, mask_given=args.lung_mask is not None)
     named, args.method = args.method is not None, args.method or default_method(args.model is not None)
@@ -164,12 +164,12 @@ def ready(job: Job) -> tuple[Segmenter, Scan, Volume | None]:
 
 def _foretell(args: argparse.Namespace, job: Job) -> int:
     """--dry-run: read, find the lungs, tell the rest."""
-    from diffseglung import forecast
+    from diffseglung import dry_run
 
     begin = time.perf_counter()
     segmenter, scan, mask = ready(job)
     read_s = time.perf_counter() - begin
-    found = forecast.foretell(segmenter, scan.volume, mask, before_s=read_s)
+    found = dry_run.foretell(segmenter, scan.volume, mask, before_s=read_s)
     answer(args, dataclasses.asdict(found))
     for line in found.lines():
         say(args, line)
@@ -180,7 +180,7 @@ def case_lungs(path: Path, config: SegmentConfig) -> Volume | None:
     """The lung mask inside an NPZ case; None for every other input, and where a tool was asked for by name."""
     if path.suffix.lower() != ".npz" or config.lungs != "auto":
         return None
-    from diffseglung.io.cases import read_lungs
+    from diffseglung.io.npz import read_lungs
 
     return read_lungs(path)
 

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffseglung import __version__
-from diffseglung.cli import add_conduct, add_config, add_recipe, bars, read_config, spellings
-from diffseglung.cli.answers import add_json, answer, say
-from diffseglung.cli.bars import bar
+from diffseglung.cli import add_conduct, add_config, add_recipe, progress, read_config, spellings
+from diffseglung.cli.json_output import add_json, answer, say
 from diffseglung.cli.precompute import say_assumed
-from diffseglung.config import UNETS, DiffusionConfig, DistillConfig, PatchConfig, TrainConfig
-from diffseglung.errors import ConfigError
+from diffseglung.cli.progress import bar
+from diffseglung.platform.config import UNETS, DiffusionConfig, DistillConfig, PatchConfig, TrainConfig
+from diffseglung.platform.errors import ConfigError
 
 if TYPE_CHECKING:
-    from diffseglung.training.data import Patches
-    from diffseglung.training.loop import Ending, Run, Trainer
+    from diffseglung.method.train.data import Patches
+    from diffseglung.method.train.loop import Ending, Run, Trainer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,14 +59,14 @@ def run(args: argparse.Namespace) -> int:
     """Train stage 1."""
     config = read_config(args, TrainConfig, command="train")
     patches = find_patches(args, teacher=None)
-    from diffseglung import runtime
-    from diffseglung.model import checkpoint
-    from diffseglung.model.card import ModelCard
-    from diffseglung.model.unet import UNet
-    from diffseglung.training.data import Draws
-    from diffseglung.training.loop import Run, Trainer
-    from diffseglung.training.objective import DiffusionObjective
-    from diffseglung.training.precompute import patch_settings
+    from diffseglung.method import checkpoint
+    from diffseglung.method.card import ModelCard
+    from diffseglung.method.train.data import Draws
+    from diffseglung.method.train.loop import Run, Trainer
+    from diffseglung.method.train.objective import DiffusionObjective
+    from diffseglung.method.train.precompute import patch_settings
+    from diffseglung.method.unet import UNet
+    from diffseglung.platform import runtime
 
     diffusion = read_config(args, DiffusionConfig, command="train")
     unet, start = UNETS[args.size], args.start_step or 0
@@ -111,9 +111,9 @@ def run(args: argparse.Namespace) -> int:
 
 def find_patches(args: argparse.Namespace, *, teacher: DistillConfig | None) -> Patches:
     """Open --patches_dir, or cut the cases of --npz_dir into results_dir/patches (the first process does)."""
-    from diffseglung.io.cases import iter_cases
-    from diffseglung.training.data import open_patches
-    from diffseglung.training.precompute import PatchJob, precompute
+    from diffseglung.io.npz import iter_cases
+    from diffseglung.method.train.data import open_patches
+    from diffseglung.method.train.precompute import PatchJob, precompute
 
     if args.patches_dir:
         return open_patches(args.patches_dir)
@@ -184,7 +184,7 @@ def plain(values: Any) -> Any:
 
 def sampler(folder: Path, patches: Patches, seed: int) -> Any:
     """Draws qualitative samples into results_dir/samples."""
-    from diffseglung.training.samples import draw_samples
+    from diffseglung.method.train.samples import draw_samples
 
     def sample(objective: Any, iteration: int) -> None:
         draw_samples(objective.model, patches, folder / "samples", iteration=iteration, seed=seed)
@@ -203,12 +203,12 @@ def conduct(plan: Run, make: Any, args: argparse.Namespace) -> int:
         return 0
     quiet = args.quiet
     said = time.monotonic()
-    with bars.counting("training", start=trainer.iteration, total=plan.config.iterations, quiet=quiet) as show:
+    with progress.counting("training", start=trainer.iteration, total=plan.config.iterations, quiet=quiet) as show:
 
         def watch(iteration: int, line: dict[str, float | int] | None) -> None:
             nonlocal said
             show(iteration, note(line) if line else "")
-            if line and not quiet and not bars.wanted(quiet) and time.monotonic() - said > 60:
+            if line and not quiet and not progress.wanted(quiet) and time.monotonic() - said > 60:
                 said = time.monotonic()
                 say(args, f"iteration {iteration}/{plan.config.iterations}  {note(line)}")
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from diffseglung.documents import readable
-from diffseglung.errors import InputError
 from diffseglung.io.plausibility import check_hu, quality_notes
 from diffseglung.io.scan import Frame, Scan
 from diffseglung.io.units import UNIT
-from diffseglung.spool import converted, slabs
+from diffseglung.platform.errors import InputError
+from diffseglung.platform.out_of_core import converted, slabs
+from diffseglung.platform.serialization import readable
 from diffseglung.volume import Array, Volume
 
 __all__ = [
@@ -69,10 +69,10 @@ def read_mask(path: Path | str) -> Volume:
         if mask_folder.is_mask_folder(path):
             return mask_folder.read_mask_folder(path)
     if scan_ending(path) == ".npz":
-        from diffseglung.io import cases
+        from diffseglung.io import npz
 
         _require_exists(path)
-        return cases.read_lungs(path)
+        return npz.read_lungs(path)
     volume = _read(path, None).volume
     array = volume.array
     if array.dtype.kind == "f":
@@ -121,10 +121,10 @@ def _read(path: Path, series_uid: str | None) -> Scan:
     _require_exists(path)
     ending = scan_ending(path)
     if path.is_dir() or ending in ("", ".dcm"):
-        from diffseglung.io import dicom, dicom_headers
+        from diffseglung.io.dicom import headers, reader
 
-        if path.is_dir() or ending or dicom_headers.is_dicom(path):
-            return dicom.read(path, series_uid=series_uid)
+        if path.is_dir() or ending or headers.is_dicom(path):
+            return reader.read(path, series_uid=series_uid)
     if ending == ".zip":
         return _read_archive(path, series_uid)
     if series_uid is not None:
@@ -134,9 +134,9 @@ def _read(path: Path, series_uid: str | None) -> Scan:
 
         return nifti.read(path)
     if ending == ".npz":
-        from diffseglung.io import cases
+        from diffseglung.io import npz
 
-        return cases.read(path)
+        return npz.read(path)
     if ending:
         from diffseglung.io import itk
 
@@ -146,11 +146,12 @@ def _read(path: Path, series_uid: str | None) -> Scan:
 
 def _read_archive(path: Path, series_uid: str | None) -> Scan:
     """The CT series of a ZIP archive; its files are gone afterwards, so it has no `frames`."""
-    from diffseglung.io import archives, dicom
+    from diffseglung.io import archives
+    from diffseglung.io.dicom import reader
 
     with archives.unpacked(path) as folder:
         try:
-            scan = dicom.read(folder, series_uid=series_uid, name=str(path))
+            scan = reader.read(folder, series_uid=series_uid, name=str(path))
         except InputError as error:
             others = archives.other_scans(path, _VOLUME_ENDINGS)
             if "holds no DICOM files" not in error.problem or not others:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from diffseglung.errors import InputError
+from diffseglung.platform.errors import InputError
 
 MAX_BYTES, MAX_MEMBERS = 16 * 2**30, 100_000
 """No chest CT with all its reconstructions is larger."""
@@ -56,7 +56,7 @@ def unpacked(path: Path) -> Iterator[Path]:
 
 def holds_dicom(path: Path) -> bool:
     """Whether an archive is worth reading as a scan: it holds a DICOM file, or its content cannot be looked into."""
-    from diffseglung.io.dicom_headers import begins
+    from diffseglung.io.dicom.headers import begins
 
     try:
         with zipfile.ZipFile(path) as archive:
@@ -71,7 +71,7 @@ def holds_dicom(path: Path) -> bool:
 
 def read_identity(path: Path) -> dict[str, str]:
     """Who the first DICOM file of an archive is of; nobody, where there is none or it cannot be looked into."""
-    from diffseglung.io.dicom_headers import begins
+    from diffseglung.io.dicom.headers import begins
     from diffseglung.io.identity import TAGS, identity_of
 
     try:

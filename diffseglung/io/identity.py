@@ -14,7 +14,7 @@ from typing import Any
 
 from pydicom.multival import MultiValue
 
-from diffseglung.documents import readable
+from diffseglung.platform.serialization import readable
 
 TAGS = (
     *("PatientName", "PatientID", "OtherPatientIDs", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import SimpleITK
 
-from diffseglung.errors import GeometryError, InputError
-from diffseglung.io.bounds import MOST_AXES, MOST_PACKED, REMEDY, require_holds
 from diffseglung.io.itk_files import HEADER_BYTES, taken, units
 from diffseglung.io.scan import Scan
 from diffseglung.io.units import in_mm
+from diffseglung.platform.errors import GeometryError, InputError
+from diffseglung.platform.file_bounds import MOST_AXES, MOST_PACKED, REMEDY, require_holds
 from diffseglung.volume import Volume
 
 CHUNK_BYTES, MOST_FILES = 1 << 14, 100_000

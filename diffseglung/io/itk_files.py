@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from diffseglung import documents
-from diffseglung.errors import InputError
 from diffseglung.io.archives import MAX_BYTES
-from diffseglung.io.bounds import REMEDY
+from diffseglung.platform import serialization
+from diffseglung.platform.errors import InputError
+from diffseglung.platform.file_bounds import REMEDY
 
 HEADER_BYTES, CHUNK_BYTES, LARGEST_VOXEL_BYTES = 65536, 1 << 20, 8
 _END = re.compile(rb"\n\r?\n")
@@ -40,7 +40,7 @@ def taken(path: Path, data: Sequence[Path]) -> Iterator[tuple[Path, list[Path]]]
     """
     head, _ = _head(path)
     packed = head.startswith(b"NRRD") and _field(head, "encoding").lower() in ("bzip2", "bz2")
-    if not packed and documents.readable(str(path)) == str(path):
+    if not packed and serialization.readable(str(path)) == str(path):
         yield path, [path, *data]
         return
     with tempfile.TemporaryDirectory(prefix="diffseglung-") as name:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diffseglung.errors import GeometryError, InputError
-from diffseglung.spool import slabs, zeros
+from diffseglung.platform.errors import GeometryError, InputError
+from diffseglung.platform.out_of_core import slabs, zeros
 from diffseglung.volume import Volume
 
 LOBES = {

@@ -17,13 +17,13 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung import durable
-from diffseglung.errors import GeometryError, InputError
-from diffseglung.io.bounds import MOST_PACKED, require_holds
 from diffseglung.io.scan import Scan
 from diffseglung.io.units import in_mm
 from diffseglung.labels import ALL
-from diffseglung.spool import slabs, zeros
+from diffseglung.platform import atomic_files
+from diffseglung.platform.errors import GeometryError, InputError
+from diffseglung.platform.file_bounds import MOST_PACKED, require_holds
+from diffseglung.platform.out_of_core import slabs, zeros
 from diffseglung.volume import Volume
 
 nib: Any = nibabel  # typed in part only
@@ -195,7 +195,7 @@ def write_nifti(path: Path | str, volume: Volume, *, names: Mapping[int, str] | 
     if not path.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"{path} is not a NIfTI file by its name", remedy="use a name that ends in .nii.gz or .nii")
     with (
-        durable.written(path) as part,
+        atomic_files.written(path) as part,
         part.open("wb") as file,
         _compressed(file) if path.name.endswith(".gz") else nullcontext(file) as out,
     ):

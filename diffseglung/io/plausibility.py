@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.errors import GeometryError, InputError
-from diffseglung.spool import slabs, zeros
+from diffseglung.platform.errors import GeometryError, InputError
+from diffseglung.platform.out_of_core import slabs, zeros
 from diffseglung.volume import Array, Reorientation, Volume
 
 PADDING_HU = -1024.0

@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseglung.documents import readable
-from diffseglung.errors import InputError
 from diffseglung.io import SCAN_ENDINGS, Scan, check_scan, read_scan, scan_ending
 from diffseglung.io.identity import hash_of, names_patient
 from diffseglung.io.plausibility import MIN_VOXELS
 from diffseglung.io.tree import look_below
+from diffseglung.platform.errors import InputError
+from diffseglung.platform.serialization import readable
 
 if TYPE_CHECKING:
-    from diffseglung.io.dicom_slice import Slice
+    from diffseglung.io.dicom.slices import Slice
 
 MASK_SUFFIXES = ("_mask", "_label", "_labels", "_seg")
 """Files whose name (without its ending) ends so are masks, not scans."""
@@ -64,7 +64,7 @@ class Study:
             raise InputError(self.damage[0], remedy=self.damage[1])
         if not self.slices:
             return read_scan(self.path, series_uid=self.series_uid)
-        from diffseglung.io.dicom_stack import read_series
+        from diffseglung.io.dicom.stack import read_series
 
         return check_scan(read_series(self.slices, str(self.path)), self.path)
 
@@ -127,13 +127,13 @@ def _is_mask(path: Path, stems: set[Path], suffix: str | None) -> bool:
 
 def _series(root: Path) -> list[tuple[tuple[str, ...], Study]]:
     """The DICOM CT series below `root` that can be scans, with the parts of their names: folders, series number."""
-    from diffseglung.io import dicom
+    from diffseglung.io.dicom import reader
 
-    images, damaged = dicom.look(root)
+    images, damaged = reader.look(root)
     if not images:
         raise InputError("it holds no DICOM files", remedy="pass a folder of scans")
     found = []
-    for series in dicom.ct_series(images, str(root)):
+    for series in reader.ct_series(images, str(root)):
         if series.count < MIN_VOXELS or not series.is_axial or series.foreign:
             continue
         folder = series.first.path.parent
@@ -172,13 +172,14 @@ def named(study: Study, parts: Sequence[str], *, keep: bool = False) -> Study:
 
 
 def _identity(study: Study) -> dict[str, str]:
-    from diffseglung.io import archives, dicom_headers
+    from diffseglung.io import archives
+    from diffseglung.io.dicom import headers
 
     if study.slices:
-        return dicom_headers.read_identity(study.slices[0].path)
+        return headers.read_identity(study.slices[0].path)
     if study.path.is_dir():
         files = look_below(study.path).files
-        return next((dicom_headers.read_identity(path) for path in files if dicom_headers.is_dicom(path)), {})
+        return next((headers.read_identity(path) for path in files if headers.is_dicom(path)), {})
     return archives.read_identity(study.path) if scan_ending(study.path) == ".zip" else {}
 
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from diffseglung import durable
-from diffseglung.errors import ConfigError
 from diffseglung.io.scan import Frame
 from diffseglung.output import colour_tables, dicom
 from diffseglung.output.attempts import Attempts
 from diffseglung.output.label_map import write_label_map, write_probabilities
 from diffseglung.output.preview import draw
+from diffseglung.output.record import RECORD, describe, write_json
 from diffseglung.output.report.page import report
-from diffseglung.output.run_record import RECORD, describe, write_json
-from diffseglung.runtime import started
+from diffseglung.platform import atomic_files
+from diffseglung.platform.errors import ConfigError
+from diffseglung.platform.runtime import started
 from diffseglung.segmentation import Segmentation
 
 __all__ = ["FILES", "Products", "check_folder", "check_products", "write"]
@@ -81,10 +81,10 @@ def write(
     target = check_folder(folder)
     if products.probabilities and segmentation.posterior is None:
         raise ConfigError("this segmentation has no posterior", remedy="segment with probabilities=True")
-    with durable.workshop(target) as made:
+    with atomic_files.workshop(target) as made:
         attempts = Attempts(made)
         _make(segmentation, attempts, products, frames)
-        durable.settle(made)
+        atomic_files.settle(made)
         target.mkdir(exist_ok=True)
         (target / RECORD).unlink(missing_ok=True)
         for name in FILES:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from diffseglung.errors import DiffSegLungError, OutputError
+from diffseglung.platform.errors import DiffSegLungError, OutputError
 
 
 @dataclass(frozen=True)

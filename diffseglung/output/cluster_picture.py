@@ -15,10 +15,10 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from diffseglung.case.scene import lung_box
 from diffseglung.io.plausibility import cross_sections
-from diffseglung.preprocess.scene import lung_box
-from diffseglung.radiomics.clusters import Cluster
-from diffseglung.radiomics.descriptor import DESCRIPTOR_NAMES
+from diffseglung.method.radiomics.clusters import Cluster
+from diffseglung.method.radiomics.descriptor import DESCRIPTOR_NAMES
 from diffseglung.volume import Reorientation, Volume
 
 WINDOW_HU = (-1350.0, 150.0)

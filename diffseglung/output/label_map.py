@@ -10,8 +10,8 @@ import numpy as np
 
 from diffseglung.io.nifti import write_nifti
 from diffseglung.labels import ALL
+from diffseglung.platform.out_of_core import slabs, zeros
 from diffseglung.segmentation import Segmentation
-from diffseglung.spool import slabs, zeros
 
 nib: Any = nibabel  # typed in part only
 

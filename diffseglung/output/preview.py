@@ -20,11 +20,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from diffseglung.case.scene import lung_box
 from diffseglung.io.plausibility import cross_sections, occupied
 from diffseglung.labels import HEALTHY, LESIONS, TISSUES, Label
-from diffseglung.preprocess.scene import lung_box
+from diffseglung.platform.out_of_core import slabs
 from diffseglung.segmentation import Segmentation
-from diffseglung.spool import slabs
 from diffseglung.volume import Reorientation, Volume
 
 WINDOW_HU = (-1350.0, 150.0)

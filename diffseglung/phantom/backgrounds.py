@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.durable import workshop
+from diffseglung.case.alignment import HealthyLevel, healthy_level
+from diffseglung.case.scene import Scene
 from diffseglung.labels import HEALTHY
 from diffseglung.phantom import anatomy
 from diffseglung.phantom.canvas import UNKNOWN
 from diffseglung.phantom.procedural import EXTENT_MM
 from diffseglung.phantom.record import Draw
 from diffseglung.phantom.semisynthetic import take_apart
-from diffseglung.preprocess.alignment import HealthyLevel, healthy_level
-from diffseglung.preprocess.scene import Scene
+from diffseglung.platform.atomic_files import workshop
 
 SPACING_MM = 1.5
 MARGIN = 16

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.errors import ConfigError
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, Label
 from diffseglung.phantom import airless, airspace, destruction, scarring
 from diffseglung.phantom.record import Draw, Scene
 from diffseglung.phantom.region import Region, place
 from diffseglung.phantom.severity import severity_of
+from diffseglung.platform.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffseglung.config import PhantomConfig
 from diffseglung.phantom import anatomy, lesions
 from diffseglung.phantom.protocol import EXHALE_SHARE, scanner_for
 from diffseglung.phantom.record import Draw, Phantom
 from diffseglung.phantom.scanner import Scanner
+from diffseglung.platform.config import PhantomConfig
 from diffseglung.volume import Volume
 
 EXTENT_MM = {"full": (300.0, 260.0, 320.0), "small": (132.0, 124.0, 156.0)}

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.errors import ConfigError
 from diffseglung.phantom.record import Draw, Phantom
 from diffseglung.phantom.scanner import Scanner
+from diffseglung.platform.errors import ConfigError
 from diffseglung.volume import Reorientation, Volume
 
 Field = NDArray[np.float32]

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from diffseglung.case.alignment import align_to
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, HEALTHY
 from diffseglung.phantom.backgrounds import SPACING_MM, Background
 from diffseglung.phantom.canvas import UNKNOWN, Canvas
 from diffseglung.phantom.confounders import draw_confounders
 from diffseglung.phantom.random_lesions import draw_lesions
 from diffseglung.phantom.texture import Field
-from diffseglung.preprocess.alignment import align_to
 from diffseglung.volume import Shape
 
 EDGE = 6

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.errors import ConfigError
+from diffseglung.platform.errors import ConfigError
 from diffseglung.volume import Volume
 
 T = TypeVar("T")

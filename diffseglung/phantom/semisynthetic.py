@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.errors import GeometryError, InputError
 from diffseglung.phantom import lesions
 from diffseglung.phantom.record import Draw, Phantom, Scene
+from diffseglung.platform.errors import GeometryError, InputError
 from diffseglung.volume import Reorientation, Volume
 
 Field = NDArray[np.float32]

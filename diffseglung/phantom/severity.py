@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diffseglung.errors import ConfigError
 from diffseglung.labels import EMPHYSEMA, FIBROSIS, GGO, Label
 from diffseglung.phantom.record import Draw
+from diffseglung.platform.errors import ConfigError
 
 Range = tuple[float, float]
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from diffseglung import documents
-from diffseglung.errors import GeometryError, InputError
 from diffseglung.io import read_mask, read_scan, scan_name
 from diffseglung.labels import ALL, BACKGROUND, LESIONS, TISSUES, UNASSIGNED, Label
-from diffseglung.spool import slabs, zeros
+from diffseglung.platform import serialization
+from diffseglung.platform.errors import GeometryError, InputError
+from diffseglung.platform.out_of_core import slabs, zeros
 from diffseglung.volume import Volume
 
 LABEL_MAP = "label_map.nii.gz"
@@ -181,7 +181,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        record = documents.read(path)
+        record = serialization.read(path)
     except ValueError as cause:
         raise InputError(f"{path} is no JSON file", remedy="segment the scan again") from cause
     if not isinstance(record, dict):

@@ -18,8 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import Any
 
-from diffseglung.errors import ConfigError
 from diffseglung.io.nifti import encode
+from diffseglung.platform.errors import ConfigError
 from diffseglung.viewer.contents import Contents
 from diffseglung.volume import Volume
 

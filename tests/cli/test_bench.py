@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from diffseglung.benchmarks import child
-from diffseglung.benchmarks.scans import SIZES, scan_file
 from diffseglung.cli import main
 from diffseglung.io import read_volume
+from studies.speed import child
+from studies.speed.scans import SIZES, scan_file
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from diffseglung.cli import main
-from diffseglung.evaluation import cases
-from tests.evaluation.benchmarked import write_cases
+from studies import cases
+from tests.studies.benchmarked import write_cases
 
 
 def test_the_quick_list_end_to_end(

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-import diffseglung.distillation.losses
-import diffseglung.model.solver
-import diffseglung.radiomics.batch
-import diffseglung.training.objective
-import diffseglung.training.precompute
+import diffseglung.method.losses
+import diffseglung.method.radiomics.batch
+import diffseglung.method.solver
+import diffseglung.method.train.objective
+import diffseglung.method.train.precompute
 from diffseglung.cli import check, run_command
 
 
@@ -41,8 +41,8 @@ def test_one_failure_is_named_and_the_others_still_run(monkeypatch, capsys):
 
 
 def test_wrong_hu_are_found(monkeypatch, fresh):
-    real = diffseglung.training.precompute.normalise
-    monkeypatch.setattr(diffseglung.training.precompute, "normalise", lambda hu, config: real(hu + 40, config))
+    real = diffseglung.method.train.precompute.normalise
+    monkeypatch.setattr(diffseglung.method.train.precompute, "normalise", lambda hu, config: real(hu + 40, config))
     with pytest.raises(check.CheckFailed, match="HU"):
         check.check_data(fresh, "cpu")
 
@@ -56,27 +56,27 @@ def test_a_network_that_cannot_learn_is_found(monkeypatch, fresh):
 
 
 def test_a_wrong_sampler_is_found(monkeypatch, fresh):
-    real = diffseglung.model.solver.dpm_solver
-    monkeypatch.setattr(diffseglung.model.solver, "dpm_solver", lambda *args: 1.1 * real(*args))
+    real = diffseglung.method.solver.dpm_solver
+    monkeypatch.setattr(diffseglung.method.solver, "dpm_solver", lambda *args: 1.1 * real(*args))
     with pytest.raises(check.CheckFailed, match=r"DPM-Solver\+\+"):
         check.check_sampler(fresh, "cpu")
 
 
 def test_a_wrong_descriptor_is_found(monkeypatch, fresh):
-    real = diffseglung.radiomics.batch.describe_batch
+    real = diffseglung.method.radiomics.batch.describe_batch
 
     def off(hu, lung):
         values = real(hu, lung)
         values[:, 7] *= 1.05
         return values
 
-    monkeypatch.setattr(diffseglung.radiomics.batch, "describe_batch", off)
+    monkeypatch.setattr(diffseglung.method.radiomics.batch, "describe_batch", off)
     with pytest.raises(check.CheckFailed, match="glcm_homogeneity"):
         check.check_radiomics(fresh, "cpu")
 
 
 def test_a_wrong_warm_up_is_found(monkeypatch, fresh):
-    monkeypatch.setattr(diffseglung.distillation.losses, "warmup", lambda iteration, config: 0.5)
+    monkeypatch.setattr(diffseglung.method.losses, "warmup", lambda iteration, config: 0.5)
     with pytest.raises(check.CheckFailed, match="warm-up"):
         check.check_distillation(fresh, "cpu")
 

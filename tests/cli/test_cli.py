@@ -15,7 +15,14 @@ import pytest
 import diffseglung
 from diffseglung import cli
 from diffseglung.cli import COMMANDS, build_parser, main, spellings
-from diffseglung.errors import CheckpointError, ConfigError, DiffSegLungError, GeometryError, InputError, TrainingError
+from diffseglung.platform.errors import (
+    CheckpointError,
+    ConfigError,
+    DiffSegLungError,
+    GeometryError,
+    InputError,
+    TrainingError,
+)
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {
@@ -220,7 +227,7 @@ def test_public_names_are_exactly_those_listed() -> None:
 
 
 def test_progress_is_drawn_only_where_a_person_looks(capsys: pytest.CaptureFixture[str]) -> None:
-    from diffseglung.cli.bars import bar
+    from diffseglung.cli.progress import bar
 
     for quiet in (True, False):
         with bar(quiet=quiet) as progress:

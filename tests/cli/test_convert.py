@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from diffseglung.cli import run_command
-from diffseglung.io.cases import iter_cases, read_case
 from diffseglung.io.nifti import write_nifti
+from diffseglung.io.npz import iter_cases, read_case
 from diffseglung.volume import Volume
 
 

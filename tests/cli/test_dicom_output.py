@@ -12,9 +12,9 @@ import pydicom
 import pytest
 
 from diffseglung.cli import main
-from diffseglung.cli.products import OBJECTS
+from diffseglung.cli.output_options import OBJECTS
 from diffseglung.output.dicom import NAMES
-from tests.cohorts.cohort_toys import write_scans
+from tests.cohort.cohort_toys import write_scans
 from tests.output.dicom.test_segments import validated
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from diffseglung import extras, resources
 from diffseglung.cli import doctor, main
-from diffseglung.model import checkpoint
+from diffseglung.method import checkpoint
+from diffseglung.platform import extras, resources
 
 
 def examined(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, dict[str, str]]]:

@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diffseglung.case.resample import resample, resample_onto
 from diffseglung.cli import build_parser, run_command
-from diffseglung.evaluation import probes
-from diffseglung.evaluation.cases import LISTS
-from diffseglung.io.cases import Case, write_case
 from diffseglung.io.nifti import write_nifti
-from diffseglung.labelling.cohort import Cohort
-from diffseglung.model import checkpoint
-from diffseglung.model.card import ModelCard
-from diffseglung.preprocess.resample import resample, resample_onto
+from diffseglung.io.npz import Case, write_case
+from diffseglung.method import checkpoint
+from diffseglung.method.card import ModelCard
+from diffseglung.tissue.fit import Cohort
 from diffseglung.volume import Volume
+from studies import probes
+from studies.cases import LISTS
 from tests import lung_stand_ins
 from tests.cli.documented import ALL, OWN, PUBLISHED, SCRIPTS
 from tests.cli.test_cli import SCRIPTS as COMMAND_OF

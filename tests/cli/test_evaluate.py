@@ -11,7 +11,7 @@ import pytest
 from diffseglung.cli import main
 from diffseglung.io.nifti import write_nifti
 from diffseglung.volume import Volume
-from tests.evaluation.benchmarked import write_cases
+from tests.studies.benchmarked import write_cases
 
 AFFINE = np.eye(4)[[2, 1, 0, 3]]
 

@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from diffseglung.cli import main
-from diffseglung.config import UNETS, SegmentConfig
-from diffseglung.errors import CheckpointError
-from diffseglung.forecast import foretell
-from diffseglung.labelling.bundle import load_bundle
-from diffseglung.labelling.methods import Rows
-from diffseglung.model import checkpoint
-from diffseglung.model.card import ModelCard
+from diffseglung.dry_run import foretell
+from diffseglung.method import checkpoint
+from diffseglung.method.card import ModelCard
+from diffseglung.method.train.journal import read
 from diffseglung.output.report.wording import methods
 from diffseglung.phantom.backgrounds import SPACING_MM, Background
 from diffseglung.pipeline import Segmenter
-from diffseglung.runtime import Runtime
-from diffseglung.training.journal import read
+from diffseglung.platform.config import UNETS, SegmentConfig
+from diffseglung.platform.errors import CheckpointError
+from diffseglung.platform.runtime import Runtime
+from diffseglung.tissue.bundle import load_bundle
+from diffseglung.tissue.methods import Rows
 from tests.toy_models import toy_network, toy_phantom
 from tests.toys import toy_cases, toy_scene
 

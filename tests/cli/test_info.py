@@ -11,10 +11,10 @@ import pytest
 
 from diffseglung.cli import run_command
 from diffseglung.cli.info import orientation
-from diffseglung.config import UNETS
 from diffseglung.io.nifti import write_nifti
-from diffseglung.model import checkpoint
-from diffseglung.model.unet import UNet
+from diffseglung.method import checkpoint
+from diffseglung.method.unet import UNet
+from diffseglung.platform.config import UNETS
 from diffseglung.volume import Volume
 
 

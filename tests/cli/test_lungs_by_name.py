@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.lungs.test_lung_tools import TOOLS, scan
 
 from diffseglung.cli import main
-from diffseglung.config import SegmentConfig
-from diffseglung.io.cases import Case, read_case, write_case
 from diffseglung.io.nifti import read_nifti, write_nifti
+from diffseglung.io.npz import Case, read_case, write_case
+from diffseglung.lungs.tools import Source, lungs_of
 from diffseglung.output.report.wording import methods
 from diffseglung.pipeline import segment
-from diffseglung.preprocess.lung_tools import Source, lungs_of
+from diffseglung.platform.config import SegmentConfig
 from diffseglung.volume import Volume
 from tests import lung_stand_ins
-from tests.preprocess.test_lung_tools import TOOLS, scan
 
 FEW = ["--no-preview", "--no-report", "--spacing-mm", "3", "-q"]
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from diffseglung.cli import run_command
-from diffseglung.config import UNETS, DiffusionConfig, PatchConfig
 from diffseglung.io.nifti import read_nifti, write_nifti
-from diffseglung.model import checkpoint
-from diffseglung.model.card import ModelCard
-from diffseglung.model.unet import UNet
+from diffseglung.method import checkpoint
+from diffseglung.method.card import ModelCard
+from diffseglung.method.unet import UNet
+from diffseglung.platform.config import UNETS, DiffusionConfig, PatchConfig
 from diffseglung.volume import Volume
 
 

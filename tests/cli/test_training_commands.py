@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from diffseglung.cli import build_parser, read_config, run_command
-from diffseglung.config import RECIPES, Config, DiffusionConfig, DistillConfig, PatchConfig, TrainConfig
-from diffseglung.distillation.heads import load_student
-from diffseglung.model import checkpoint
-from diffseglung.training.journal import read
-from diffseglung.training.state import load_state
+from diffseglung.method import checkpoint
+from diffseglung.method.heads import load_student
+from diffseglung.method.train.journal import read
+from diffseglung.method.train.state import load_state
+from diffseglung.platform.config import RECIPES, Config, DiffusionConfig, DistillConfig, PatchConfig, TrainConfig
 from tests.toys import toy_cases
 
 ROOT = Path(__file__).parents[2]

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffseglung.errors import InputError
 from diffseglung.io import read_mask, read_scan, read_volume, scan_name
 from diffseglung.io.nifti import write_nifti
+from diffseglung.platform.errors import InputError
 from diffseglung.volume import Volume
 from tests.io.dicom_defects import good_volume, write_good
 

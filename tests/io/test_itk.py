@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from diffseglung.errors import InputError
 from diffseglung.io import read_mask, read_scan, read_volume
+from diffseglung.platform.errors import InputError
 from diffseglung.volume import Volume
 
 

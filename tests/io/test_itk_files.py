@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffseglung.errors import GeometryError, InputError
 from diffseglung.io import read_scan
+from diffseglung.platform.errors import GeometryError, InputError
 from diffseglung.volume import Volume
 from tests.toys import not_utf8
 

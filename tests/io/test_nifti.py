@@ -15,10 +15,10 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffseglung.errors import GeometryError, InputError
 from diffseglung.io import read_mask, read_volume
 from diffseglung.io.nifti import read, read_nifti, write_nifti
 from diffseglung.labels import ALL
+from diffseglung.platform.errors import GeometryError, InputError
 from diffseglung.volume import Volume
 
 NAMES = {label.id: label.name for label in ALL}

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffseglung.errors import GeometryError, InputError
 from diffseglung.io.plausibility import air_peak_hu, check_hu, cut_ends, quality_notes
+from diffseglung.platform.errors import GeometryError, InputError
 from diffseglung.volume import Volume
 
 

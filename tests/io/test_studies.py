@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffseglung.errors import InputError
 from diffseglung.io.nifti import write_nifti
 from diffseglung.io.studies import clean_name, find_studies, study_name
+from diffseglung.platform.errors import InputError
 from diffseglung.volume import Volume
 from tests.toys import not_utf8
 

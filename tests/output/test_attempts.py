@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from diffseglung import output
-from diffseglung.errors import InputError, OutputError
 from diffseglung.output import Products, dicom
 from diffseglung.output.attempts import Attempts
+from diffseglung.platform.errors import InputError, OutputError
 from diffseglung.segmentation import Segmentation
 
 REASONS = (OSError(28, "No space left on device"), MemoryError(), ValueError("1950-01-02 of the patient"))

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from diffseglung.config import PhantomConfig
 from diffseglung.phantom.procedural import make_phantom
 from diffseglung.phantom.record import Draw, Phantom, Scene
 from diffseglung.phantom.region import Region, place
+from diffseglung.platform.config import PhantomConfig
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from diffseglung.case.alignment import HealthyLevel
 from diffseglung.labels import EMPHYSEMA
 from diffseglung.phantom.backgrounds import SPACING_MM, Background, real_background, synthetic_background
 from diffseglung.phantom.canvas import UNKNOWN
-from diffseglung.preprocess.alignment import HealthyLevel
 from tests.toys import toy_scene
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from diffseglung.errors import ConfigError
 from diffseglung.labels import EMPHYSEMA, FIBROSIS, GGO, HEALTHY, LESIONS, TISSUES, Label
 from diffseglung.phantom import lesions
 from diffseglung.phantom.record import SPLITS, Draw, Scene
+from diffseglung.platform.errors import ConfigError
 
 
 @pytest.mark.parametrize("label", LESIONS)
@@ -69,8 +69,8 @@ def test_classes_overlap_in_hu(first: Label, second: Label, diseased: Callable[[
 @pytest.fixture(scope="module")
 def diseased() -> Callable[[Label], np.ndarray]:
     """HU of one class in a small phantom with all diseases."""
-    from diffseglung.config import PhantomConfig
     from diffseglung.phantom.procedural import make_phantom
+    from diffseglung.platform.config import PhantomConfig
 
     models = ("emphysema_panlobular", "fibrosis_honeycomb", "ggo_geographic")
     phantom = make_phantom(PhantomConfig(seed=12, size="small", models=models))

@@ -8,14 +8,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from diffseglung.config import PhantomConfig
-from diffseglung.errors import ConfigError
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, GGO, HEALTHY
 from diffseglung.phantom import lesions
 from diffseglung.phantom.procedural import make_phantom
 from diffseglung.phantom.record import Draw, Phantom, Scene
 from diffseglung.phantom.region import Region
 from diffseglung.phantom.severity import SEVERITIES, severity_of
+from diffseglung.platform.config import PhantomConfig
+from diffseglung.platform.errors import ConfigError
 
 MODELS = ("ggo_geographic", "consolidation_lobar", "emphysema_panlobular")
 

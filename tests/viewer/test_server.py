@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from diffseglung import output
-from diffseglung.errors import ConfigError
 from diffseglung.io.nifti import write_nifti
+from diffseglung.platform.errors import ConfigError
 from diffseglung.segmentation import Segmentation
 from diffseglung.viewer.contents import Contents, gather
 from diffseglung.viewer.server import HEADERS, ViewServer

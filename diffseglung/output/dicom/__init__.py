@@ -10,10 +10,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from diffseglung.errors import ConfigError
-from diffseglung.extras import require
 from diffseglung.io.scan import Frame
 from diffseglung.output.attempts import Attempts
+from diffseglung.platform.errors import ConfigError
+from diffseglung.platform.extras import require
 from diffseglung.segmentation import Segmentation
 
 NAMES = {"seg": "segmentation.dcm", "sr": "measurements.dcm", "sc": "picture.dcm"}

@@ -15,7 +15,7 @@ from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.valuerep import DA, TM
 
-from diffseglung.io.dicom_slice import Fields
+from diffseglung.io.dicom.slices import Fields
 
 CARRIED = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),

@@ -14,12 +14,12 @@ from highdicom import UID, AlgorithmIdentificationSequence
 from pydicom import Dataset
 
 from diffseglung import __version__
-from diffseglung.labelling.methods import WITHOUT_MODEL
 from diffseglung.output.dicom.codes import BY_LEARNING, BY_RULE, PRIVATE
 from diffseglung.output.dicom.header import PATIENT_STUDY
 from diffseglung.output.dicom.source import Source
+from diffseglung.platform.out_of_core import slabs
 from diffseglung.segmentation import Segmentation
-from diffseglung.spool import slabs
+from diffseglung.tissue.methods import WITHOUT_MODEL
 
 NAME = "DiffSegLung"
 NOTE = "Research use only. Not for diagnosis or treatment."

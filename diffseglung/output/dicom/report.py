@@ -30,8 +30,8 @@ from diffseglung.labels import TISSUES, Label
 from diffseglung.output.dicom import codes as own
 from diffseglung.output.dicom.identity import NAME, Identity, stamp
 from diffseglung.output.dicom.source import Source
+from diffseglung.output.statistics import LAA_HU
 from diffseglung.segmentation import Segmentation
-from diffseglung.statistics import LAA_HU
 
 Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
 

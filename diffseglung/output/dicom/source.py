@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.errors import ConfigError, InputError
-from diffseglung.io.dicom_headers import open_dataset
+from diffseglung.io.dicom.headers import open_dataset
 from diffseglung.io.scan import Frame
 from diffseglung.output.dicom import header
+from diffseglung.platform.errors import ConfigError, InputError
 from diffseglung.volume import Volume
 
 Dataset = Any  # pydicom's datasets carry no types for their attributes

@@ -7,8 +7,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from diffseglung.labels import ALL, TISSUES, Label
+from diffseglung.platform.out_of_core import slabs
 from diffseglung.segmentation import Segmentation
-from diffseglung.spool import slabs
 
 LOW_HU, HIGH_HU, BIN_HU = -1050, 250, 10
 WIDTH, HEIGHT, AXIS = 640, 190, 22

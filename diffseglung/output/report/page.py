@@ -12,8 +12,8 @@ from diffseglung import __version__
 from diffseglung.labels import LESIONS, TISSUES
 from diffseglung.output.report import charts, stacks, wording
 from diffseglung.output.selfcontained import embedded, source_of
+from diffseglung.output.statistics import LAA_HU, SIDES
 from diffseglung.segmentation import Segmentation
-from diffseglung.statistics import LAA_HU, SIDES
 
 LIMIT_BYTES = 8_000_000
 QUALITIES = (60, 45, 30)

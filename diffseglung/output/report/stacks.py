@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from diffseglung.case.scene import lung_box
 from diffseglung.io.plausibility import cross_sections
 from diffseglung.labels import ALL, LESIONS
-from diffseglung.preprocess.scene import lung_box
-from diffseglung.runtime import spread
+from diffseglung.platform.out_of_core import release
+from diffseglung.platform.runtime import spread
 from diffseglung.segmentation import Segmentation
-from diffseglung.spool import release
 from diffseglung.volume import Reorientation
 
 HU_LOW, HU_STEP = -1060.0, 6.0

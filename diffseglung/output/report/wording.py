@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from diffseglung import __version__
-from diffseglung.labelling.methods import WITHOUT_MODEL
+from diffseglung.tissue.methods import WITHOUT_MODEL
 
 CITATION = (
     f"DiffSegLung contributors. DiffSegLung, version {__version__} (software, Apache-2.0), after: DiffSegLung: "

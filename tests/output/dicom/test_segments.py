@@ -14,12 +14,12 @@ import pydicom
 import pytest
 
 from diffseglung import output
-from diffseglung.errors import OutputError
 from diffseglung.io.scan import Frame
 from diffseglung.labels import TISSUES
 from diffseglung.output import Products
 from diffseglung.output.dicom import NAMES, codes
 from diffseglung.output.dicom.header import CARRIED
+from diffseglung.platform.errors import OutputError
 from diffseglung.segmentation import Segmentation
 from tests.output.dicom.conftest import Labelled
 

@@ -1,0 +1,148 @@
+"""What a segmentation will take, told before it is done: tiles, network calls, memory, disk and seconds.
+
+Tiles and calls are exact. Memory and seconds follow from the size of the model grid, of the scan and of one network
+call, with constants that were measured (docs/reliability.md); seconds are scaled by how long reading and finding the
+lungs just took here.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffseglung.case.repeats import own_voxels
+from diffseglung.case.scene import Scene, make_scene
+from diffseglung.method.features import at_once, tile_features, tiles
+from diffseglung.method.memory import call_bytes
+from diffseglung.pipeline import Segmenter
+from diffseglung.platform import out_of_core
+from diffseglung.platform.resources import memory_bytes
+from diffseglung.platform.runtime import spread
+from diffseglung.tissue.local import positions
+from diffseglung.tissue.methods import WITH_NETWORK, network_use
+from diffseglung.volume import Shape, Volume
+
+LIBRARIES_BYTES = 300 * 2**20
+"""Interpreter and libraries."""
+GRID_BYTES, SCAN_BYTES, ROW_COPIES = 280.0, 1.0, 2.0
+"""Memory a voxel of the model grid and of the scan (most of which lies in mapped files); copies of a network's
+features."""
+LUNGS_S, SCENE_S = (0.3, 0.035), (0.3, 0.017)
+TISSUE_S, FUSION_S, FILES_S = (0.3, 0.9), (0.0, 0.38), (0.8, 0.035)
+"""Seconds of a stage on two cores: at least, and for each million voxels of the scan (lungs, scene, files) or of the
+model grid (tissue, fusion)."""
+TEMPORARY_BYTES = 7
+"""A scan's voxels in mapped files: 4 in HU, 1 each for lungs, labels and certainty."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """shape_zyx: of the scan;  model_grid_zyx: of the grid that is worked on;  positions: described places.
+
+    tiles, calls: of the network, 0 without one.  memory_bytes: of the whole process, about;  free_bytes: that it may
+    take.  temporary_bytes: of files in the folder that TMPDIR names.  seconds: about, from start to end.
+    """
+
+    shape_zyx: Shape
+    model_grid_zyx: Shape
+    positions: int
+    tiles: int
+    calls: int
+    memory_bytes: int
+    free_bytes: int | None
+    temporary_bytes: int
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        free = "" if self.free_bytes is None else f"; {_gib(self.free_bytes)} may be taken"
+        network = f"{self.tiles} tiles, {self.calls} network calls" if self.calls else "no network calls"
+        return [
+            f"scan: {_size(self.shape_zyx)} voxels; model grid: {_size(self.model_grid_zyx)}",
+            f"work: {self.positions} positions to describe, {network}",
+            f"memory: about {_gib(self.memory_bytes)}{free}",
+            f"temporary files: {_gib(self.temporary_bytes)}",
+            f"time: about {self.seconds:.0f} s",
+        ]
+
+
+def foretell(segmenter: Segmenter, ct: Volume, lung_mask: Volume | None = None, *, before_s: float = 0.0) -> Forecast:
+    """What segmenting this scan will take.  before_s: what starting and reading took.
+
+    Finds the lungs and makes the scene, so it takes as long as that, and no more memory.  Raises InputError as they do.
+    """
+    begin = time.perf_counter()
+    _, own, own_mask = own_voxels(ct, lung_mask)
+    lungs = segmenter.lungs(own, own_mask)
+    by_tool = 0.0 if segmenter.config.lungs == "auto" else time.perf_counter() - begin
+    scene = make_scene(own, lungs, segmenter.config.spacing_mm)
+    took = time.perf_counter() - begin - by_tool
+    scan, grid = ct.array.size / 1e6, scene.hu.size / 1e6
+    usual = _stage(SCENE_S, scan) + (0.0 if by_tool or lung_mask is not None else _stage(LUNGS_S, scan))
+    count = len(positions(scene.lungs, segmenter.config.stride).voxel)
+    network = _network(segmenter, scene)
+    finer = {2: 1.0, 3: 0.6}[segmenter.config.stride] * _stage(TISSUE_S, grid)
+    rest = finer + _stage(FILES_S, scan) + (_stage(FUSION_S, grid) if segmenter.config.sharpens else 0.0)
+    memory = LIBRARIES_BYTES + GRID_BYTES * scene.hu.size + SCAN_BYTES * ct.array.size + network.bytes_at_once
+    memory += ROW_COPIES * 4 * network.features * count
+    return Forecast(
+        shape_zyx=ct.shape,
+        model_grid_zyx=scene.grid.shape,
+        positions=count,
+        tiles=network.tiles,
+        calls=network.calls,
+        memory_bytes=int(memory),
+        free_bytes=memory_bytes(),
+        temporary_bytes=TEMPORARY_BYTES * ct.array.size if out_of_core.is_large(4 * ct.array.size) else 0,
+        seconds=round(before_s + by_tool + took + rest * took / usual + network.seconds, 1),
+    )
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What the network's part takes: some tiles are done and timed.  features: values a position."""
+
+    tiles: int = 0
+    calls: int = 0
+    bytes_at_once: int = 0
+    features: int = 0
+    seconds: float = 0.0
+
+
+def _network(segmenter: Segmenter, scene: Scene) -> _Network:
+    if segmenter.config.method not in WITH_NETWORK or segmenter.bundle is None:
+        return _Network()
+    source, config = network_use(segmenter.config.method, segmenter.bundle, segmenter.features())
+    runtime = segmenter.runtime
+    tile, corners = tiles(scene.lungs, source, config)
+    size = config.batch_size if runtime.device.type != "cpu" else 1
+    beside = min(at_once(source.model, tile, runtime), torch.get_num_threads(), len(corners))
+
+    def work(batch: list[Shape]) -> list[Tensor]:
+        return list(tile_features(scene.aligned, scene.lungs, batch, tile, source, config, runtime))
+
+    for _ in range(2):  # the first time warms up
+        begin = time.perf_counter()
+        list(spread(work, [corners[:size]] * beside, most=beside))
+    return _Network(
+        tiles=len(corners),
+        calls=len(corners) * len(config.steps),
+        bytes_at_once=beside * size * call_bytes(source.model.network.config, tile),
+        features=source.channels * len(config.steps),
+        seconds=(time.perf_counter() - begin) * len(corners) / (beside * size),
+    )
+
+
+def _stage(constants: tuple[float, float], millions: float) -> float:
+    return constants[0] + constants[1] * millions
+
+
+def _gib(number: float) -> str:
+    return f"{number / 2**30:.1f} GiB"
+
+
+def _size(shape: Shape) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,1 @@
+"""Stage 3: the network learns to label tissue on synthetic lesions."""

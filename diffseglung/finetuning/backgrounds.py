@@ -1,0 +1,53 @@
+"""Real scans as backgrounds of synthetic lesions, and as examples of the disease that the physics rule is sure of.
+
+The rule sees the scan as it is, the network with the noise, slices, kernel and breath of another: what is learned is to
+answer as if the scan were good (learning with privileged information, Vapnik & Vashist 2009).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from diffseglung.case.scene import make_scene
+from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, HEALTHY
+from diffseglung.phantom.backgrounds import SPACING_MM, Background, real_background
+from diffseglung.phantom.canvas import UNKNOWN
+from diffseglung.platform.config import SegmentConfig
+from diffseglung.platform.runtime import Runtime
+from diffseglung.tissue.methods import Rows, physics
+from diffseglung.volume import Volume
+
+LESION_ML = 5.0
+"""Smaller islands stay healthy: the rule paints some at the hilum and diaphragm of normal lungs, and a network that is
+to leave them out must see them as they are."""
+CERTAIN = 0.6
+"""Least posterior of what is taught by the rule."""
+TAUGHT = (EMPHYSEMA.id, CONSOLIDATION.id)
+"""Classes that it teaches: of opacities it takes dense dependent lung for one and knows few textures of the other."""
+
+
+def background_of(ct: Volume, lungs: Volume) -> Background:
+    """A scan and its lungs, non-zero inside, as a background."""
+    scene = make_scene(ct, lungs, SPACING_MM)
+    rows = Rows(scene, None, Runtime(device=torch.device("cpu")))
+    posterior, best = physics(rows, SegmentConfig()).max(1, keepdim=True)
+    classes, certain = (rows.where.scatter(v.numpy().astype(np.float32))[0] for v in (best + 1, posterior >= CERTAIN))
+    cell_ml = (rows.where.stride * SPACING_MM) ** 3 / 1000
+    lesions = np.zeros(classes.shape, np.uint8)
+    for lesion in np.unique(classes[classes > HEALTHY.id]):
+        labels, count = ndimage.label(classes == lesion)
+        large = np.bincount(labels.ravel(), minlength=count + 1) * cell_ml > LESION_ML
+        large[0] = False
+        lesions[large[labels]] = UNKNOWN
+        if lesion in TAUGHT:
+            lesions[large[labels] & (certain > 0)] = lesion
+    return real_background(scene, _on_voxels(lesions, rows.where.stride, scene.lungs.shape))
+
+
+def _on_voxels(cells: NDArray[np.uint8], stride: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    for axis in range(3):
+        cells = np.repeat(cells, stride, axis)
+    return cells[tuple(slice(0, n) for n in shape)]

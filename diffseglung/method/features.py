@@ -1,0 +1,190 @@
+"""Multi-timestep diffusion features: noise a tile to a few levels, one network call each, read the projected taps.
+
+No sampling chain runs at inference: a scan costs (tiles holding lung) x (noise levels) network calls. The noise of a
+tile depends on the seed, its corner and the level only, so features do not depend on batch size or tile order.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from diffseglung.method.diffusion import DiffusionModel, noised, per_patch
+from diffseglung.method.heads import StudentHead, bring
+from diffseglung.method.memory import call_bytes
+from diffseglung.method.patches import cut, lung_corners, place, taper, tile_corners
+from diffseglung.platform.config import FeatureConfig
+from diffseglung.platform.resources import is_out_of_memory, memory_bytes
+from diffseglung.platform.runtime import Runtime, patch_noise, spread
+from diffseglung.tissue.local import Positions
+from diffseglung.volume import Shape
+
+Rows = NDArray[np.float32]
+Reader = Callable[[dict[str, Tensor]], Tensor]
+"""Network taps -> features (B, D, z, y, x) on a grid of `stride` voxels: a student head, or one raw tap."""
+RAW_STRIDE = 4
+_ALONE = threading.Lock()
+"""Held by the one thread that tries again after it was refused memory."""
+Progress = Callable[[Iterable[list[Shape]], int], Iterable[list[Shape]]]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSource:
+    """A diffusion model and what is read from it: `read` gives `channels` features every `stride` voxels."""
+
+    model: DiffusionModel
+    read: Reader
+    channels: int
+    stride: int
+
+    @classmethod
+    def student(cls, model: DiffusionModel, head: StudentHead) -> FeatureSource:
+        """Projected features of a distilled model."""
+        return cls(model, head, head.leave.out_channels, head.stride)
+
+    @classmethod
+    def raw(cls, model: DiffusionModel, stride: int = RAW_STRIDE) -> FeatureSource:
+        """Bottleneck, decoder levels and decoder output side by side: what a student head takes, without a head."""
+        network = model.network
+        names = ["bottleneck", *(n for n in network.tap_channels if n.startswith("level") and n != "level0"), "decoder"]
+
+        def read(taps: dict[str, Tensor]) -> Tensor:
+            return torch.cat([bring(taps[n], network.tap_strides[n], stride) for n in names], dim=1)
+
+        return cls(model, read, sum(network.tap_channels[n] for n in names), stride)
+
+    @classmethod
+    def tap(cls, model: DiffusionModel, name: str = "bottleneck") -> FeatureSource:
+        """One raw tap of the network, without any head."""
+        network = model.network
+        return cls(model, lambda taps: taps[name], network.tap_channels[name], network.tap_strides[name])
+
+
+def tile_size(wanted: Shape, shape: Shape, multiple: int) -> Shape:
+    """The wanted tile, no larger than the grid needs, each side a multiple the network can halve."""
+    z, y, x = (-(-min(w, n) // multiple) * multiple for w, n in zip(wanted, shape, strict=True))
+    return z, y, x
+
+
+def tiles(lungs: NDArray[np.bool_], source: FeatureSource, config: FeatureConfig) -> tuple[Shape, list[Shape]]:
+    """Size of a tile and the corners of those that hold lung, on multiples of the source's stride."""
+    tile = tile_size(config.tile, lungs.shape, source.model.network.multiple)
+    corners = lung_corners(tile_corners(lungs.shape, tile, config.overlap), tile, lungs)
+    stride = source.stride
+    return tile, sorted({tuple(c // stride * stride for c in corner) for corner in corners})  # type: ignore[misc]
+
+
+def diffusion_features(
+    grid: Rows, lungs: NDArray[np.bool_], source: FeatureSource, config: FeatureConfig, runtime: Runtime,
+    progress: Progress | None = None,
+) -> Tensor:  # fmt: skip
+    """Feature vectors (levels x channels, z, y, x) every `source.stride` voxels; NaN where no tile came.
+
+    grid: (Z, Y, X) HU in model units;  lungs: (Z, Y, X).  float16, so that a full CT at stride 4 stays near 200 MB.
+    """
+    stride, (tile, corners) = source.stride, tiles(lungs, source, config)
+    cells: Shape = tuple(-(-n // stride) for n in grid.shape)
+    small: Shape = tuple(n // stride for n in tile)  # type: ignore[assignment]
+    window = torch.from_numpy(taper(small))
+    total = torch.zeros((len(config.steps) * source.channels, *cells), dtype=torch.float32)
+    weight = torch.zeros(cells)
+    size = config.batch_size if runtime.device.type != "cpu" else 1
+    batches = [corners[i : i + size] for i in range(0, len(corners), size)]
+
+    def work(batch: list[Shape]) -> tuple[list[Shape], list[Tensor]]:
+        return batch, within_memory(
+            lambda part: list(tile_features(grid, lungs, part, tile, source, config, runtime)), batch
+        )
+
+    shown = progress(batches, len(batches)) if progress else batches
+    for batch, found in spread(work, shown, most=at_once(source.model, tile, runtime)):
+        for corner, values in zip(batch, found, strict=True):
+            at: Shape = tuple(c // stride for c in corner)  # type: ignore[assignment]
+            on, within = place(at, small, cells)
+            total[(slice(None), *on)] += values[(slice(None), *within)] * window[within]
+            weight[on] += window[within]
+    return (total / weight.where(weight > 0, torch.nan)).half()
+
+
+def within_memory(call: Callable[[list[Shape]], list[Tensor]], batch: list[Shape]) -> list[Tensor]:
+    """`call(batch)`, in halves where the memory does not suffice, down to single tiles one after the other."""
+    try:
+        return call(batch)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    if len(batch) > 1:
+        middle = len(batch) // 2
+        return [*within_memory(call, batch[:middle]), *within_memory(call, batch[middle:])]
+    with _ALONE:
+        return call(batch)
+
+
+def at_once(model: DiffusionModel, tile: Shape, runtime: Runtime) -> int:
+    """Network calls that may run side by side: one on an accelerator, else as many as the memory holds, at least one.
+
+    On a processor each tile is a call of its own on one core, so that no sum depends on batch size or thread count.
+    """
+    if runtime.device.type != "cpu":
+        return 1
+    free = memory_bytes()
+    return 2 if free is None else max(1, free // 2 // call_bytes(model.network.config, tile))
+
+
+def tile_features(
+    grid: Rows, lungs: NDArray[np.bool_], batch: list[Shape], tile: Shape, source: FeatureSource,
+    config: FeatureConfig, runtime: Runtime,
+) -> Iterator[Tensor]:  # fmt: skip
+    """Features (levels x channels, z, y, x) of each tile of a batch."""
+    clean = torch.stack([torch.from_numpy(cut(grid, corner, tile, -1.0)) for corner in batch])[:, None]
+    mask = torch.stack([torch.from_numpy(cut(lungs.astype(np.float32), corner, tile)) for corner in batch])[:, None]
+    clean, mask = clean.to(runtime.device), mask.to(runtime.device)
+    last, parts = source.model.config.steps, []
+    for level, fraction in enumerate(config.steps):
+        step = torch.full((len(batch),), max(1, round(fraction * last)), device=runtime.device)
+        noise = torch.stack(list(spread(partial(_noise, tile, config.seed, level), batch)))
+        noisy = noised(clean, noise.to(runtime.device), per_patch(source.model.signal, step, clean))
+        with torch.inference_mode(), runtime.autocast():
+            _, taps = source.model.network.with_taps(torch.cat([noisy, mask], dim=1), step / last)
+            parts.append(source.read(taps).float())
+    yield from torch.cat(parts, dim=1).cpu()
+
+
+def _noise(tile: Shape, seed: int, level: int, corner: Shape) -> Tensor:
+    return patch_noise((1, *tile), seed, level, *corner)
+
+
+def at_positions(features: Tensor, stride: int, where: Positions, *, described_at: float | None = None) -> Tensor:
+    """Rows (N, F) of features (F, z, y, x) given every `stride` voxels, linear between them, NaN-free.
+
+    described_at: where in its cell a feature describes the scan, in voxels; its centre, (stride - 1) / 2, if None.
+    Cells that no tile covered take the nearest covered one.
+    """
+    values = features.numpy()
+    missing = np.isnan(values[0])
+    if missing.any():
+        index = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
+        values = values[(slice(None), *index)]
+    centre = (where.voxel - ((stride - 1) / 2 if described_at is None else described_at)) / stride
+    if np.allclose(centre, np.rint(centre)):
+        z, y, x = np.minimum(np.rint(centre).astype(np.int64), np.array(values.shape[1:]) - 1).T
+        return torch.from_numpy(values[:, z, y, x].T.astype(np.float32))
+    grid = [np.clip(c, 0, n - 1) for c, n in zip(centre.T, values.shape[1:], strict=True)]
+    low = [np.floor(c).astype(np.int64) for c in grid]
+    rows = np.zeros((len(centre), len(values)), np.float32)
+    for corner in np.ndindex(2, 2, 2):
+        weight, index = np.ones(len(centre), np.float32), []
+        for axis, up in enumerate(corner):
+            part = (grid[axis] - low[axis]).astype(np.float32)
+            weight *= part if up else 1 - part
+            index.append(np.minimum(low[axis] + up, values.shape[axis + 1] - 1))
+        rows += weight[:, None] * values[:, index[0], index[1], index[2]].T
+    return torch.from_numpy(rows)

@@ -1,0 +1,236 @@
+"""What is minimised: the diffusion loss (stage 1), diffusion and distillation (stage 2), or the segmentation loss on
+synthetic lesions (stage 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffseglung.finetuning.batches import NOT_SCORED
+from diffseglung.method import losses
+from diffseglung.method.diffusion import DiffusionModel, noised, per_patch
+from diffseglung.method.heads import StudentHead, TeacherHead
+from diffseglung.method.teacher import Standardiser, as_rows, describe, family_weights
+from diffseglung.method.train.data import Batch, Patches
+from diffseglung.method.unet import UNet
+from diffseglung.platform.config import DiffusionConfig, DistillConfig, FinetuneConfig, IntensityConfig
+from diffseglung.platform.runtime import Runtime, generator
+from diffseglung.tissue.segmenter import SegmentationHead
+
+POSITIONS = 4
+"""Purpose of random numbers: which grid positions meet in the local loss (0 to 3 are in training.data)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one micro-batch gave.
+
+    loss:    scalar with gradient.
+    patches: (B,) loss of each patch, detached: of diffusion, or in stage 3 its cross entropy.
+    level:   (B,) noise level as a fraction of the chain.
+    terms:   what the loss has besides, for the journal: one scalar by name, and its weight as lambda.
+    measure: what the journal calls the loss of patches.
+    """
+
+    loss: Tensor
+    patches: Tensor
+    level: Tensor
+    terms: dict[str, float | Tensor] = field(default_factory=dict)
+    measure: str = "diffusion"
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """The positions of the global batch that meet in the contrastive loss, as one micro-batch sees them.
+
+    descriptor: (N, 34) of all of them, whatever the process and micro-batch they lie in.
+    where: (n,) those of this micro-batch, among all of its positions.  at: (n,) their rows in `descriptor`.
+    parts: micro-batches in the global batch.
+    """
+
+    descriptor: Tensor
+    where: Tensor
+    at: Tensor
+    parts: int
+
+
+class DiffusionObjective(nn.Module):
+    """Stage 1: predict the noise in lung patches (L1 as published)."""
+
+    def __init__(self, network: UNet, config: DiffusionConfig) -> None:
+        super().__init__()
+        self.network = network
+        self.model = DiffusionModel.of(network, config)
+
+    def contrasts(self, batches: Sequence[Batch], iteration: int, runtime: Runtime) -> list[None]:
+        """What each micro-batch has to know of the others: nothing."""
+        return [None] * len(batches)
+
+    def forward(self, batch: Batch, iteration: int, contrast: None = None) -> Outcome:
+        """Loss of one micro-batch."""
+        each, _ = self.model.loss(batch.clean, batch.lung, batch.noise, batch.step)
+        return Outcome(each.mean(), each.detach(), batch.step / self.model.config.steps)
+
+    def exported(self) -> tuple[str, ...]:
+        """Prefixes of the weights that a checkpoint for use keeps."""
+        return ("network.",)
+
+
+class DistillObjective(nn.Module):
+    """Stage 2: diffusion loss + lambda * contrastive loss between student features and radiomic teacher.
+
+    published: the student vector of a patch is the mean over positions, normalised; negatives are the other patches of
+    the global batch. local: grid positions in the lung, drawn from all patches of the global batch whose noise level is
+    at most `max_level`; soft targets. A student vector meets teacher vectors only, and these need no network: all
+    micro-batches and processes know the descriptors that meet, and each adds the loss of its own student vectors.
+    """
+
+    family: Tensor
+
+    def __init__(
+        self, network: UNet, config: DiffusionConfig, *, distill: DistillConfig, intensity: IntensityConfig, seed: int
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.model = DiffusionModel.of(network, config)
+        self.distill, self.intensity, self.seed = distill, intensity, seed
+        self.head = StudentHead.of(network, distill)
+        self.standardiser = Standardiser(logs=distill.loss == "local")
+        self.teacher_head = TeacherHead(len(self.standardiser.mean), distill)
+        self.register_buffer("family", family_weights(), persistent=False)
+
+    def exported(self) -> tuple[str, ...]:
+        """Prefixes of the weights that a checkpoint for use keeps: the teacher's head is dropped."""
+        return ("network.", "head.", "standardiser.")
+
+    @torch.no_grad()
+    def contrasts(self, batches: Sequence[Batch], iteration: int, runtime: Runtime) -> list[Contrast]:
+        """What meets in an iteration, for each micro-batch of this process; every process must call."""
+        found = [self._usable(batch) for batch in batches]
+        counts = torch.zeros(len(batches), runtime.world_size, dtype=torch.long, device=runtime.device)
+        counts[:, runtime.rank] = torch.tensor([len(index) for _, index in found])
+        ends = runtime.summed(counts).flatten().cumsum(0).tolist()  # in the order of places in the global batch
+        order = torch.arange(ends[-1])
+        if self.distill.loss == "local":
+            dice = generator(self.seed, POSITIONS, iteration)
+            order = torch.randperm(ends[-1], generator=dice)[: self.distill.positions]
+        descriptor = torch.zeros(len(order), len(self.standardiser.mean), device=runtime.device)
+        own = []
+        for micro, (rows, index) in enumerate(found):
+            end = ends[micro * runtime.world_size + runtime.rank]
+            at = torch.nonzero((order >= end - len(index)) & (order < end))[:, 0]
+            where = index[(order[at] - (end - len(index))).to(index.device)]
+            at = at.to(index.device)
+            descriptor[at] = rows[where]
+            own.append((where, at))
+        runtime.summed(descriptor)
+        return [Contrast(descriptor, where, at, counts.numel()) for where, at in own]
+
+    def _usable(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Descriptors (positions, 34) of a micro-batch, and the indices of those that may meet."""
+        descriptor = batch.teacher
+        if descriptor is None:
+            descriptor = describe(batch.clean, batch.lung, self.intensity, self.distill)
+        rows = as_rows(descriptor.float())
+        usable = torch.isfinite(rows).all(1)
+        if self.distill.loss == "local":
+            quiet = batch.step / self.model.config.steps <= self.distill.max_level
+            usable &= quiet.repeat_interleave(len(rows) // len(quiet))
+        return rows, torch.nonzero(usable)[:, 0]
+
+    def forward(self, batch: Batch, iteration: int, contrast: Contrast) -> Outcome:
+        """Loss of one micro-batch; the mean over all of them is the loss of the global batch."""
+        each, taps = self.model.loss(batch.clean, batch.lung, batch.noise, batch.step)
+        student = self.head(taps)  # (B, D, z, y, x)
+        with torch.autocast(student.device.type, enabled=False):  # distances of like positions need float32
+            contrastive = self._contrastive(student, contrast)
+        weight = losses.warmup(iteration, self.distill)
+        terms: dict[str, float | Tensor] = {"contrastive": contrastive.detach(), "lambda": weight}
+        return Outcome(each.mean() + weight * contrastive, each.detach(), batch.step / self.model.config.steps, terms)
+
+    def _contrastive(self, student: Tensor, contrast: Contrast) -> Tensor:
+        """Share of the mean over all N positions that falls to this micro-batch, times the number of micro-batches.
+
+        It reaches every parameter even where nothing meets, which distributed training needs.
+        """
+        fixed = self.standardiser(contrast.descriptor)
+        if self.distill.loss == "published":
+            rows = F.normalize(student.flatten(2).mean(2), dim=1)
+            targets = torch.eye(len(fixed), device=fixed.device)
+        else:
+            rows = as_rows(student)
+            targets = losses.soft_targets(fixed, self.family, self.distill.teacher_temperature)
+        mine, wanted = rows[contrast.where], targets[contrast.at]
+        each = losses.info_nce(mine, self.teacher_head(fixed), wanted, self.distill.temperature)
+        return contrast.parts * each.sum() / max(len(fixed), 1)
+
+
+SMOOTHED = 20.0
+"""Positions added to both sides of a Dice coefficient: a class with fewer in a patch counts little."""
+
+
+class SegmentationObjective(nn.Module):
+    """Stage 3: cross entropy and soft Dice loss (Milletari et al. 2016, V-Net) of each patch, on synthetic lesions.
+
+    Patches may hold a little diffusion noise, so that the network stays what it was trained to be, and robust.
+    """
+
+    def __init__(self, network: UNet, config: DiffusionConfig, *, finetune: FinetuneConfig) -> None:
+        super().__init__()
+        self.network = network
+        self.model = DiffusionModel.of(network, config)
+        self.finetune = finetune
+        self.segmenter = SegmentationHead(network)
+
+    def exported(self) -> tuple[str, ...]:
+        """Prefixes of the weights that a checkpoint for use keeps."""
+        return ("network.", "segmenter.")
+
+    def contrasts(self, batches: Sequence[Batch], iteration: int, runtime: Runtime) -> list[None]:
+        """What each micro-batch has to know of the others: nothing."""
+        return [None] * len(batches)
+
+    def forward(self, batch: Batch, iteration: int, contrast: None = None) -> Outcome:
+        """Loss of one micro-batch: the mean of its patches."""
+        level = batch.step / self.model.config.steps
+        noisy = noised(batch.clean, batch.noise, per_patch(self.model.signal, batch.step, batch.clean))
+        predicted, taps = self.network.with_taps(torch.cat([noisy, batch.lung], dim=1), level.to(noisy.dtype))
+        entropy, dice = segmentation_loss(self.segmenter(taps).float(), cast(Tensor, batch.teacher))
+        loss = (entropy + self.finetune.dice_weight * dice).mean()
+        loss = loss + 0 * predicted.float().mean()  # reaches every parameter, which distributed training needs
+        terms: dict[str, float | Tensor] = {"dice": dice.detach().mean(), "lambda": self.finetune.dice_weight}
+        return Outcome(loss, entropy.detach(), level, terms, "segmentation")
+
+
+def segmentation_loss(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross entropy and soft Dice loss of each patch, (B,) each; 0 where nothing of a patch is scored.
+
+    logits: (B, C, z, y, x).  classes: (B, z, y, x), index or NOT_SCORED.
+    """
+    scored = classes != NOT_SCORED
+    count = scored.flatten(1).sum(1).clamp(min=1)
+    wrong = F.cross_entropy(logits, classes, ignore_index=NOT_SCORED, reduction="none")
+    entropy = wrong.flatten(1).sum(1) / count
+    found = logits.softmax(1) * scored[:, None]
+    truth = F.one_hot(classes.clamp(min=0), logits.shape[1]).movedim(-1, 1) * scored[:, None]
+    both, either = (found * truth).flatten(2).sum(2), (found + truth).flatten(2).sum(2)
+    return entropy, (1 - (2 * both + SMOOTHED) / (either + SMOOTHED)).mean(1)
+
+
+def fit_standardiser(objective: DistillObjective, patches: Patches, *, at_most: int = 256) -> None:
+    """Estimate the teacher's statistics from evenly spaced training patches (the same in every process)."""
+    stored, rows = patches.teacher(objective.distill), []
+    for index in torch.linspace(0, len(patches) - 1, min(at_most, len(patches))).long().tolist():
+        if stored is not None:
+            descriptor = torch.from_numpy(stored[index].astype("float32"))[None]
+        else:
+            clean = torch.from_numpy(patches.ct[index].astype("float32"))[None, None]
+            lung = torch.from_numpy(patches.mask[index].copy())[None, None]
+            descriptor = describe(clean, lung, objective.intensity, objective.distill)
+        rows.append(as_rows(descriptor).float())
+    objective.standardiser.fit(torch.cat(rows))

@@ -1,0 +1,128 @@
+"""Resume state: everything an interrupted run needs to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from diffseglung.method import checkpoint
+from diffseglung.method.ema import Ema
+from diffseglung.platform.errors import CheckpointError, ConfigError, DiffSegLungError
+from diffseglung.platform.file_bounds import require_stored
+from diffseglung.platform.resources import is_out_of_memory
+
+FORMAT = 1
+Settings = dict[str, dict[str, Any]]
+"""Group -> name -> value."""
+FREE = ("iterations", "sample_every", "save_every", "log_every", "recompute")
+"""Settings that may change when a run is continued; the learning rate follows a new length from then on."""
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """last.pt: tensors and plain values only.
+
+    weights, ema, optimiser: state dicts.  iteration: the last one done.  settings: {group: {name: value}}.
+    """
+
+    weights: dict[str, Any]
+    ema: dict[str, Any]
+    optimiser: dict[str, Any]
+    iteration: int
+    settings: dict[str, dict[str, Any]]
+
+
+def save_state(path: Path, state: State) -> None:
+    """Write to a neighbour and rename: the previous state stays until the new one is complete."""
+    checkpoint.save_pt(path, {"format": FORMAT, **vars(state)})
+
+
+def load_state(path: Path) -> State:
+    """Read last.pt (weights only, on the CPU)."""
+    with damage(path):
+        require_stored(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content.pop("format") != FORMAT:
+            raise ValueError("written by another version")
+        return State(**content)
+
+
+def restore(path: Path, present: Settings, module: nn.Module, optimiser: torch.optim.Optimizer, ema: Ema) -> int:
+    """Put the state of last.pt into what is trained; the iteration it was saved after.
+
+    Raises ConfigError for other settings than `present`, CheckpointError for a file that is damaged or foreign.
+    """
+    state = load_state(path)
+    with damage(path):
+        check_unchanged(state.settings, present)
+        module.load_state_dict(state.weights)
+        _restore_moments(optimiser, state.optimiser)
+        ema.restore(state.ema)
+        if type(state.iteration) is not int or state.iteration < 0:
+            raise ValueError(f"its iteration is {state.iteration!r}")
+    return state.iteration
+
+
+def _restore_moments(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Take over what Adam keeps of each weight, in the memory layout and type that the weight has on this device.
+
+    A fused update walks through weight and moments in memory: one layout for both, or values meet those of others. The
+    optimiser's settings stay its own, as they too belong to a device.
+    """
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    if saved["state"].keys() != set(range(len(weights))):
+        raise ValueError("the optimiser is that of another network")
+    for index, kept in saved["state"].items():
+        if set(kept) != {"step", "exp_avg", "exp_avg_sq"} or kept["step"].shape != ():
+            raise ValueError("the optimiser is not Adam")
+        if not 0 <= float(kept["step"]) < 2**31:
+            raise ValueError(f"the optimiser has made {float(kept['step']):g} steps")
+        if any(kept[name].shape != weights[index].shape for name in ("exp_avg", "exp_avg_sq")):
+            raise ValueError("the optimiser is that of another network")
+    optimiser.load_state_dict({"state": saved["state"], "param_groups": optimiser.state_dict()["param_groups"]})
+    for weight, kept in optimiser.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            kept[name] = torch.empty_like(weight).copy_(kept[name])
+
+
+@contextmanager
+def damage(path: Path) -> Iterator[None]:
+    """Whatever a damaged or foreign file raises anywhere is a CheckpointError, a want of memory excepted."""
+    try:
+        yield
+    except DiffSegLungError:
+        raise
+    except Exception as cause:
+        if is_out_of_memory(cause):
+            raise
+        reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
+        raise CheckpointError(
+            f"{path} is not the state of a training run ({reason})",
+            remedy="remove it to start the run again, or choose another --results_dir",
+        ) from cause
+
+
+def check_unchanged(saved: Settings, present: Settings) -> None:
+    """Raise ConfigError naming the first setting that differs from the interrupted run's.
+
+    Settings that only one of them knows (a newer version) are not compared.
+    """
+    if saved.keys() != present.keys():
+        raise ConfigError(
+            f"the run in this folder has other settings ({', '.join(saved)}) than this one ({', '.join(present)})",
+            remedy="choose another --results_dir: one folder holds one stage of one run",
+        )
+    for group in saved:
+        before, now = saved[group], present[group]
+        for name in sorted(before.keys() & now.keys()):
+            if name not in FREE and before[name] != now[name]:
+                raise ConfigError(
+                    f"{name} is {now[name]!r}, but the run in this folder began with {before[name]!r}",
+                    remedy=f"give {name} its old value to continue, or choose another --results_dir",
+                )

@@ -1,0 +1,56 @@
+"""How much a file can hold: what its header states is compared with its size before anything is allocated."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from diffseglung.platform.errors import InputError
+
+MOST_AXES, MOST_PACKED = 8, 1032
+"""Bytes that one byte of a deflated stream can stand for, at most (https://zlib.net/zlib_tech.html)."""
+REMEDY = "copy or download the file again"
+
+
+def require_holds(path: Path, stated_bytes: int, held_bytes: int, *, packed: bool = True) -> None:
+    """InputError where a file of `held_bytes` states voxels of more bytes than it can hold, packed or as they are."""
+    if stated_bytes > held_bytes * (MOST_PACKED if packed else 1):
+        raise InputError(
+            f"{path} is damaged: it states {stated_bytes / 2**20:,.1f} MiB of voxels, more than it can hold",
+            remedy=REMEDY,
+        )
+
+
+def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and type of an .npy file, which stands at its array then.
+
+    Raises ValueError for pickled objects and for what NumPy could not make an array of; any error for a damaged one.
+    """
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(file)
+    shape, fortran, kind = read[version](file)
+    if kind.hasobject:
+        raise ValueError("it holds pickled objects (allow_pickle)")
+    if kind.kind not in "biufSU" or kind.itemsize == 0 or any(n < 0 for n in shape) or len(shape) > MOST_AXES:
+        raise ValueError(f"an array of shape {str(shape)[:60]} and type {str(kind)[:60]}")
+    return shape, fortran, kind
+
+
+def require_stored(path: Path) -> None:
+    """ValueError for anything but a ZIP archive as `torch.save` writes it, with its members as they are.
+
+    PyTorch makes room for what a record states, compressed or not.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error) as cause:
+        raise ValueError("it is no archive of tensors") from cause
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("its tensors are compressed")
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise ValueError("it states more than it holds")

@@ -1,0 +1,1 @@
+"""What is measured of a scan to tell how far its result can be trusted."""

@@ -1,0 +1,109 @@
+"""A model file as the pipeline uses it: diffusion network, its head, and the tissue models fitted with them.
+
+Tissue tensors live in the same file under `tissue.<method>.<name>`, written by `diffseglung fit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from diffseglung.labels import TISSUES
+from diffseglung.method import checkpoint
+from diffseglung.method.card import ModelCard
+from diffseglung.method.features import FeatureSource
+from diffseglung.method.heads import load_student
+from diffseglung.platform.errors import CheckpointError
+from diffseglung.tissue.classifier import TissueModel
+from diffseglung.tissue.segmenter import load_segmentation_head
+
+PREFIX = "tissue."
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """source: what features are read from;  tissues: fitted tissue model of each method;  path and sha256: the file.
+
+    classes: reads class posteriors, where the network was taught to give them (stage 3).
+    """
+
+    source: FeatureSource
+    tissues: dict[str, TissueModel]
+    card: ModelCard
+    path: Path
+    sha256: str
+    classes: FeatureSource | None = None
+
+    def segmenter(self) -> FeatureSource:
+        """Class posteriors of a network taught on synthetic lesions; CheckpointError when the file holds none."""
+        if self.classes is None:
+            raise CheckpointError(
+                f"{self.path.name} was not taught to label tissue, which the method student needs",
+                remedy=f"diffseglung finetune --resume {self.path.name} teaches it, or choose --method physics",
+            )
+        return self.classes
+
+    def tissue(self, method: str) -> TissueModel:
+        """The tissue model of a method; CheckpointError when the file holds none."""
+        if method not in self.tissues:
+            raise CheckpointError(
+                f"{self.path.name} holds no tissue model for the method {method}",
+                remedy=f"fit one: diffseglung fit --model {self.path.name} --cases DIR, or choose --method physics",
+            )
+        return self.tissues[method]
+
+
+def load_bundle(path: Path | None, device: str = "cpu") -> Bundle:
+    """From a model file; None takes the one that is installed with the package.
+
+    A file without tissue models borrows those on local descriptors (methods `seeded` and `simulated`) from the
+    installed one, because they do not depend on the network.
+    """
+    path = path or checkpoint.default_path()
+    weights, card = checkpoint.load(path)
+    model = checkpoint.build(weights, card)
+    model.network.to(device)
+    if card.stage == 2:
+        source = FeatureSource.student(model, load_student(weights, card).to(device))
+    else:
+        source = FeatureSource.raw(model)
+    classes = None
+    if card.stage == 3:
+        head = load_segmentation_head(weights, model.network).to(device)
+        classes = FeatureSource(model, lambda taps: head(taps).float().softmax(1), len(TISSUES), head.stride)
+    tissues = tissue_models(weights)
+    if "simulated" not in tissues and path != checkpoint.default_path() and checkpoint.default_path().exists():
+        shipped = tissue_models(checkpoint.load(checkpoint.default_path())[0])
+        tissues |= {name: value for name, value in shipped.items() if name in ("seeded", "simulated")}
+    return Bundle(source, tissues, card, path, checkpoint.sha256(path), classes)
+
+
+def tissue_models(weights: Mapping[str, Tensor]) -> dict[str, TissueModel]:
+    """Every tissue model among a file's tensors."""
+    methods: dict[str, dict[str, Tensor]] = {}
+    for name, value in weights.items():
+        if name.startswith(PREFIX):
+            method, _, rest = name.removeprefix(PREFIX).partition(".")
+            methods.setdefault(method, {})[rest] = value
+    found = {}
+    for method, tensors in methods.items():
+        try:
+            found[method] = TissueModel.from_tensors(tensors)
+            found[method].posterior(tensors["projection.mean"].new_zeros(1, len(tensors["projection.mean"])))
+        except (KeyError, ValueError, RuntimeError, TypeError, IndexError, OverflowError) as cause:
+            reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
+            raise CheckpointError(
+                f"the tissue model of method {method[:40]!r} is incomplete or does not fit together ({reason})",
+                remedy="fit it again: diffseglung fit",
+            ) from cause
+    return found
+
+
+def tissue_tensors(tissues: Mapping[str, TissueModel]) -> dict[str, Tensor]:
+    """Inverse of `tissue_models`."""
+    return {
+        f"{PREFIX}{m}.{name}": value for m, tissue in tissues.items() for name, value in tissue.to_tensors().items()
+    }

@@ -1,0 +1,137 @@
+"""The physics rule: tissue from local statistics in aligned HU, with no learning at all.
+
+Each tissue is a product of soft steps on quantities that mean something: how much gas is left where no vessel is (the
+lower quartile), how dense the bulk is (the median), how much structure of which shape lies in between. Reticulation and
+honeycombing are nets: between their strands lie small dark cells, which vessels, crowded as they may be, do not make.
+Ground glass is haze by its median, or *even* haze: where most voxels hold gas and tissue both, there is neither aerated
+lung with vessels (gas or tissue) nor anything airless, however faint or small it is. At the lung's surface and beside a
+moving diaphragm partial volume does the same, so there even haze proves nothing.
+Fat is no consolidation: it is even, and reads -123 to -89 HU (reference interval of abdominal fat, PubMed 37296765),
+where fluid and cells read 0 to 60. Fat that a lung mask holds is no disease and counts as healthy.
+The thresholds began as HU facts (docs/science.md); their values were chosen on phantoms and drawn lesions of the train
+and development splits, as settings are (docs/results.md), and nothing is fitted to any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffseglung.tissue.local import DARKEST_BLOB_HU, SHAPED_NAMES, shaped
+
+Rows = NDArray[np.float32]
+COLUMN = {name: i for i, name in enumerate(SHAPED_NAMES)}
+
+
+@dataclass(frozen=True)
+class PhysicsRule:
+    """Soft steps as (threshold, width).
+
+    sparse_*: tissue lost, as HU of the lower quartile below the scan's own healthy lung, near and far around;
+    haze_*: gas partly replaced, median and lower quartile in aligned HU (healthy -860); dense: airless, median;
+    fat_*: lower and upper quartile between which dense tissue is fat, in aligned HU;
+    even_*: the same by the share of voxels from -720 to -300 HU, with a lower quartile in aligned HU and a depth in mm;
+    net_*: reticulation and honeycombing: dark cells between strands (log HU), plates and spread (log(1 + HU)), skewness
+    (vessels are bright outliers, nets are not), density of the surroundings in units of the scan's healthy spread.
+    texture_trust: how far texture alone is believed, because vessels and airway walls have texture too.
+    """
+
+    sparse_near: tuple[float, float] = (-28.0, 6.0)
+    sparse_far: tuple[float, float] = (-38.0, 5.0)
+    haze_q50: tuple[float, float] = (-665.0, 95.0)
+    haze_q25: tuple[float, float] = (-700.0, 30.0)
+    even_share: tuple[float, float] = (0.75, 0.05)
+    even_q25: tuple[float, float] = (-760.0, 20.0)
+    even_depth_mm: tuple[float, float] = (6.0, 0.7)
+    dense_q50: tuple[float, float] = (-200.0, 50.0)
+    fat_q25: tuple[float, float] = (-140.0, 8.0)
+    fat_q75: tuple[float, float] = (-60.0, 8.0)
+    net_cells: tuple[float, float] = (-1.4, 0.06)
+    net_plate: tuple[float, float] = (1.1, 0.37)
+    net_sd: tuple[float, float] = (3.9, 0.23)
+    net_skew: tuple[float, float] = (2.1, 0.55)
+    net_surroundings: tuple[float, float] = (2.65, 0.3)
+    texture_trust: float = 0.66
+
+
+def step(values: Rows, threshold: tuple[float, float]) -> Rows:
+    """Logistic step from 0 to 1 at `threshold[0]` with width `threshold[1]`."""
+    steps: Rows = 1 / (1 + np.exp(-np.clip((values - threshold[0]) / threshold[1], -30, 30)))
+    return steps.astype(np.float32)
+
+
+def net(column: Callable[[str], Rows], rule: PhysicsRule) -> Rows:
+    """How much a neighbourhood looks like a net of strands around dark cells, 0 to 1, (N,)."""
+    cells = np.log(np.maximum(np.expm1(column("far_dark_blob")), DARKEST_BLOB_HU))
+    found = step(cells, rule.net_cells)
+    found *= step(column("far_plate"), rule.net_plate) * step(column("near_sd"), rule.net_sd)
+    found *= step(column("far_q50_relative"), rule.net_surroundings)
+    return found * (1 - step(column("near_skew"), rule.net_skew))
+
+
+def negated(threshold: tuple[float, float]) -> tuple[float, float]:
+    """The same step seen from the other side: 1 below the threshold."""
+    return -threshold[0], threshold[1]
+
+
+def even(column: Callable[[str], Rows], rule: PhysicsRule) -> Rows:
+    """How much a neighbourhood below the lung's surface looks like even haze, 0 to 1, (N,)."""
+    share = step(column("near_haze"), rule.even_share) * step(column("near_q25"), rule.even_q25)
+    return share * step(column("border_mm"), rule.even_depth_mm)
+
+
+def fat(column: Callable[[str], Rows], rule: PhysicsRule) -> Rows:
+    """How much a neighbourhood looks like fat, 0 to 1, (N,)."""
+    return step(column("near_q25"), rule.fat_q25) * (1 - step(column("near_q75"), rule.fat_q75))
+
+
+@dataclass(frozen=True, eq=False)
+class Opinion:
+    """What the rule says of each position of a scan.
+
+    posterior: (N, 5) in the order of `labels.TISSUES`.
+    even_haze: (N,) how sure it is of ground glass by even haze alone.
+    """
+
+    posterior: Rows
+    even_haze: Rows
+
+
+def opinion(local: Rows, rule: PhysicsRule | None = None) -> Opinion:
+    """The rule's opinion from all local descriptors (N, len(NAMES)) of one whole scan."""
+    rule = rule or PhysicsRule()
+    rows = shaped(local)
+
+    def column(name: str) -> Rows:
+        values: Rows = rows[:, COLUMN[name]]
+        return values
+
+    q25, q50 = column("near_q25"), column("near_q50")
+    dense = step(q50, rule.dense_q50)
+    sparse = step(-column("near_q25_own"), negated(rule.sparse_near))
+    sparse *= step(-column("far_q25_own"), negated(rule.sparse_far))
+    strands = net(column, rule)
+    scar = rule.texture_trust * strands
+    evenly = even(column, rule) * (1 - strands)
+    haze = 1 - (1 - step(q50, rule.haze_q50) * step(q25, rule.haze_q25)) * (1 - evenly)
+    rest, adipose = 1 - dense, fat(column, rule)
+    weights = np.stack(
+        [
+            rest * (1 - sparse) * (1 - haze) * (1 - scar) + dense * adipose,
+            rest * sparse * (1 - haze) * (1 - scar),
+            rest * haze * (1 - scar),
+            rest * scar,
+            dense * (1 - adipose),
+        ],
+        axis=1,
+    )
+    posterior: Rows = weights / np.maximum(weights.sum(1, keepdims=True), 1e-9)
+    return Opinion(posterior.astype(np.float32), evenly * rest * (1 - scar))
+
+
+def physics_posterior(local: Rows, rule: PhysicsRule | None = None) -> Rows:
+    """Class posterior (N, 5) of `opinion`."""
+    return opinion(local, rule).posterior

@@ -1,1 +1,0 @@
-"""Patches on disk, the training loop, its checkpoints and its journal."""

@@ -1,0 +1,1 @@
+"""What is tried to break the package: faults, bad input, mutants."""

@@ -1,0 +1,171 @@
+"""Who takes part in a benchmark: methods, the default without fusion and with --fast, today's methods; how each is run.
+
+Key of an entrant: the method's or baseline's name; `<method>_no_fusion`; `<method>_fast`; `<method>_base` on the base
+model, whose features were not shaped by radiomics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffseglung.case.scene import Scene, make_scene
+from diffseglung.method.fusion import fuse, to_voxels
+from diffseglung.pipeline import Segmenter, back_onto
+from diffseglung.platform.config import METHODS, FeatureConfig, SegmentConfig
+from diffseglung.platform.errors import CheckpointError, ConfigError
+from diffseglung.platform.runtime import Runtime
+from diffseglung.tissue.bundle import Bundle
+from diffseglung.tissue.local import SHAPED_NAMES
+from diffseglung.tissue.methods import LEARNED, WITHOUT_MODEL, Rows, class_posterior
+from diffseglung.volume import Volume
+from studies.baselines import BASELINES
+
+NO_FUSION, FAST, BASE = "_no_fusion", "_fast", "_base"
+ON_BASE = ("published", "attention", "diffusion")
+"""Methods that run on a network alone: two fit themselves to each scan, `diffusion` needs a tissue model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entrant:
+    """key: name in files;  config: settings of a method, None for a baseline;  base: whether it uses the base model."""
+
+    key: str
+    config: SegmentConfig | None = None
+    base: bool = False
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether it reads the model file (or the base model)."""
+        return self.config is not None and self.config.method not in WITHOUT_MODEL
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that was set, ready for JSON."""
+        if self.config is None:
+            return {"baseline": self.key}
+        features = FeatureConfig(seed=self.config.seed).to_dict() if self.needs_model else None
+        return {"method": self.config.to_dict(), "features": features, "base": self.base}
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """label_map: on the CT's grid;  posterior: (Z, Y, X, 5) float16 there, None for baselines."""
+
+    label_map: Volume
+    posterior: NDArray[np.float16] | None
+
+
+def everyone(*, base: bool) -> dict[str, Entrant]:
+    """All entrants by key, the default method first; base: whether a base model is given."""
+    default = SegmentConfig()
+    found = [Entrant(key=default.method, config=default)]
+    found.append(Entrant(key=default.method + NO_FUSION, config=replace(default, fusion=False)))
+    found.append(Entrant(key=default.method + FAST, config=replace(default, fast=True)))
+    found += [Entrant(key=name, config=replace(default, method=name)) for name in METHODS if name != default.method]
+    if base:
+        found += [Entrant(key=m + BASE, config=replace(default, method=m), base=True) for m in ON_BASE if m in METHODS]
+    found += [Entrant(key=name) for name in BASELINES]
+    return {entrant.key: entrant for entrant in found}
+
+
+def choose(
+    names: list[str] | None, model: Bundle | None, base_model: Bundle | None = None
+) -> tuple[list[Entrant], list[str]]:
+    """The entrants asked for (None: all that the models can serve), and notes on those left out.
+
+    Raises ConfigError for an unknown name, CheckpointError for one asked for that the model cannot serve.
+    """
+    known = everyone(base=base_model is not None)
+    for name in names or []:
+        if name not in known:
+            remedy = "give --base-model FILE" if name.endswith(BASE) else f"choose of {', '.join(known)}"
+            raise ConfigError(f"there is no method {name!r}", remedy=remedy)
+    chosen, notes = [], []
+    for entrant in known.values() if names is None else [known[name] for name in dict.fromkeys(names)]:
+        problem = _unserved(entrant, base_model if entrant.base else model)
+        if problem and names is not None:
+            raise CheckpointError(problem, remedy="fit it with diffseglung fit, or leave the method out")
+        if problem:
+            notes.append(f"{entrant.key} is left out: {problem}")
+        else:
+            chosen.append(entrant)
+    return chosen, notes
+
+
+def _unserved(entrant: Entrant, model: Bundle | None) -> str | None:
+    """Why the model cannot serve an entrant; None when it can."""
+    if not entrant.needs_model or entrant.config is None:
+        return None
+    if model is None:
+        return "there is no model file"
+    method = entrant.config.method
+    if method == "student" and model.classes is None:
+        return f"{model.path.name} was not taught to label tissue (diffseglung finetune)"
+    if method not in LEARNED:
+        return None
+    if method not in model.tissues:
+        return f"{model.path.name} holds no {method} model"
+    takes, gives = len(model.tissues[method].projection.mean), _columns(method, model)
+    if gives is not None and takes != gives:
+        return f"the {method} model of {model.path.name} was fitted on {takes} descriptors, and there are {gives}"
+    return None
+
+
+def _columns(method: str, model: Bundle) -> int | None:
+    """Length of a row that the method's model is asked about; None where it follows from the network alone."""
+    if method == "diffusion":
+        return None
+    own = len(SHAPED_NAMES)
+    if "combined" not in method:
+        return own
+    return own + model.tissues["diffusion"].projection.axes.shape[1] if "diffusion" in model.tissues else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Field:
+    """model, base: bundles, None where no entrant needs one;  runtime: where they compute."""
+
+    runtime: Runtime
+    model: Bundle | None = None
+    base: Bundle | None = None
+
+    def answers(self, ct: Volume, lungs: Volume, entrants: list[Entrant]) -> Iterator[tuple[Entrant, Answer]]:
+        """Each entrant's answer to one case; what entrants share is computed once."""
+        rows: dict[tuple[bool, int], Rows] = {}
+        for entrant in entrants:
+            config = entrant.config
+            if config is None:
+                yield entrant, Answer(BASELINES[entrant.key](ct, lungs), None)
+                continue
+            key = entrant.base, config.stride
+            if key not in rows:
+                scene = next((r.scene for r in rows.values()), None) or make_scene(ct, lungs, config.spacing_mm)
+                bundle = self.base if entrant.base else self.model
+                own = Rows(scene, bundle, self.runtime, FeatureConfig(seed=config.seed), stride=config.stride)
+                rows[key] = own.sharing(rows.get((not entrant.base, config.stride), own))
+            yield entrant, _answer(ct, lungs, rows[key], config)
+
+
+def labeller(entrant: Entrant, model: Path | None, device: str) -> Callable[[Volume, Volume], Volume]:
+    """An entrant as a function (ct, lungs) -> label map, where nothing is shared."""
+    if entrant.config is None:
+        return BASELINES[entrant.key]
+    segmenter = Segmenter.load(model, config=entrant.config, device=device)
+    return lambda ct, lungs: segmenter(ct, lungs).label_map
+
+
+def _answer(ct: Volume, lungs: Volume, rows: Rows, config: SegmentConfig) -> Answer:
+    """As the pipeline, from the posterior to the scan's own grid."""
+    scene: Scene = rows.scene
+    coarse = rows.where.scatter(class_posterior(rows, config).numpy().astype(np.float32))
+    if config.sharpens:
+        fine = fuse(coarse, rows.where.stride, scene.aligned, scene.lungs, spacing_mm=scene.spacing_mm)
+    else:
+        fine = to_voxels(coarse, rows.where.stride, scene.grid.shape)
+    back = back_onto(ct, lungs, scene, fine.numpy(), config, keep=True)
+    return Answer(back.label_map, back.posterior)
