@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffseglung.case.positions import positions
 from diffseglung.case.repeats import own_voxels
-from diffseglung.case.scene import Scene, make_scene
+from diffseglung.case.scene import Scene
 from diffseglung.method.features import at_once, tile_features, tiles
 from diffseglung.method.memory import call_bytes
-from diffseglung.pipeline import Segmenter
+from diffseglung.pipeline import Segmenter, network_settings, prepare
 from diffseglung.platform import out_of_core
 from diffseglung.platform.resources import memory_bytes
 from diffseglung.platform.runtime import spread
-from diffseglung.tissue.local import positions
 from diffseglung.tissue.methods import WITH_NETWORK, network_use
 from diffseglung.volume import Shape, Volume
 
@@ -78,7 +78,7 @@ def foretell(segmenter: Segmenter, ct: Volume, lung_mask: Volume | None = None, 
     _, own, own_mask = own_voxels(ct, lung_mask)
     lungs = segmenter.lungs(own, own_mask)
     by_tool = 0.0 if segmenter.config.lungs == "auto" else time.perf_counter() - begin
-    scene = make_scene(own, lungs, segmenter.config.spacing_mm)
+    scene = prepare(own, lungs, segmenter.config)
     took = time.perf_counter() - begin - by_tool
     scan, grid = ct.array.size / 1e6, scene.hu.size / 1e6
     usual = _stage(SCENE_S, scan) + (0.0 if by_tool or lung_mask is not None else _stage(LUNGS_S, scan))
@@ -115,7 +115,7 @@ class _Network:
 def _network(segmenter: Segmenter, scene: Scene) -> _Network:
     if segmenter.config.method not in WITH_NETWORK or segmenter.bundle is None:
         return _Network()
-    source, config = network_use(segmenter.config.method, segmenter.bundle, segmenter.features())
+    source, config = network_use(segmenter.config.method, segmenter.bundle, network_settings(segmenter.config))
     runtime = segmenter.runtime
     tile, corners = tiles(scene.lungs, source, config)
     size = config.batch_size if runtime.device.type != "cpu" else 1

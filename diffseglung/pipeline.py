@@ -1,4 +1,13 @@
-"""The one function that composes the stages: CT and lungs in, label map, statistics and provenance out."""
+"""The stages in order, each of them callable alone, and `segment`, which is all of them.
+
+    scene     = prepare(ct, lungs, config)                  the scan on the model grid, aligned
+    rows      = describe(scene, bundle, runtime, config)    lung positions and their descriptors
+    posterior = label(rows, config)                         a probability of each class at each position
+    fine      = sharpen(posterior, rows.where, scene, config)  on every voxel of the model grid, borders sharpened
+    restored  = restore(ct, lungs, scene, fine, config)     labels on the scan's own grid
+
+Nothing else puts them together.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +21,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from diffseglung.case.alignment import HealthyLevel
+from diffseglung.case.positions import Positions
 from diffseglung.case.repeats import Repeats, own_voxels
 from diffseglung.case.scene import Scene, make_scene, onto_window
 from diffseglung.io import Scan, read_mask, read_scan
 from diffseglung.labels import TISSUES, UNASSIGNED
 from diffseglung.lungs.anatomy import WEIGHTS, Anatomy, weights_hash
+from diffseglung.lungs.external_tools import Source, lungs_of
 from diffseglung.lungs.finder import anatomy_of
 from diffseglung.lungs.quality import LungQuality, lung_quality, lung_sentences
-from diffseglung.lungs.tools import Source, lungs_of
 from diffseglung.lungs.torso import Torso
 from diffseglung.method.features import Progress
 from diffseglung.method.fusion import fuse, most_probable, to_voxels
@@ -118,21 +129,16 @@ class Segmenter:
             anatomy = anatomy_of(own)
             own_lungs = self.lungs(own, own_mask, anatomy)
         with watch.stage("scene"):
-            scene = make_scene(own, own_lungs, self.config.spacing_mm)
+            scene = prepare(own, own_lungs, self.config)
         guard = started(lambda: _judged(own, own_lungs, scene.level, anatomy))
         with watch.stage("tissue"):
-            rows = Rows(scene, self.bundle, self.runtime, self.features(), progress, self.config.stride)
-            posterior = class_posterior(rows, self.config)
-            coarse = rows.where.scatter(posterior.numpy().astype(np.float32))
-            stride = rows.where.stride
+            rows = describe(scene, self.bundle, self.runtime, self.config, progress)
+            posterior, where = label(rows, self.config), rows.where
             del rows
         with watch.stage("fusion"):
-            if self.config.sharpens:
-                fine = fuse(coarse, stride, scene.aligned, scene.lungs, spacing_mm=scene.spacing_mm)
-            else:
-                fine = to_voxels(coarse, stride, scene.grid.shape)
+            fine = sharpen(posterior, where, scene, self.config)
         with watch.stage("back"):
-            back = back_onto(own, own_lungs, scene, fine.numpy(), self.config, probabilities).again(ct, repeats)
+            back = restore(own, own_lungs, scene, fine, self.config, keep=probabilities).again(ct, repeats)
             lungs = ct.with_array(repeats.again(own_lungs.array))
         with watch.stage("statistics"):
             statistics = measure(ct, lungs, back.label_map, back.expected_voxels)
@@ -175,11 +181,6 @@ class Segmenter:
         """What finds lungs where no mask is given."""
         return Source(self.config.lungs, str(self.runtime.device), self.config.fast)
 
-    def features(self) -> FeatureConfig:
-        """How the network reads a scan."""
-        config = FeatureConfig(seed=self.config.seed)
-        return dataclasses.replace(config, overlap=0.0) if self.config.fast else config
-
     def _means(self, mask_given: bool) -> dict[str, Any]:
         """Settings and weights."""
         model, network = None, None
@@ -216,6 +217,37 @@ def _told(notes: list[str], found: Quality, lungs: LungQuality) -> list[str]:
     return merged([*map(readable, notes), *lung_sentences(lungs)], found)
 
 
+def prepare(ct: Volume, lungs: Volume, config: SegmentConfig) -> Scene:
+    """A scan and its lungs (non-zero inside) on the model grid.  Raises InputError where the lungs hold too little."""
+    return make_scene(ct, lungs, config.spacing_mm)
+
+
+def network_settings(config: SegmentConfig) -> FeatureConfig:
+    """How the network reads a scan."""
+    found = FeatureConfig(seed=config.seed)
+    return dataclasses.replace(found, overlap=0.0) if config.fast else found
+
+
+def describe(
+    scene: Scene, bundle: Bundle | None, runtime: Runtime, config: SegmentConfig, progress: Progress | None = None
+) -> Rows:
+    """Lung positions of a scene; their descriptors are computed when a method first asks for them."""
+    return Rows(scene, bundle, runtime, network_settings(config), progress, config.stride)
+
+
+def label(rows: Rows, config: SegmentConfig) -> Tensor:
+    """Posterior (N, 5) at the positions, by the method of `config`."""
+    return class_posterior(rows, config)
+
+
+def sharpen(posterior: Tensor, where: Positions, scene: Scene, config: SegmentConfig) -> NDArray[np.float32]:
+    """The posterior on every voxel of the model grid (5, z, y, x), with Sobel-Diffusion Fusion where it is wanted."""
+    coarse = where.scatter(posterior.numpy().astype(np.float32))
+    if config.sharpens:
+        return fuse(coarse, where.stride, scene.aligned, scene.lungs, spacing_mm=scene.spacing_mm).numpy()
+    return to_voxels(coarse, where.stride, scene.grid.shape).numpy()
+
+
 @dataclass(frozen=True, eq=False)
 class OnScan:
     """What lies on the CT's own grid.  posterior (Z, Y, X, 5), certainty (Z, Y, X): as in `Segmentation`.
@@ -235,8 +267,14 @@ class OnScan:
         return OnScan(ct.with_array(labels), posterior, self.expected_voxels * repeats.copies, certainty)
 
 
-def back_onto(
-    ct: Volume, lungs: Volume, scene: Scene, posterior: NDArray[np.float32], config: SegmentConfig, keep: bool
+def restore(
+    ct: Volume,
+    lungs: Volume,
+    scene: Scene,
+    posterior: NDArray[np.float32],
+    config: SegmentConfig,
+    *,
+    keep: bool = False,
 ) -> OnScan:
     """A posterior (5, z, y, x) of the model grid on the CT's own, kept there or not.
 

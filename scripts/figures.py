@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffseglung.case.intensity import denormalise
-from diffseglung.finetuning.backgrounds import background_of
 from diffseglung.io import read_volume
 from diffseglung.labels import LESIONS, TISSUES
 from diffseglung.lungs.finder import find_lungs
@@ -41,6 +40,7 @@ from diffseglung.phantom.semisynthetic import add_lesions
 from diffseglung.pipeline import Segmenter
 from diffseglung.platform.config import GenerationConfig, PhantomConfig, SegmentConfig
 from diffseglung.platform.runtime import Runtime
+from diffseglung.training.backgrounds import background_of
 from diffseglung.volume import Reorientation, Volume
 from studies.generation import Inputs
 from studies.sample_sets import Sampler, Studio, cut_scans

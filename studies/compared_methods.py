@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.case.scene import Scene, make_scene
-from diffseglung.method.fusion import fuse, to_voxels
-from diffseglung.pipeline import Segmenter, back_onto
+from diffseglung.pipeline import Segmenter, describe, label, prepare, restore, sharpen
 from diffseglung.platform.config import METHODS, FeatureConfig, SegmentConfig
 from diffseglung.platform.errors import CheckpointError, ConfigError
 from diffseglung.platform.runtime import Runtime
 from diffseglung.tissue.bundle import Bundle
 from diffseglung.tissue.local import SHAPED_NAMES
-from diffseglung.tissue.methods import LEARNED, WITHOUT_MODEL, Rows, class_posterior
+from diffseglung.tissue.methods import LEARNED, WITHOUT_MODEL, Rows
 from diffseglung.volume import Volume
 from studies.baselines import BASELINES
 
@@ -144,9 +142,9 @@ class Field:
                 continue
             key = entrant.base, config.stride
             if key not in rows:
-                scene = next((r.scene for r in rows.values()), None) or make_scene(ct, lungs, config.spacing_mm)
+                scene = next((r.scene for r in rows.values()), None) or prepare(ct, lungs, config)
                 bundle = self.base if entrant.base else self.model
-                own = Rows(scene, bundle, self.runtime, FeatureConfig(seed=config.seed), stride=config.stride)
+                own = describe(scene, bundle, self.runtime, config)
                 rows[key] = own.sharing(rows.get((not entrant.base, config.stride), own))
             yield entrant, _answer(ct, lungs, rows[key], config)
 
@@ -161,11 +159,6 @@ def labeller(entrant: Entrant, model: Path | None, device: str) -> Callable[[Vol
 
 def _answer(ct: Volume, lungs: Volume, rows: Rows, config: SegmentConfig) -> Answer:
     """As the pipeline, from the posterior to the scan's own grid."""
-    scene: Scene = rows.scene
-    coarse = rows.where.scatter(class_posterior(rows, config).numpy().astype(np.float32))
-    if config.sharpens:
-        fine = fuse(coarse, rows.where.stride, scene.aligned, scene.lungs, spacing_mm=scene.spacing_mm)
-    else:
-        fine = to_voxels(coarse, rows.where.stride, scene.grid.shape)
-    back = back_onto(ct, lungs, scene, fine.numpy(), config, keep=True)
-    return Answer(back.label_map, back.posterior)
+    fine = sharpen(label(rows, config), rows.where, rows.scene, config)
+    found = restore(ct, lungs, rows.scene, fine, config, keep=True)
+    return Answer(found.label_map, found.posterior)

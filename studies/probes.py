@@ -17,19 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffseglung.case.intensity import normalise
-from diffseglung.case.resample import resample_onto
-from diffseglung.case.scene import Scene, make_scene
-from diffseglung.io import read_mask, read_volume
-from diffseglung.io.npz import read_case
+from diffseglung.case.positions import Positions
+from diffseglung.case.scene import Scene
 from diffseglung.method.features import FeatureSource, at_positions, diffusion_features
 from diffseglung.method.heads import bring
 from diffseglung.method.radiomics.dense import describe_dense
+from diffseglung.pipeline import describe
 from diffseglung.platform import atomic_files
-from diffseglung.platform.config import FeatureConfig
+from diffseglung.platform.config import FeatureConfig, SegmentConfig
 from diffseglung.platform.runtime import Runtime, generator
 from diffseglung.tissue.bundle import Bundle
-from diffseglung.tissue.local import Positions, shaped
-from diffseglung.tissue.methods import Rows
+from diffseglung.tissue.local import shaped
+from diffseglung.training.labelled_cases import read_scene
 
 
 @dataclass(frozen=True)
@@ -81,16 +80,6 @@ class Probe:
         return self.truth[self.kept]
 
 
-def read_scene(path: Path, spacing_mm: float) -> tuple[Scene, NDArray[np.int64] | None]:
-    """Scene of an NPZ case or of a case folder, and the class index (Z, Y, X) on its grid (-1: none) if it is known."""
-    if path.suffix == ".npz":
-        case = read_case(path)
-        return make_scene(case.ct, case.lungs, spacing_mm), None
-    scene = make_scene(read_volume(path / "ct.nii.gz"), read_mask(path / "lungs.nii.gz"), spacing_mm)
-    truth = resample_onto(read_mask(path / "truth.nii.gz"), scene.grid, order=0).array
-    return scene, truth.astype(np.int64) - 1
-
-
 def gather(
     path: Path, folder: Path, bundles: Mapping[str, Bundle], runtime: Runtime, *, radiomics: bool = False,
     reading: Reading = Reading(),
@@ -139,7 +128,7 @@ def intensities(scene: Scene, kind: str) -> NDArray[np.float32]:
 
 
 def _local_part(scene: Scene, truth: NDArray[np.int64] | None) -> dict[str, NDArray[Any]]:
-    rows = Rows(scene, None, Runtime(device=torch.device("cpu")))
+    rows = describe(scene, None, Runtime(device=torch.device("cpu")), SegmentConfig())
     where = rows.where
     at = np.minimum(where.voxel, np.array(scene.grid.shape) - 1)
     label = np.full(len(at), -1) if truth is None else truth[tuple(at.T)]

@@ -21,13 +21,13 @@ from diffseglung.io.nifti import write_nifti
 from diffseglung.io.npz import Case, read_case, write_case
 from diffseglung.method import checkpoint
 from diffseglung.method.train.data import open_patches
-from diffseglung.method.train.precompute import PatchJob, precompute
 from diffseglung.method.train.state import State, load_state, save_state
 from diffseglung.method.unet import UNet
 from diffseglung.output import Products, write
 from diffseglung.output.provenance import Origin
 from diffseglung.pipeline import Segmenter
 from diffseglung.platform.config import DistillConfig, PatchConfig, SegmentConfig, TrainConfig, UNetConfig
+from diffseglung.training.precompute import PatchJob, precompute
 from diffseglung.volume import Volume
 from tests.toys import toy_volumes
 

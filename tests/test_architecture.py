@@ -14,30 +14,29 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "diffseglung"
 FILES = sorted(PACKAGE.rglob("*.py"))
+STUDIES = sorted((ROOT / "studies").rglob("*.py"))
+STUDY_IDS = [str(path.relative_to(ROOT)) for path in STUDIES]
 IDS = [str(path.relative_to(PACKAGE)) for path in FILES]
 
-STAGES = [
-    *("errors", "extras", "resources", "volume", "durable", "documents", "spool", "settings"),
-    *("config", "labels"),
-    *("segmentation", "runtime"),
-    *("io", "preprocess", "phantom", "patches", "model", "radiomics", "distillation", "training"),
-    *("features", "mixture", "labelling", "fusion", "statistics", "provenance"),
+ORDER = [
+    *("platform", "volume", "labels", "segmentation", "io", "case", "phantom", "method", "tissue", "lungs", "quality"),
+    *("output", "pipeline", "dry_run", "training", "transforms", "rerun", "cohort", "viewer", "cli", "__main__"),
 ]
-ENDS = {
-    **{"pipeline": 1, "forecast": 2, "transforms": 2, "output": 2, "evaluation": 2},
-    **{"repeat": 3, "benchmarks": 3, "cohorts": 3, "viewer": 3, "cli": 4, "__main__": 5},
-}
-RANK = {name: rank for rank, name in enumerate(STAGES)} | {name: len(STAGES) + n for name, n in ENDS.items()}
+RANK = {name: rank for rank, name in enumerate(ORDER)}
+METHOD_KNOWS = {"platform", "volume", "labels", "case", "method"}
+"""What the paper's part may import: whoever knows the paper can read it without the rest."""
+COMPOSING = {"make_scene", "onto_window", "class_posterior", "fuse", "to_voxels"}
+COMPOSERS = {"pipeline.py", "method/radiomics/clusters.py"}
+"""Names that put a scan's stages together, and who may import them: the radiomic clusters are a way of their own."""
 
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "stuff"}
 
 TESTED_ELSEWHERE = {
     "__main__.py": "cli/test_cli.py",
-    "errors.py": "cli/test_bad_input.py",
-    "repeat.py": "cli/test_rerun.py",
-    "settings.py": "test_config.py",
+    "platform/errors.py": "cli/test_bad_input.py",
+    "platform/settings.py": "platform/test_config.py",
     "segmentation.py": "output/test_output.py",
-    "lungs/tool_process.py": "preprocess/test_lung_tools.py",
+    "lungs/tool_process.py": "lungs/test_external_tools.py",
     "tissue/bundle.py": "test_pipeline.py",
     "tissue/fit.py": "test_pipeline.py",
     "tissue/methods.py": "test_pipeline.py",
@@ -48,10 +47,13 @@ TESTED_ELSEWHERE = {
     "output/dicom/codes.py": "output/dicom/test_segments.py",
     "output/dicom/identity.py": "output/dicom/test_segments.py",
     "output/dicom/source.py": "output/dicom/test_segments.py",
-    "cli/colours.py": "cli/test_endings.py",
+    "cli/colours.py": "cli/test_exit_codes.py",
     "cli/output_options.py": "cli/test_dicom_output.py",
-    "cohort/cluster.py": "cohorts/test_conduct.py",
-    "cohort/work.py": "cohorts/test_conduct.py",
+    "cohort/cluster.py": "cohort/test_run.py",
+    "rerun.py": "cli/test_rerun.py",
+    "training/labelled_cases.py": "studies/test_probes.py",
+    "case/positions.py": "tissue/test_local.py",
+    "cohort/work.py": "cohort/test_run.py",
     "cli/precompute.py": "cli/test_training_commands.py",
     "cli/train.py": "cli/test_training_commands.py",
     "cli/distill.py": "cli/test_training_commands.py",
@@ -67,8 +69,8 @@ def stage_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(tree: ast.AST) -> set[str]:
-    """Dotted names of this package that a module imports, anywhere in it."""
+def imports(tree: ast.AST, package: str = "diffseglung") -> set[str]:
+    """Dotted names of a package that a module imports, anywhere in it."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -76,7 +78,7 @@ def imports(tree: ast.AST) -> set[str]:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    return {name for name in names if name.startswith("diffseglung.")}
+    return {name for name in names if name.startswith(f"{package}.")}
 
 
 def parse(path: Path) -> ast.Module:
@@ -91,8 +93,14 @@ def test_imports_point_upstream(path: Path) -> None:
     seen = {name.split(".")[1] for name in imports(parse(path))} & RANK.keys()
     later = sorted(name for name in seen - {stage} if RANK[name] > RANK[stage])
     assert not later, f"{path.relative_to(ROOT)} imports downstream: {later}"
-    if stage in ("output", "evaluation"):
-        assert "training" not in seen
+    assert stage != "method" or seen <= METHOD_KNOWS
+    assert "studies" not in {name.split(".")[0] for name in imports(parse(path), "studies")} or stage == "cli"
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_only_the_pipeline_composes_the_stages(path: Path) -> None:
+    taken = {name.rpartition(".")[2] for name in imports(parse(path))} & COMPOSING
+    assert not taken or path.relative_to(PACKAGE).as_posix() in COMPOSERS, f"{path} composes: {taken}"
 
 
 def test_every_stage_has_a_place_in_the_order() -> None:
@@ -128,7 +136,7 @@ def imports_when_loaded(tree: ast.Module) -> set[str]:
     return imports(ast.Module(body=list(top), type_ignores=[]))
 
 
-@pytest.mark.parametrize("path", FILES, ids=IDS)
+@pytest.mark.parametrize("path", [*FILES, *STUDIES], ids=[*IDS, *STUDY_IDS])
 def test_files_functions_and_parameter_lists_are_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
     for node in ast.walk(parse(path)):
@@ -139,7 +147,7 @@ def test_files_functions_and_parameter_lists_are_short(path: Path) -> None:
             assert len(counted) <= 6, f"{node.name} takes {len(counted)} parameters: {counted}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=IDS)
+@pytest.mark.parametrize("path", [*FILES, *STUDIES], ids=[*IDS, *STUDY_IDS])
 def test_no_drawer_no_absolute_path_no_pickle(path: Path) -> None:
     assert path.stem not in DRAWERS
     text = path.read_text(encoding="utf-8")
@@ -203,11 +211,11 @@ def test_a_gpu_or_a_setting_in_another_place_is_seen(code: str) -> None:
     assert devices_named(tree) or settings_made(tree, PACKAGE / "cli" / "a.py")
 
 
-@pytest.mark.parametrize("path", FILES, ids=IDS)
+@pytest.mark.parametrize("path", [*FILES, *STUDIES], ids=[*IDS, *STUDY_IDS])
 def test_every_module_has_a_test_file(path: Path) -> None:
     if path.name == "__init__.py":
         return
-    name = path.relative_to(PACKAGE)
+    name = path.relative_to(PACKAGE if path in FILES else ROOT)
     twin = TESTED_ELSEWHERE.get(name.as_posix(), name.with_name(f"test_{name.name}").as_posix())
     assert (ROOT / "tests" / twin).is_file(), f"{name} has no tests/{twin}"
 

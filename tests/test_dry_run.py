@@ -12,7 +12,7 @@ from diffseglung import dry_run
 from diffseglung.cli import main
 from diffseglung.method import features
 from diffseglung.phantom.record import Phantom
-from diffseglung.pipeline import Segmenter
+from diffseglung.pipeline import Segmenter, network_settings
 from diffseglung.platform import out_of_core
 from diffseglung.platform.config import SegmentConfig
 from tests.cli.test_bad_input import scan
@@ -39,7 +39,7 @@ def test_tiles_and_calls_are_those_that_are_made(phantom: Phantom, monkeypatch: 
     monkeypatch.setattr(features, "tile_features", count)
     result = segmenter(phantom.ct, phantom.lungs)
     assert sum(batches) == told.tiles > 0
-    assert told.calls == told.tiles * len(segmenter.features().steps)
+    assert told.calls == told.tiles * len(network_settings(segmenter.config).steps)
     assert list(told.model_grid_zyx) == result.run["scan"]["model_grid"]["shape"]
     assert 0.2 < told.seconds / sum(result.run["seconds"].values()) < 5
 

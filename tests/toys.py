@@ -11,8 +11,8 @@ import pytest
 from diffseglung.case.scene import Scene, make_scene
 from diffseglung.io.npz import Case, write_case
 from diffseglung.method.train.data import Patches, open_patches
-from diffseglung.method.train.precompute import PatchJob, precompute
 from diffseglung.platform.config import DistillConfig, PatchConfig
+from diffseglung.training.precompute import PatchJob, precompute
 from diffseglung.volume import Volume
 
 not_utf8 = pytest.mark.skipif(sys.platform != "linux", reason="file names are Unicode there")

@@ -20,7 +20,7 @@ from typing import Any, TypeVar, get_type_hints
 from diffseglung import __version__
 from diffseglung.cli import exit_codes
 from diffseglung.platform.config import RECIPES, Config
-from diffseglung.platform.errors import InputError
+from diffseglung.platform.errors import ConfigError, InputError
 
 C = TypeVar("C", bound=Config)
 
@@ -48,6 +48,8 @@ COMMANDS = {
 }
 """name -> one-line help; the module is diffseglung.cli.<name>, imported only when it is used."""
 
+IN_STUDIES = ("benchmark", "evaluate", "bench")
+"""Commands whose work is done by `studies`, which lie beside the package in a clone and are not installed with it."""
 NOT_READ = ("output", "out_dir", "results_dir", "resume")
 """Paths of commands that need not be there: what is written, and weights that an interrupted run no longer needs."""
 
@@ -166,11 +168,25 @@ def build_parser(command: str, prog: str | None = None) -> argparse.ArgumentPars
 
     def run(args: argparse.Namespace) -> int | None:
         require_inputs(parser, args)
+        if command in IN_STUDIES:
+            reach_studies(command)
         code: int | None = module.run(args)
         return code
 
     parser.set_defaults(run=run)
     return parser
+
+
+def reach_studies(command: str) -> None:
+    """Make `studies` importable from the clone that the package runs in.  Raises ConfigError where there is none."""
+    root = Path(__file__).parents[2]
+    if not (root / "studies" / "compared_methods.py").is_file():
+        raise ConfigError(
+            f"{command} is one of the studies, which are not part of the installed package",
+            remedy="run it in a clone of the repository, after make install",
+        )
+    if str(root) not in sys.path:
+        sys.path.append(str(root))
 
 
 def run_command(command: str, argv: Sequence[str], prog: str | None = None) -> int:

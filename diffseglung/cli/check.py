@@ -90,7 +90,7 @@ def toy_patches(folder: Path, *, teacher: bool = False) -> Patches:
 
     from diffseglung.io.npz import Case, write_case
     from diffseglung.method.train.data import open_patches
-    from diffseglung.method.train.precompute import PatchJob, precompute
+    from diffseglung.training.precompute import PatchJob, precompute
     from diffseglung.volume import Volume
 
     paths = []

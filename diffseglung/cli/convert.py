@@ -140,7 +140,7 @@ def _convert(study: Study, name: str, args: argparse.Namespace) -> Case:
     from diffseglung.case.resample import resample
     from diffseglung.io import read_mask
     from diffseglung.io.npz import Case
-    from diffseglung.lungs.tools import Source, lungs_of
+    from diffseglung.lungs.external_tools import Source, lungs_of
     from diffseglung.platform.runtime import choose_device
 
     scan = study.read()

@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
     from diffseglung.method.train.data import Draws
     from diffseglung.method.train.loop import Run, Trainer
     from diffseglung.method.train.objective import DistillObjective, fit_standardiser
-    from diffseglung.method.train.precompute import patch_settings
     from diffseglung.platform import runtime
+    from diffseglung.training.precompute import patch_settings
 
     weights, base = checkpoint.load(resume)
     model = checkpoint.build(weights, base)

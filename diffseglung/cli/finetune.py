@@ -57,13 +57,13 @@ def run(args: argparse.Namespace) -> int:
     resume = checkpoint_to_begin_with(args, "stage 3 needs a trained model", "ddpm_distill.pt")
     if not args.npz_dir and not finetune.chests:
         raise ConfigError("there is nothing to put lesions into", remedy="pass --npz_dir, or --chests of 1 or more")
-    from diffseglung.finetuning.batches import SceneDraws
     from diffseglung.method import checkpoint
     from diffseglung.method.train.loop import Run, Trainer
-    from diffseglung.method.train.objective import SegmentationObjective
     from diffseglung.phantom.backgrounds import SPACING_MM
     from diffseglung.platform import runtime
     from diffseglung.tissue.segmenter import load_segmentation_head
+    from diffseglung.training.scene_batches import SceneDraws
+    from diffseglung.training.segmentation_objective import SegmentationObjective
 
     weights, base = checkpoint.load(resume)
     model = checkpoint.build(weights, base)
@@ -112,9 +112,9 @@ def run(args: argparse.Namespace) -> int:
 
 def find_backgrounds(args: argparse.Namespace, finetune: FinetuneConfig) -> dict[str, Background]:
     """Backgrounds by name, kept in results_dir; the first process makes what is missing or older than its case."""
-    from diffseglung.finetuning.backgrounds import background_of
     from diffseglung.io.npz import iter_cases, read_case
     from diffseglung.phantom.backgrounds import Background, synthetic_background
+    from diffseglung.training.backgrounds import background_of
 
     folder = args.results_dir / "backgrounds"
     cases = iter_cases(args.npz_dir, args.dataset) if args.npz_dir else []

@@ -98,12 +98,12 @@ def read_rows(path: Path, bundle: Bundle, runtime: Runtime) -> tuple[Rows, Tenso
     import numpy as np
     import torch
 
+    from diffseglung.pipeline import describe
     from diffseglung.platform.config import SegmentConfig
-    from diffseglung.tissue.methods import Rows
-    from studies.probes import read_scene
+    from diffseglung.training.labelled_cases import read_scene
 
     scene, truth = read_scene(path, SegmentConfig().spacing_mm)
-    rows = Rows(scene, bundle, runtime)
+    rows = describe(scene, bundle, runtime, SegmentConfig())
     if truth is None:
         return rows, None
     at = np.minimum(rows.where.voxel, np.array(truth.shape) - 1)

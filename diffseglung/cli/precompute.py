@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     """Precompute, and say what was written."""
     from diffseglung.io.npz import iter_cases
     from diffseglung.method.train.data import open_patches
-    from diffseglung.method.train.precompute import PatchJob, precompute
+    from diffseglung.training.precompute import PatchJob, precompute
 
     distill = DistillConfig(grid_stride=args.grid_stride, window=args.window) if args.teacher else None
     job = PatchJob(

@@ -114,7 +114,7 @@ def write(folder: Path, hu: NDArray[np.float32], card: ModelCard, record: dict[s
     import numpy as np
 
     from diffseglung.io.nifti import write_nifti
-    from diffseglung.method.train.pictures import contact_sheet
+    from diffseglung.training.pictures import contact_sheet
     from diffseglung.volume import Volume
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -64,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
     from diffseglung.method.train.data import Draws
     from diffseglung.method.train.loop import Run, Trainer
     from diffseglung.method.train.objective import DiffusionObjective
-    from diffseglung.method.train.precompute import patch_settings
     from diffseglung.method.unet import UNet
     from diffseglung.platform import runtime
+    from diffseglung.training.precompute import patch_settings
 
     diffusion = read_config(args, DiffusionConfig, command="train")
     unet, start = UNETS[args.size], args.start_step or 0
@@ -113,7 +113,7 @@ def find_patches(args: argparse.Namespace, *, teacher: DistillConfig | None) -> 
     """Open --patches_dir, or cut the cases of --npz_dir into results_dir/patches (the first process does)."""
     from diffseglung.io.npz import iter_cases
     from diffseglung.method.train.data import open_patches
-    from diffseglung.method.train.precompute import PatchJob, precompute
+    from diffseglung.training.precompute import PatchJob, precompute
 
     if args.patches_dir:
         return open_patches(args.patches_dir)
@@ -184,7 +184,7 @@ def plain(values: Any) -> Any:
 
 def sampler(folder: Path, patches: Patches, seed: int) -> Any:
     """Draws qualitative samples into results_dir/samples."""
-    from diffseglung.method.train.samples import draw_samples
+    from diffseglung.training.samples import draw_samples
 
     def sample(objective: Any, iteration: int) -> None:
         draw_samples(objective.model, patches, folder / "samples", iteration=iteration, seed=seed)

@@ -13,7 +13,7 @@ from typing import Any
 
 from diffseglung import __version__
 from diffseglung.io.studies import Study, find_studies
-from diffseglung.lungs.tools import Source
+from diffseglung.lungs.external_tools import Source
 from diffseglung.output import Products
 from diffseglung.platform import atomic_files, serialization
 from diffseglung.platform.config import SegmentConfig

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from diffseglung.case.positions import Positions
 from diffseglung.method.diffusion import DiffusionModel, noised, per_patch
 from diffseglung.method.heads import StudentHead, bring
 from diffseglung.method.memory import call_bytes
@@ -24,7 +25,6 @@ from diffseglung.method.patches import cut, lung_corners, place, taper, tile_cor
 from diffseglung.platform.config import FeatureConfig
 from diffseglung.platform.resources import is_out_of_memory, memory_bytes
 from diffseglung.platform.runtime import Runtime, patch_noise, spread
-from diffseglung.tissue.local import Positions
 from diffseglung.volume import Shape
 
 Rows = NDArray[np.float32]

@@ -26,9 +26,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from diffseglung.case.median import median_at
+from diffseglung.case.positions import middle
 from diffseglung.labels import FIBROSIS, TISSUES
 from diffseglung.platform.config import FusionConfig
-from diffseglung.tissue.local import middle
 
 EPSILON = 1e-4
 EDGE_POSTERIOR = 0.1

@@ -7,13 +7,12 @@ inspiration look like disease.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from diffseglung.case.alignment import REFERENCE_HU
+from diffseglung.case.positions import Positions
 from diffseglung.platform.runtime import spread, started
 from diffseglung.tissue.hessian import MEASURES, structure
 
@@ -22,7 +21,6 @@ QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
 NEAR_MM, FAR_MM = 5.0, 10.0
 SIGMAS_MM = (1.0, 2.5)
 """Scales of structure; the first is about as fine as a 1.5 mm grid has: strands and the cells between are small."""
-STRIDE = 2
 
 NAMES = (
     *(f"near_q{int(100 * q)}" for q in QUANTILES),
@@ -106,42 +104,6 @@ def shaped(local: Rows) -> Rows:
     density = local[:, [NAMES.index(name) for name in RELATIVE]]
     relative = np.clip((density - REFERENCE_HU) / healthy_spread(local), -12, 12)
     return np.hstack([rows, relative, from_own_healthy(local)]).astype(np.float32)
-
-
-def middle(stride: int) -> int:
-    """The voxel of a cell of `stride` voxels at which it is described: in its middle, for even strides just above."""
-    return stride // 2
-
-
-@dataclass(frozen=True, eq=False)
-class Positions:
-    """Lung positions of the feature grid: the `middle` of every cell that holds lung.
-
-    index: (N, 3) cell indices (z, y, x);  shape: cells along each axis;  stride: voxels a cell.
-    """
-
-    index: NDArray[np.int64]
-    shape: tuple[int, int, int]
-    stride: int
-
-    @property
-    def voxel(self) -> NDArray[np.int64]:
-        """(N, 3) voxel at which each cell is described."""
-        return self.index * self.stride + middle(self.stride)
-
-    def scatter(self, rows: NDArray[np.float32], fill: float = 0.0) -> NDArray[np.float32]:
-        """Rows (N, C) as a volume (C, z, y, x); cells without lung hold `fill`."""
-        out = np.full((rows.shape[1], *self.shape), fill, np.float32)
-        out[:, self.index[:, 0], self.index[:, 1], self.index[:, 2]] = rows.T
-        return out
-
-
-def positions(lungs: NDArray[np.bool_], stride: int = STRIDE) -> Positions:
-    """Cells of `stride` voxels that contain at least one lung voxel."""
-    pad = [(0, -n % stride) for n in lungs.shape]
-    z, y, x = (n // stride for n in np.pad(lungs, pad).shape)
-    cells = np.pad(lungs, pad).reshape(z, stride, y, stride, x, stride).any(axis=(1, 3, 5))
-    return Positions(np.argwhere(cells), (z, y, x), stride)
 
 
 def ball(radius_voxels: float, thin: int = 1) -> NDArray[np.int64]:

@@ -19,8 +19,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from diffseglung.case.positions import Positions
 from diffseglung.labels import CONSOLIDATION, FIBROSIS, GGO, HEALTHY, TISSUES
-from diffseglung.tissue.local import Positions
 
 EDGES_AND_CORNERS = np.ones((3, 3, 3), bool)
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffseglung.case.intensity import normalise
+from diffseglung.case.positions import STRIDE, Positions, middle, positions
 from diffseglung.case.scene import Scene
 from diffseglung.labels import HEALTHY, TISSUES
 from diffseglung.method.attention import attention_posterior
@@ -36,7 +37,7 @@ from diffseglung.method.projection import Projection
 from diffseglung.platform.config import FeatureConfig, SegmentConfig
 from diffseglung.platform.runtime import Runtime
 from diffseglung.tissue.bundle import Bundle
-from diffseglung.tissue.local import STRIDE, Positions, local_descriptors, middle, positions, shaped
+from diffseglung.tissue.local import local_descriptors, shaped
 from diffseglung.tissue.low_confidence import without_weak_islands
 from diffseglung.tissue.rule import physics_posterior
 from diffseglung.tissue.smoothed_rule import physics_in_context

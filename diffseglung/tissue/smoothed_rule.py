@@ -31,8 +31,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from diffseglung.case.positions import Positions
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, HEALTHY, TISSUES
-from diffseglung.tissue.local import NAMES, Positions
+from diffseglung.tissue.local import NAMES
 from diffseglung.tissue.rule import PhysicsRule, Rows, negated, opinion, step
 
 REACH_MM = 5.0

@@ -236,8 +236,8 @@ def read_state(folder: Path) -> None:
 def read_patches(folder: Path) -> None:
     """As `train` and `benchmark --generation` do: open, and draw a batch."""
     from diffseglung.method.train.data import Draws, open_patches
-    from diffseglung.method.train.precompute import patch_settings
     from diffseglung.platform.config import DistillConfig, TrainConfig
+    from diffseglung.training.precompute import patch_settings
 
     patches = open_patches(folder)
     patch_settings(patches)

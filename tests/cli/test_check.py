@@ -10,7 +10,7 @@ import diffseglung.method.losses
 import diffseglung.method.radiomics.batch
 import diffseglung.method.solver
 import diffseglung.method.train.objective
-import diffseglung.method.train.precompute
+import diffseglung.training.precompute
 from diffseglung.cli import check, run_command
 
 
@@ -41,8 +41,8 @@ def test_one_failure_is_named_and_the_others_still_run(monkeypatch, capsys):
 
 
 def test_wrong_hu_are_found(monkeypatch, fresh):
-    real = diffseglung.method.train.precompute.normalise
-    monkeypatch.setattr(diffseglung.method.train.precompute, "normalise", lambda hu, config: real(hu + 40, config))
+    real = diffseglung.training.precompute.normalise
+    monkeypatch.setattr(diffseglung.training.precompute, "normalise", lambda hu, config: real(hu + 40, config))
     with pytest.raises(check.CheckFailed, match="HU"):
         check.check_data(fresh, "cpu")
 

@@ -21,8 +21,8 @@ from diffseglung.io.npz import Case, write_case
 from diffseglung.method import checkpoint
 from diffseglung.method.card import ModelCard
 from diffseglung.tissue.fit import Cohort
+from diffseglung.training import labelled_cases
 from diffseglung.volume import Volume
-from studies import probes
 from studies.cases import LISTS
 from tests import lung_stand_ins
 from tests.cli.documented import ALL, OWN, PUBLISHED, SCRIPTS
@@ -86,8 +86,8 @@ def coarse() -> tuple[Volume, Volume]:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with one phantom as NPZ case, NIfTI, mask and study, where the documented paths point."""
     monkeypatch.setattr(ModelCard, "check_use", lambda card, spacing_mm: None)  # 3 mm, to be quick
-    read = probes.read_scene
-    monkeypatch.setattr(probes, "read_scene", lambda path, spacing_mm: read(path, 3.0))
+    read = labelled_cases.read_scene
+    monkeypatch.setattr(labelled_cases, "read_scene", lambda path, spacing_mm: read(path, 3.0))
     fit = Cohort.fit
     monkeypatch.setattr(Cohort, "fit", lambda cohort, config: fit(cohort, replace(config, iterations=100)))
     folder, (ct, lungs) = tmp_path, coarse()

@@ -13,7 +13,7 @@ from tests.lungs.test_lung_tools import TOOLS, scan
 from diffseglung.cli import main
 from diffseglung.io.nifti import read_nifti, write_nifti
 from diffseglung.io.npz import Case, read_case, write_case
-from diffseglung.lungs.tools import Source, lungs_of
+from diffseglung.lungs.external_tools import Source, lungs_of
 from diffseglung.output.report.wording import methods
 from diffseglung.pipeline import segment
 from diffseglung.platform.config import SegmentConfig

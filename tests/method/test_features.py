@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from diffseglung.case.positions import positions
 from diffseglung.method.features import at_positions
-from diffseglung.tissue.local import positions
 
 
 @pytest.mark.parametrize(("stride", "described_at"), [(4, None), (2, None), (2, 1.0), (3, 1.0), (1, None)])

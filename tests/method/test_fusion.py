@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from diffseglung.case.positions import positions
 from diffseglung.method.fusion import (
     PRIOR_HU,
     PRIOR_SD,
@@ -18,7 +19,6 @@ from diffseglung.method.fusion import (
     to_voxels,
 )
 from diffseglung.platform.config import FusionConfig
-from diffseglung.tissue.local import positions
 
 
 def two_tissues() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,9 +10,9 @@ import torch
 from diffseglung.io.nifti import write_nifti
 from diffseglung.method import checkpoint
 from diffseglung.method.card import ModelCard
-from diffseglung.method.train.precompute import PatchJob, precompute
 from diffseglung.method.unet import UNet
 from diffseglung.platform.config import DiffusionConfig, PatchConfig, UNetConfig
+from diffseglung.training.precompute import PatchJob, precompute
 from diffseglung.volume import Volume
 from studies.generation import Inputs
 from tests import toys

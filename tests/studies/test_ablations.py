@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffseglung.tissue.local import NAMES, positions
+from diffseglung.case.positions import positions
+from diffseglung.tissue.local import NAMES
 from diffseglung.tissue.rule import physics_posterior
 from studies import ablations
 from studies.ablations import Lessons, Variant, confusion, in_place, outcomes

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffseglung.case.positions import positions
 from diffseglung.tissue.local import (
     NAMES,
     Neighbourhoods,
@@ -11,7 +12,6 @@ from diffseglung.tissue.local import (
     local_descriptors,
     masked_quantiles,
     own_healthy,
-    positions,
 )
 
 COLUMN = {name: i for i, name in enumerate(NAMES)}

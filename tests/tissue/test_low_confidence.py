@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from diffseglung.case.positions import Positions, positions
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, HEALTHY, LESIONS, TISSUES, Label
-from diffseglung.tissue.local import Positions, positions
 from diffseglung.tissue.low_confidence import DOUBTS, without_weak_islands
 
 WHERE = positions(np.ones((60, 60, 60), bool))

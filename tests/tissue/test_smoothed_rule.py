@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from diffseglung.case.positions import Positions, positions
 from diffseglung.labels import EMPHYSEMA, FIBROSIS, GGO, HEALTHY, TISSUES
 from diffseglung.platform.runtime import generator
-from diffseglung.tissue.local import NAMES, Positions, positions
+from diffseglung.tissue.local import NAMES
 from diffseglung.tissue.smoothed_rule import (
     in_context,
     neighbourhood_mean,

@@ -1,1 +1,1 @@
-"""Stages 1 and 2: patches on disk, the training loop, its checkpoints and its journal."""
+"""Stages 1 and 2: what is minimised, the training loop, its state and its journal."""

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -153,6 +153,14 @@ class Batch:
         """The same batch in page-locked memory, from which a GPU copies without the processor."""
         put = [tensor.pin_memory() for tensor in (self.clean, self.lung, self.noise, self.step)]
         return Batch(put[0], put[1], put[2], put[3], None if self.teacher is None else self.teacher.pin_memory())
+
+
+class BatchSource(Protocol):
+    """Where the training loop takes its batches from."""
+
+    def batch(self, iteration: int, micro: int = 0) -> Batch:
+        """Micro-batch `micro` of an iteration, as this process sees it."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -22,19 +22,17 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from diffseglung.finetuning.batches import SceneDraws
 from diffseglung.method import checkpoint
 from diffseglung.method.card import ModelCard
 from diffseglung.method.ema import Ema
-from diffseglung.method.train.data import Batch, Draws, prefetch
+from diffseglung.method.train.data import Batch, BatchSource, prefetch
 from diffseglung.method.train.journal import Journal
-from diffseglung.method.train.objective import DiffusionObjective, DistillObjective, Outcome, SegmentationObjective
+from diffseglung.method.train.objective import Objective, Outcome
 from diffseglung.method.train.state import State, restore, save_state
 from diffseglung.platform.config import TrainConfig
 from diffseglung.platform.errors import TrainingError
 from diffseglung.platform.runtime import Runtime
 
-Objective = DiffusionObjective | DistillObjective | SegmentationObjective
 STATE = "last.pt"
 PATIENCE_S = 3.0
 """Seconds after a request to stop in which further ones are taken for the same."""
@@ -105,7 +103,7 @@ class Tally:
 class Trainer:
     """Optimiser, average and record of one run; `fit` runs it."""
 
-    def __init__(self, objective: Objective, draws: Draws | SceneDraws, run: Run) -> None:
+    def __init__(self, objective: Objective, draws: BatchSource, run: Run) -> None:
         self.objective = objective.to(run.runtime.device)
         channels_last(self.objective)
         self.objective.train()

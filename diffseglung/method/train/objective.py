@@ -1,26 +1,23 @@
-"""What is minimised: the diffusion loss (stage 1), diffusion and distillation (stage 2), or the segmentation loss on
-synthetic lesions (stage 3)."""
+"""What is minimised: the diffusion loss (stage 1), or diffusion and distillation (stage 2)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffseglung.finetuning.batches import NOT_SCORED
 from diffseglung.method import losses
-from diffseglung.method.diffusion import DiffusionModel, noised, per_patch
+from diffseglung.method.diffusion import DiffusionModel
 from diffseglung.method.heads import StudentHead, TeacherHead
 from diffseglung.method.teacher import Standardiser, as_rows, describe, family_weights
 from diffseglung.method.train.data import Batch, Patches
 from diffseglung.method.unet import UNet
-from diffseglung.platform.config import DiffusionConfig, DistillConfig, FinetuneConfig, IntensityConfig
+from diffseglung.platform.config import DiffusionConfig, DistillConfig, IntensityConfig
 from diffseglung.platform.runtime import Runtime, generator
-from diffseglung.tissue.segmenter import SegmentationHead
 
 POSITIONS = 4
 """Purpose of random numbers: which grid positions meet in the local loss (0 to 3 are in training.data)."""
@@ -59,7 +56,21 @@ class Contrast:
     parts: int
 
 
-class DiffusionObjective(nn.Module):
+class Objective(nn.Module):
+    """What the training loop asks of an objective; its forward pass is (batch, iteration, contrast) -> `Outcome`."""
+
+    network: UNet
+
+    def exported(self) -> tuple[str, ...]:
+        """Prefixes of the weights that a checkpoint for use keeps."""
+        return ("network.",)
+
+    def contrasts(self, batches: Sequence[Batch], iteration: int, runtime: Runtime) -> Sequence[Any]:
+        """What each micro-batch has to know of the others: nothing."""
+        return [None] * len(batches)
+
+
+class DiffusionObjective(Objective):
     """Stage 1: predict the noise in lung patches (L1 as published)."""
 
     def __init__(self, network: UNet, config: DiffusionConfig) -> None:
@@ -67,21 +78,13 @@ class DiffusionObjective(nn.Module):
         self.network = network
         self.model = DiffusionModel.of(network, config)
 
-    def contrasts(self, batches: Sequence[Batch], iteration: int, runtime: Runtime) -> list[None]:
-        """What each micro-batch has to know of the others: nothing."""
-        return [None] * len(batches)
-
     def forward(self, batch: Batch, iteration: int, contrast: None = None) -> Outcome:
         """Loss of one micro-batch."""
         each, _ = self.model.loss(batch.clean, batch.lung, batch.noise, batch.step)
         return Outcome(each.mean(), each.detach(), batch.step / self.model.config.steps)
 
-    def exported(self) -> tuple[str, ...]:
-        """Prefixes of the weights that a checkpoint for use keeps."""
-        return ("network.",)
 
-
-class DistillObjective(nn.Module):
+class DistillObjective(Objective):
     """Stage 2: diffusion loss + lambda * contrastive loss between student features and radiomic teacher.
 
     published: the student vector of a patch is the mean over positions, normalised; negatives are the other patches of
@@ -168,58 +171,6 @@ class DistillObjective(nn.Module):
         mine, wanted = rows[contrast.where], targets[contrast.at]
         each = losses.info_nce(mine, self.teacher_head(fixed), wanted, self.distill.temperature)
         return contrast.parts * each.sum() / max(len(fixed), 1)
-
-
-SMOOTHED = 20.0
-"""Positions added to both sides of a Dice coefficient: a class with fewer in a patch counts little."""
-
-
-class SegmentationObjective(nn.Module):
-    """Stage 3: cross entropy and soft Dice loss (Milletari et al. 2016, V-Net) of each patch, on synthetic lesions.
-
-    Patches may hold a little diffusion noise, so that the network stays what it was trained to be, and robust.
-    """
-
-    def __init__(self, network: UNet, config: DiffusionConfig, *, finetune: FinetuneConfig) -> None:
-        super().__init__()
-        self.network = network
-        self.model = DiffusionModel.of(network, config)
-        self.finetune = finetune
-        self.segmenter = SegmentationHead(network)
-
-    def exported(self) -> tuple[str, ...]:
-        """Prefixes of the weights that a checkpoint for use keeps."""
-        return ("network.", "segmenter.")
-
-    def contrasts(self, batches: Sequence[Batch], iteration: int, runtime: Runtime) -> list[None]:
-        """What each micro-batch has to know of the others: nothing."""
-        return [None] * len(batches)
-
-    def forward(self, batch: Batch, iteration: int, contrast: None = None) -> Outcome:
-        """Loss of one micro-batch: the mean of its patches."""
-        level = batch.step / self.model.config.steps
-        noisy = noised(batch.clean, batch.noise, per_patch(self.model.signal, batch.step, batch.clean))
-        predicted, taps = self.network.with_taps(torch.cat([noisy, batch.lung], dim=1), level.to(noisy.dtype))
-        entropy, dice = segmentation_loss(self.segmenter(taps).float(), cast(Tensor, batch.teacher))
-        loss = (entropy + self.finetune.dice_weight * dice).mean()
-        loss = loss + 0 * predicted.float().mean()  # reaches every parameter, which distributed training needs
-        terms: dict[str, float | Tensor] = {"dice": dice.detach().mean(), "lambda": self.finetune.dice_weight}
-        return Outcome(loss, entropy.detach(), level, terms, "segmentation")
-
-
-def segmentation_loss(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross entropy and soft Dice loss of each patch, (B,) each; 0 where nothing of a patch is scored.
-
-    logits: (B, C, z, y, x).  classes: (B, z, y, x), index or NOT_SCORED.
-    """
-    scored = classes != NOT_SCORED
-    count = scored.flatten(1).sum(1).clamp(min=1)
-    wrong = F.cross_entropy(logits, classes, ignore_index=NOT_SCORED, reduction="none")
-    entropy = wrong.flatten(1).sum(1) / count
-    found = logits.softmax(1) * scored[:, None]
-    truth = F.one_hot(classes.clamp(min=0), logits.shape[1]).movedim(-1, 1) * scored[:, None]
-    both, either = (found * truth).flatten(2).sum(2), (found + truth).flatten(2).sum(2)
-    return entropy, (1 - (2 * both + SMOOTHED) / (either + SMOOTHED)).mean(1)
 
 
 def fit_standardiser(objective: DistillObjective, patches: Patches, *, at_most: int = 256) -> None:

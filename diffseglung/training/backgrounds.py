@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.case.scene import make_scene
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, HEALTHY
 from diffseglung.phantom.backgrounds import SPACING_MM, Background, real_background
 from diffseglung.phantom.canvas import UNKNOWN
+from diffseglung.pipeline import describe, prepare
 from diffseglung.platform.config import SegmentConfig
 from diffseglung.platform.runtime import Runtime
-from diffseglung.tissue.methods import Rows, physics
+from diffseglung.tissue.methods import physics
 from diffseglung.volume import Volume
 
 LESION_ML = 5.0
@@ -31,9 +31,10 @@ TAUGHT = (EMPHYSEMA.id, CONSOLIDATION.id)
 
 def background_of(ct: Volume, lungs: Volume) -> Background:
     """A scan and its lungs, non-zero inside, as a background."""
-    scene = make_scene(ct, lungs, SPACING_MM)
-    rows = Rows(scene, None, Runtime(device=torch.device("cpu")))
-    posterior, best = physics(rows, SegmentConfig()).max(1, keepdim=True)
+    config = SegmentConfig(spacing_mm=SPACING_MM)
+    scene = prepare(ct, lungs, config)
+    rows = describe(scene, None, Runtime(device=torch.device("cpu")), config)
+    posterior, best = physics(rows, config).max(1, keepdim=True)
     classes, certain = (rows.where.scatter(v.numpy().astype(np.float32))[0] for v in (best + 1, posterior >= CERTAIN))
     cell_ml = (rows.where.stride * SPACING_MM) ** 3 / 1000
     lesions = np.zeros(classes.shape, np.uint8)

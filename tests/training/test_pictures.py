@@ -8,7 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from diffseglung.method.train.pictures import GAP, contact_sheet
+from diffseglung.training.pictures import GAP, contact_sheet
 
 
 def grey(png: bytes) -> np.ndarray:

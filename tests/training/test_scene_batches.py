@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from diffseglung.finetuning.batches import NOT_SCORED, SceneDraws, classes_at
+from diffseglung.case.positions import middle
 from diffseglung.labels import TISSUES
 from diffseglung.phantom.backgrounds import Background
 from diffseglung.phantom.canvas import UNKNOWN
 from diffseglung.platform.config import FinetuneConfig, IntensityConfig, TrainConfig
-from diffseglung.tissue.local import middle
+from diffseglung.training.scene_batches import NOT_SCORED, SceneDraws, classes_at
 
 FINETUNE = FinetuneConfig(shape=(16, 16, 16), noise_free=0.5)
 

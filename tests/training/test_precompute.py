@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-import diffseglung.method.train.precompute as module
+import diffseglung.training.precompute as module
 from diffseglung.method.train.data import open_patches
-from diffseglung.method.train.precompute import PatchJob, case_patches, patch_settings, precompute
 from diffseglung.platform.config import PatchConfig
 from diffseglung.platform.errors import InputError
+from diffseglung.training.precompute import PatchJob, case_patches, patch_settings, precompute
 from tests.toys import JOB, SHAPE, toy_cases, toy_volumes
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from diffseglung.finetuning.backgrounds import background_of
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, HEALTHY, LESIONS
 from diffseglung.phantom.procedural import make_phantom
 from diffseglung.platform.config import PhantomConfig
+from diffseglung.training.backgrounds import background_of
 
 
 def test_disease_is_named_where_certain_and_healthy_nowhere() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from diffseglung.io.mask_folder import LOBES
-from diffseglung.lungs.tools import Source, lungs_of
+from diffseglung.lungs.external_tools import Source, lungs_of
 from diffseglung.platform import extras
 from diffseglung.platform.errors import ConfigError, InputError, ToolError
 from diffseglung.volume import Reorientation, Volume
@@ -168,7 +168,7 @@ def test_the_tool_ends_with_the_process_that_waits_for_it(
     np.save(tmp_path / "hu.npy", scan(oblique_affine)[0].array)
     code = (
         "import sys, numpy as np; from diffseglung.volume import Volume; "
-        "from diffseglung.lungs.tools import Source, lungs_of; "
+        "from diffseglung.lungs.external_tools import Source, lungs_of; "
         "lungs_of(Volume(np.load(sys.argv[1]), np.eye(4)), None, Source('lungmask'))"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "hu.npy")], cwd=Path(__file__).parents[2]) as us:

@@ -13,10 +13,10 @@ from diffseglung.method.samplers import logsnr_steps
 from diffseglung.method.solver import dpm_solver
 from diffseglung.method.teacher import to_hu
 from diffseglung.method.train.data import Patches
-from diffseglung.method.train.pictures import contact_sheet
-from diffseglung.method.train.precompute import patch_settings
 from diffseglung.platform import atomic_files
 from diffseglung.platform.runtime import patch_noise
+from diffseglung.training.pictures import contact_sheet
+from diffseglung.training.precompute import patch_settings
 from diffseglung.volume import Volume
 
 SAMPLES, STEPS = 4, 15

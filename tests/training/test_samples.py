@@ -7,9 +7,9 @@ import torch
 
 from diffseglung.io.nifti import read_nifti
 from diffseglung.method.diffusion import DiffusionModel
-from diffseglung.method.train.samples import draw_samples
 from diffseglung.method.unet import UNet
 from diffseglung.platform.config import UNETS, DiffusionConfig
+from diffseglung.training.samples import draw_samples
 
 
 def test_samples_are_a_picture_and_volumes_in_hu(patches, tmp_path):

@@ -1,1 +1,0 @@
-"""Stage 3: the network learns to label tissue on synthetic lesions."""
