@@ -83,7 +83,7 @@ def test_a_result_counts_only_for_the_same_finder_of_lungs(tmp_path: Path, monke
     (task,) = plan(scan.parent, order)
     finish(output, task.name, task.mark)
     assert is_finished(plan(scan.parent, order)[0], output)
-    monkeypatch.setattr(tools, "lung_tool_version", lambda name: "another")
+    monkeypatch.setattr(external_tools, "lung_tool_version", lambda name: "another")
     assert not is_finished(plan(scan.parent, order)[0], output)
 
 
