@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from diffseglung.case.positions import positions
+from diffseglung.case.prepared import PreparedScan
 from diffseglung.case.repeats import own_voxels
-from diffseglung.case.scene import Scene
 from diffseglung.method.features import at_once, tile_features, tiles
 from diffseglung.method.memory import call_bytes
 from diffseglung.pipeline import Segmenter, network_settings, prepare
@@ -32,7 +32,7 @@ GRID_BYTES, SCAN_BYTES, ROW_COPIES = 280.0, 1.0, 2.0
 features."""
 LUNGS_S, SCENE_S = (0.3, 0.035), (0.3, 0.017)
 TISSUE_S, FUSION_S, FILES_S = (0.3, 0.9), (0.0, 0.38), (0.8, 0.035)
-"""Seconds of a stage on two cores: at least, and for each million voxels of the scan (lungs, scene, files) or of the
+"""Seconds of a stage on two cores: at least, and for each million voxels of the scan (lungs, prepared, files) or of the
 model grid (tissue, fusion)."""
 TEMPORARY_BYTES = 7
 """A scan's voxels in mapped files: 4 in HU, 1 each for lungs, labels and certainty."""
@@ -72,25 +72,25 @@ class Forecast:
 def foretell(segmenter: Segmenter, ct: Volume, lung_mask: Volume | None = None, *, before_s: float = 0.0) -> Forecast:
     """What segmenting this scan will take.  before_s: what starting and reading took.
 
-    Finds the lungs and makes the scene, so it takes as long as that, and no more memory.  Raises InputError as they do.
+    Finds the lungs and prepares the scan, so it takes as long as that, and no more memory.  Raises InputError.
     """
     begin = time.perf_counter()
     _, own, own_mask = own_voxels(ct, lung_mask)
     lungs = segmenter.lungs(own, own_mask)
     by_tool = 0.0 if segmenter.config.lungs == "auto" else time.perf_counter() - begin
-    scene = prepare(own, lungs, segmenter.config)
+    prepared = prepare(own, lungs, segmenter.config)
     took = time.perf_counter() - begin - by_tool
-    scan, grid = ct.array.size / 1e6, scene.hu.size / 1e6
+    scan, grid = ct.array.size / 1e6, prepared.hu.size / 1e6
     usual = _stage(SCENE_S, scan) + (0.0 if by_tool or lung_mask is not None else _stage(LUNGS_S, scan))
-    count = len(positions(scene.lungs, segmenter.config.stride).voxel)
-    network = _network(segmenter, scene)
+    count = len(positions(prepared.lungs, segmenter.config.stride).voxel)
+    network = _network(segmenter, prepared)
     finer = {2: 1.0, 3: 0.6}[segmenter.config.stride] * _stage(TISSUE_S, grid)
     rest = finer + _stage(FILES_S, scan) + (_stage(FUSION_S, grid) if segmenter.config.sharpens else 0.0)
-    memory = LIBRARIES_BYTES + GRID_BYTES * scene.hu.size + SCAN_BYTES * ct.array.size + network.bytes_at_once
+    memory = LIBRARIES_BYTES + GRID_BYTES * prepared.hu.size + SCAN_BYTES * ct.array.size + network.bytes_at_once
     memory += ROW_COPIES * 4 * network.features * count
     return Forecast(
         shape_zyx=ct.shape,
-        model_grid_zyx=scene.grid.shape,
+        model_grid_zyx=prepared.grid.shape,
         positions=count,
         tiles=network.tiles,
         calls=network.calls,
@@ -112,17 +112,17 @@ class _Network:
     seconds: float = 0.0
 
 
-def _network(segmenter: Segmenter, scene: Scene) -> _Network:
+def _network(segmenter: Segmenter, prepared: PreparedScan) -> _Network:
     if segmenter.config.method not in WITH_NETWORK or segmenter.bundle is None:
         return _Network()
     source, config = network_use(segmenter.config.method, segmenter.bundle, network_settings(segmenter.config))
     runtime = segmenter.runtime
-    tile, corners = tiles(scene.lungs, source, config)
+    tile, corners = tiles(prepared.lungs, source, config)
     size = config.batch_size if runtime.device.type != "cpu" else 1
     beside = min(at_once(source.model, tile, runtime), torch.get_num_threads(), len(corners))
 
     def work(batch: list[Shape]) -> list[Tensor]:
-        return list(tile_features(scene.aligned, scene.lungs, batch, tile, source, config, runtime))
+        return list(tile_features(prepared.aligned, prepared.lungs, batch, tile, source, config, runtime))
 
     for _ in range(2):  # the first time warms up
         begin = time.perf_counter()

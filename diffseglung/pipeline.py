@@ -1,10 +1,10 @@
 """The stages in order, each of them callable alone, and `segment`, which is all of them.
 
-    scene     = prepare(ct, lungs, config)                  the scan on the model grid, aligned
-    rows      = describe(scene, bundle, runtime, config)    lung positions and their descriptors
+    prepared     = prepare(ct, lungs, config)                  the scan on the model grid, aligned
+    rows      = describe(prepared, bundle, runtime, config)    lung positions and their descriptors
     posterior = label(rows, config)                         a probability of each class at each position
-    fine      = sharpen(posterior, rows.where, scene, config)  on every voxel of the model grid, borders sharpened
-    restored  = restore(ct, lungs, scene, fine, config)     labels on the scan's own grid
+    fine      = sharpen(posterior, rows.where, prepared, config)  on every voxel of the model grid, borders sharpened
+    restored  = restore(ct, lungs, prepared, fine, config)     labels on the scan's own grid
 
 Nothing else puts them together.
 """
@@ -25,8 +25,8 @@ from torch import Tensor
 
 from diffseglung.case.alignment import HealthyLevel
 from diffseglung.case.positions import Positions
+from diffseglung.case.prepared import PreparedScan, onto_window, prepare_scan
 from diffseglung.case.repeats import Repeats, own_voxels
-from diffseglung.case.scene import Scene, make_scene, onto_window
 from diffseglung.io import Scan, read_mask, read_scan
 from diffseglung.labels import TISSUES, UNASSIGNED
 from diffseglung.lungs.anatomy import WEIGHTS, Anatomy, weights_hash
@@ -129,16 +129,16 @@ class Segmenter:
             anatomy = anatomy_of(own)
             own_lungs = self.lungs(own, own_mask, anatomy)
         with watch.stage("scene"):
-            scene = prepare(own, own_lungs, self.config)
-        guard = started(lambda: _judged(own, own_lungs, scene.level, anatomy))
+            prepared = prepare(own, own_lungs, self.config)
+        guard = started(lambda: _judged(own, own_lungs, prepared.level, anatomy))
         with watch.stage("tissue"):
-            rows = describe(scene, self.bundle, self.runtime, self.config, progress)
+            rows = describe(prepared, self.bundle, self.runtime, self.config, progress)
             posterior, where = label(rows, self.config), rows.where
             del rows
         with watch.stage("fusion"):
-            fine = sharpen(posterior, where, scene, self.config)
+            fine = sharpen(posterior, where, prepared, self.config)
         with watch.stage("back"):
-            back = restore(own, own_lungs, scene, fine, self.config, keep=probabilities).again(ct, repeats)
+            back = restore(own, own_lungs, prepared, fine, self.config, keep=probabilities).again(ct, repeats)
             lungs = ct.with_array(repeats.again(own_lungs.array))
         with watch.stage("statistics"):
             statistics = measure(ct, lungs, back.label_map, back.expected_voxels)
@@ -153,7 +153,7 @@ class Segmenter:
             "warnings": [*self.notes, *_told(notes or [], found, found_lungs), *repeats.notes()],
             "quality": dataclasses.asdict(found),
             "lung_quality": dataclasses.asdict(found_lungs),
-            "scan": self._details(scene, lung_mask is not None) | {"voxels_stored_times": list(repeats.times)},
+            "scan": self._details(prepared, lung_mask is not None) | {"voxels_stored_times": list(repeats.times)},
             "fingerprints": {
                 "ct": ct_hash(),
                 "lung_mask": None if lung_mask is None else fingerprint(lung_mask),
@@ -194,14 +194,14 @@ class Segmenter:
         tool = self.lung_source.record()
         return {"settings": settings, "lungs": lungs, "model": model, "lung_network": network, "lung_tool": tool}
 
-    def _details(self, scene: Scene, mask_given: bool) -> dict[str, Any]:
-        own = scene.lung_levels
+    def _details(self, prepared: PreparedScan, mask_given: bool) -> dict[str, Any]:
+        own = prepared.lung_levels
         return {
-            "healthy_level_hu": round(scene.level.level_hu, 1),
+            "healthy_level_hu": round(prepared.level.level_hu, 1),
             "lung_levels_hu": None if own is None else [round(lung.level_hu, 1) for lung in own],
-            "air_hu": round(scene.level.air_hu, 1),
-            "gravity_slope_hu_per_mm": round(scene.level.slope, 3),
-            "model_grid": {"shape": list(scene.grid.shape), "spacing_mm": list(scene.grid.spacing_mm)},
+            "air_hu": round(prepared.level.air_hu, 1),
+            "gravity_slope_hu_per_mm": round(prepared.level.slope, 3),
+            "model_grid": {"shape": list(prepared.grid.shape), "spacing_mm": list(prepared.grid.spacing_mm)},
             "lung_mask": "given" if mask_given else "found",
         }
 
@@ -217,9 +217,9 @@ def _told(notes: list[str], found: Quality, lungs: LungQuality) -> list[str]:
     return merged([*map(readable, notes), *lung_sentences(lungs)], found)
 
 
-def prepare(ct: Volume, lungs: Volume, config: SegmentConfig) -> Scene:
+def prepare(ct: Volume, lungs: Volume, config: SegmentConfig) -> PreparedScan:
     """A scan and its lungs (non-zero inside) on the model grid.  Raises InputError where the lungs hold too little."""
-    return make_scene(ct, lungs, config.spacing_mm)
+    return prepare_scan(ct, lungs, config.spacing_mm)
 
 
 def network_settings(config: SegmentConfig) -> FeatureConfig:
@@ -229,10 +229,14 @@ def network_settings(config: SegmentConfig) -> FeatureConfig:
 
 
 def describe(
-    scene: Scene, bundle: Bundle | None, runtime: Runtime, config: SegmentConfig, progress: Progress | None = None
+    prepared: PreparedScan,
+    bundle: Bundle | None,
+    runtime: Runtime,
+    config: SegmentConfig,
+    progress: Progress | None = None,
 ) -> Rows:
     """Lung positions of a scene; their descriptors are computed when a method first asks for them."""
-    return Rows(scene, bundle, runtime, network_settings(config), progress, config.stride)
+    return Rows(prepared, bundle, runtime, network_settings(config), progress, config.stride)
 
 
 def label(rows: Rows, config: SegmentConfig) -> Tensor:
@@ -240,12 +244,12 @@ def label(rows: Rows, config: SegmentConfig) -> Tensor:
     return class_posterior(rows, config)
 
 
-def sharpen(posterior: Tensor, where: Positions, scene: Scene, config: SegmentConfig) -> NDArray[np.float32]:
+def sharpen(posterior: Tensor, where: Positions, prepared: PreparedScan, config: SegmentConfig) -> NDArray[np.float32]:
     """The posterior on every voxel of the model grid (5, z, y, x), with Sobel-Diffusion Fusion where it is wanted."""
     coarse = where.scatter(posterior.numpy().astype(np.float32))
     if config.sharpens:
-        return fuse(coarse, where.stride, scene.aligned, scene.lungs, spacing_mm=scene.spacing_mm).numpy()
-    return to_voxels(coarse, where.stride, scene.grid.shape).numpy()
+        return fuse(coarse, where.stride, prepared.aligned, prepared.lungs, spacing_mm=prepared.spacing_mm).numpy()
+    return to_voxels(coarse, where.stride, prepared.grid.shape).numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,7 +274,7 @@ class OnScan:
 def restore(
     ct: Volume,
     lungs: Volume,
-    scene: Scene,
+    prepared: PreparedScan,
     posterior: NDArray[np.float32],
     config: SegmentConfig,
     *,
@@ -282,15 +286,15 @@ def restore(
     """
     label_map, certainty = zeros(ct.shape, np.uint8), zeros(ct.shape, np.uint8)
     posterior_map = zeros((*ct.shape, len(TISSUES)), np.float16) if keep else None
-    mask, labels, sure = (scene.reorientation.view(array) for array in (lungs.array, label_map, certainty))
-    kept = None if posterior_map is None else scene.reorientation.view(posterior_map)
-    box = tuple(slice(a, a + n) for a, n in zip(scene.low, scene.window.shape, strict=True))
+    mask, labels, sure = (prepared.reorientation.view(array) for array in (lungs.array, label_map, certainty))
+    kept = None if posterior_map is None else prepared.reorientation.view(posterior_map)
+    box = tuple(slice(a, a + n) for a, n in zip(prepared.low, prepared.window.shape, strict=True))
     seen = [array[box] for array in (mask, labels, sure, *(() if kept is None else (kept,)))]
 
     def fill(planes: slice) -> NDArray[np.float64]:
         """Write a few slices; the sum of their posterior over the lungs."""
         here = (slice(box[0].start + planes.start, box[0].start + planes.stop), *box[1:])
-        values = onto_window(scene, posterior, planes)
+        values = onto_window(prepared, posterior, planes)
         values /= np.maximum(values.sum(0, keepdims=True), 1e-6)
         best = most_probable(values) + np.uint8(1)
         highest = values.max(0)

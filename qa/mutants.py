@@ -29,21 +29,21 @@ ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("diffseglung", "studies", "qa", "tests", "scripts", "pyproject.toml")
 
 CORE = {
-    "method/mixture.py": "tests/mixture/test_gaussian.py",
-    "method/projection.py": "tests/mixture/test_projection.py",
-    "method/samplers.py": "tests/model/test_samplers.py",
-    "method/solver.py": "tests/model/test_solver.py",
-    "method/diffusion.py": "tests/model/test_diffusion.py",
-    "method/radiomics/firstorder.py": "tests/radiomics/test_firstorder.py",
-    "method/radiomics/glcm.py": "tests/radiomics/test_glcm.py",
-    "method/radiomics/lbp.py": "tests/radiomics/test_lbp.py",
-    "method/radiomics/gabor.py": "tests/radiomics/test_gabor.py",
-    "method/teacher.py": "tests/distillation/test_teacher.py",
-    "fusion.py": "tests/test_fusion.py",
+    "method/mixture.py": "tests/method/test_mixture.py",
+    "method/projection.py": "tests/method/test_projection.py",
+    "method/samplers.py": "tests/method/test_samplers.py",
+    "method/solver.py": "tests/method/test_solver.py",
+    "method/diffusion.py": "tests/method/test_diffusion.py",
+    "method/radiomics/firstorder.py": "tests/method/radiomics/test_firstorder.py",
+    "method/radiomics/glcm.py": "tests/method/radiomics/test_glcm.py",
+    "method/radiomics/lbp.py": "tests/method/radiomics/test_lbp.py",
+    "method/radiomics/gabor.py": "tests/method/radiomics/test_gabor.py",
+    "method/teacher.py": "tests/method/test_teacher.py",
+    "method/fusion.py": "tests/method/test_fusion.py",
     "volume.py": "tests/test_volume.py",
-    "case/resample.py": "tests/preprocess/test_resample.py",
-    "io/dicom/grid.py": "tests/io/test_dicom_grid.py",
-    "statistics.py": "tests/test_statistics.py",
+    "case/resample.py": "tests/case/test_resample.py",
+    "io/dicom/grid.py": "tests/io/dicom/test_grid.py",
+    "output/statistics.py": "tests/output/test_statistics.py",
 }
 """Module of the science core -> the tests that answer for it."""
 
@@ -94,27 +94,27 @@ PROMISES = (
         "tests/test_volume.py::test_reorienting_moves_no_voxel_in_the_patient",
     ),
     Promise(
-        "measuring across grids is refused", "statistics.py",
+        "measuring across grids is refused", "output/statistics.py",
         "if not ct.same_grid(other):", "if False:",
-        "tests/test_statistics.py::test_grids_that_differ_are_refused",
+        "tests/output/test_statistics.py::test_grids_that_differ_are_refused",
     ),
     Promise(
-        "unknown is null, never 0", "statistics.py",
+        "unknown is null, never 0", "output/statistics.py",
         "mean = _round(total_hu / count, 2) if count else None", "mean = _round(total_hu / max(count, 1), 2)",
-        "tests/test_statistics.py::test_what_is_absent_is_null_not_zero",
+        "tests/output/test_statistics.py::test_what_is_absent_is_null_not_zero",
     ),
     Promise(
         "labels are never interpolated between: their type stays", "case/resample.py",
         "dtype = array.dtype if order == 0 else np.dtype(np.float32)", "dtype = np.dtype(np.float32)",
-        "tests/preprocess/test_resample.py::test_labels_keep_their_type",
+        "tests/case/test_resample.py::test_labels_keep_their_type",
     ),
     Promise(
-        "a file is there whole or not at all", "durable.py",
+        "a file is there whole or not at all", "platform/atomic_files.py",
         "        yield part\n        _flush(part)", "        yield path\n        return",
-        "tests/test_durable.py::test_a_failure_leaves_what_was_there",
+        "tests/platform/test_atomic_files.py::test_a_failure_leaves_what_was_there",
     ),
     Promise(
-        "an error leaves nothing half-made behind", "durable.py",
+        "an error leaves nothing half-made behind", "platform/atomic_files.py",
         "    finally:\n        shutil.rmtree(part, ignore_errors=True)", "    finally:\n        pass",
         "tests/output/test_output.py::test_an_error_on_the_way_leaves_the_older_result_and_nothing_else",
     ),
@@ -126,23 +126,23 @@ PROMISES = (
     Promise(
         "pickled code never runs", "method/checkpoint.py",
         "weights_only=True)", "weights_only=False)",
-        "tests/model/test_checkpoint.py::test_pickled_code_never_runs",
+        "tests/method/test_checkpoint.py::test_pickled_code_never_runs",
     ),
     Promise(
         "a patch gets the same noise in any batch", "method/samplers.py",
         "patch_noise(shape, seed, index, step) for index in indices",
         "patch_noise(shape, seed, place, step) for place, _ in enumerate(indices)",
-        "tests/model/test_samplers.py::test_a_patch_gets_the_same_noise_in_any_batch",
+        "tests/method/test_samplers.py::test_a_patch_gets_the_same_noise_in_any_batch",
     ),
     Promise(
         "one run at a time in a cohort's folder, and what a killed one left half-made goes", "cohort/plan.py",
         "durable.sweep(output, everybody=True)", "pass",
-        "tests/cohorts/test_plan.py::test_one_run_at_a_time_and_no_half_made_rest",
+        "tests/cohort/test_plan.py::test_one_run_at_a_time_and_no_half_made_rest",
     ),
     Promise(
         "a mark of a result holds no path, which may name a patient", "cohort/plan.py",
         'hashlib.sha256(os.fsencode(study.path.resolve())).hexdigest()[:16]', "str(study.path.resolve())",
-        "tests/cohorts/test_plan.py::test_a_mark_holds_no_path",
+        "tests/cohort/test_plan.py::test_a_mark_holds_no_path",
     ),
 )  # fmt: skip
 

@@ -69,19 +69,23 @@ class Box:
 SCAN_Y, MODEL_Y, TRAIN_Y = 4.3, 2.45, 0.6
 BOXES = {
     "io": Box(0.0, SCAN_Y, "Read", "CT in HU,\nchecked", "io/"),
-    "preprocess": Box(2.1, SCAN_Y, "Prepare", "lungs, healthy\nlevel, 1.5 mm grid", "preprocess/"),
+    "preprocess": Box(2.1, SCAN_Y, "Prepare", "lungs, healthy\nlevel, 1.5 mm grid", "case/"),
     "local": Box(4.2, SCAN_Y, "Local statistics", "of density and shape,\n5 and 10 mm", "tissue/local.py"),
-    "labelling": Box(6.3, SCAN_Y, "Label", "physics rule in context:\na posterior per class", "labelling/"),
-    "fusion": Box(8.4, SCAN_Y, "Fuse", "borders of CT\nand posterior", "fusion.py"),
+    "labelling": Box(6.3, SCAN_Y, "Label", "physics rule in context:\na posterior per class", "tissue/"),
+    "fusion": Box(8.4, SCAN_Y, "Fuse", "borders of CT\nand posterior", "method/fusion.py"),
     "output": Box(10.5, SCAN_Y, "Measure, write", "mL, LAA, labels,\nreport", "output/"),
     "diffusion": Box(4.2, MODEL_Y, "Diffusion features", "3 noise levels,\n384 values", "method/features.py", LEARNED),
     "tissue": Box(
         6.3, MODEL_Y, "Tissue models", "mixture, classifier,\ntaught by the rule", "tissue/classifier.py", LEARNED
     ),
-    "patches": Box(0.0, TRAIN_Y, "Cases, patches", "unlabelled CT", "patches.py", LEARNED),
-    "training": Box(2.1, TRAIN_Y, "Stage 1: diffusion", "3D U-Net learns\nhow lung looks", "training/", LEARNED),
-    "distillation": Box(4.2, TRAIN_Y, "Stage 2: distillation", "InfoNCE with\nthe teacher", "distillation/", LEARNED),
-    "radiomics": Box(6.3, TRAIN_Y, "Radiomic teacher", "34 descriptors: HU,\nGLCM, LBP, Gabor", "radiomics/", LEARNED),
+    "patches": Box(0.0, TRAIN_Y, "Cases, patches", "unlabelled CT", "method/patches.py", LEARNED),
+    "training": Box(2.1, TRAIN_Y, "Stage 1: diffusion", "3D U-Net learns\nhow lung looks", "method/train/", LEARNED),
+    "distillation": Box(
+        4.2, TRAIN_Y, "Stage 2: distillation", "InfoNCE with\nthe teacher", "method/losses.py", LEARNED
+    ),
+    "radiomics": Box(
+        6.3, TRAIN_Y, "Radiomic teacher", "34 descriptors: HU,\nGLCM, LBP, Gabor", "method/radiomics/", LEARNED
+    ),
 }
 ARROWS = (
     ("io", "preprocess"), ("preprocess", "local"), ("local", "labelling"), ("labelling", "fusion"),

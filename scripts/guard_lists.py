@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from diffseglung.case.scene import make_scene
+from diffseglung.case.prepared import prepare_scan
 from diffseglung.io import read_scan
 from diffseglung.io.nifti import read_nifti, write_nifti
 from diffseglung.lungs.finder import find_lungs
@@ -158,7 +158,7 @@ def told(item: Item, folder: Path) -> list[str]:
     try:
         scan = read_scan(path)
         lungs = find_lungs(scan.volume)
-        return merged(scan.notes, quality(scan.volume, lungs, make_scene(scan.volume, lungs, SPACING_MM).level))
+        return merged(scan.notes, quality(scan.volume, lungs, prepare_scan(scan.volume, lungs, SPACING_MM).level))
     except DiffSegLungError as error:
         return [f"refused: {error}"]
 

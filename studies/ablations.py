@@ -25,8 +25,8 @@ from diffseglung.method.radiomics.descriptor import descriptor_names
 from diffseglung.platform.config import FeatureConfig, RadiomicsConfig, TissueFitConfig
 from diffseglung.tissue.classifier import TissueModel
 from diffseglung.tissue.fit import DIFFUSION_DIMENSIONS, draw
-from diffseglung.tissue.low_confidence import without_weak_islands
-from diffseglung.tissue.methods import BOLDNESS, PUBLISHED_DIMENSIONS, cautious
+from diffseglung.tissue.low_confidence import without_low_confidence_components
+from diffseglung.tissue.methods import LESION_LOG_ODDS, PUBLISHED_DIMENSIONS, cautious
 from diffseglung.tissue.rule import PhysicsRule
 from diffseglung.tissue.smoothed_rule import SHARPNESS, physics_in_context, sharpened
 from studies.bootstrap import Estimate, draws, estimate, mean_of_known, ratio
@@ -66,15 +66,15 @@ def in_place(probe: Probe, posterior: Tensor) -> Tensor:
 
 
 def rule_posterior(
-    probe: Probe, rule: PhysicsRule | None = None, *, reach_mm: float = 5.0, boldness: float = BOLDNESS,
+    probe: Probe, rule: PhysicsRule | None = None, *, reach_mm: float = 5.0, lesion_log_odds: float = LESION_LOG_ODDS,
     islands: bool = False,
 ) -> Tensor:  # fmt: skip
     """The rule in context, (N, 5), as method `physics` has it; reach 0: the rule alone; islands: keep weak ones."""
     found = physics_in_context(probe.local, probe.where, probe.spacing_mm, rule, reach_mm=reach_mm)
     if reach_mm <= 0:
         return found
-    found = cautious(found, -boldness)
-    return found if islands else without_weak_islands(found, probe.where, probe.spacing_mm)
+    found = cautious(found, -lesion_log_odds)
+    return found if islands else without_low_confidence_components(found, probe.where, probe.spacing_mm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,8 @@ class Lessons:
     def of(cls, probes: Sequence[Probe]) -> Lessons:
         """Ask the rule about every case."""
         return cls(
-            probes, [in_place(p, sharpened(rule_posterior(p, boldness=0.0, islands=True), SHARPNESS)) for p in probes]
+            probes,
+            [in_place(p, sharpened(rule_posterior(p, lesion_log_odds=0.0, islands=True), SHARPNESS)) for p in probes],
         )
 
     def student(self, *columns: str, dimensions: int | None, rows: int = 8000) -> Posterior:
@@ -137,7 +138,7 @@ def rule_variants() -> Iterator[Variant]:
     for reach in (0.0, 2.0, 3.0, 8.0):
         name = f"in context, {reach:.0f} mm" if reach else "alone"
         yield Variant("rule", name, lambda p, r=reach: in_place(p, rule_posterior(p, reach_mm=r)))  # type: ignore[misc]
-    yield Variant("rule", "not bolder", lambda p: in_place(p, rule_posterior(p, boldness=0.0)))
+    yield Variant("rule", "not bolder", lambda p: in_place(p, rule_posterior(p, lesion_log_odds=0.0)))
     yield Variant("rule", "weak islands kept", lambda p: in_place(p, rule_posterior(p, islands=True)))
     for name, change in left_out.items():
         rule = dataclasses.replace(PhysicsRule(), **change)  # type: ignore[arg-type]
@@ -245,7 +246,7 @@ def radiomic_variants(lessons: Lessons) -> Iterator[Variant]:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class VariantScore:
     """A row of the table.  dice: per class, then their mean;  gain: of the mean against the group's first row."""
 
     group: str
@@ -254,7 +255,7 @@ class Outcome:
     gain: Estimate
 
 
-def outcomes(variants: Iterable[Variant], probes: Sequence[Probe]) -> Iterator[Outcome]:
+def outcomes(variants: Iterable[Variant], probes: Sequence[Probe]) -> Iterator[VariantScore]:
     """Run every variant on every case; Dice pooled over cases, 95 % intervals and paired gains by resampling cases."""
     weights, first = draws(len(probes)), dict[str, NDArray[np.float64]]()
     for variant in variants:
@@ -265,13 +266,13 @@ def outcomes(variants: Iterable[Variant], probes: Sequence[Probe]) -> Iterator[O
         classes = [ratio(2 * both[:, c], total[:, c], weights) for c in range(CLASSES)]
         mean = mean_of_known(np.stack(classes))
         gain = mean - first.setdefault(variant.group, mean)
-        yield Outcome(
+        yield VariantScore(
             variant.group, variant.name, tuple(estimate(v, len(probes)) for v in [*classes, mean]),
             estimate(gain, len(probes)),
         )  # fmt: skip
 
 
-def markdown(found: Sequence[Outcome]) -> str:
+def markdown(found: Sequence[VariantScore]) -> str:
     """The table, in percent; gains with their interval."""
     lines: list[str] = []
     for group in dict.fromkeys(o.group for o in found):

@@ -17,7 +17,7 @@ from diffseglung.case.resample import resample, resample_onto
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, HEALTHY
 from diffseglung.volume import Shape, Volume
 
-Field = NDArray[np.float32]
+LoadedModels = NDArray[np.float32]
 
 SLICER_BANDS = (-950.0, -750.0, -400.0, 0.0)
 """3D Slicer's LungCTAnalyzer: emphysema | inflated | infiltration | collapsed | vessel."""
@@ -108,7 +108,7 @@ def _in_lungs(lungs: Volume, label: Callable[[tuple[slice, ...]], NDArray[np.uin
     return lungs.with_array(out)
 
 
-def _median(ct: Volume, box: tuple[slice, ...], size: list[int]) -> Field:
+def _median(ct: Volume, box: tuple[slice, ...], size: list[int]) -> LoadedModels:
     """Median-filtered HU in a box; voxels beyond the box take part, as they would in the whole scan."""
     wide = tuple(slice(max(s.start - k, 0), s.stop + k) for s, k in zip(box, size, strict=True))
     inner = tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, wide, strict=True))
@@ -124,7 +124,9 @@ def _corners(inside: NDArray[np.bool_], patch: int) -> NDArray[np.int64]:
     return np.asarray(grid[np.asarray(share) >= 0.1], np.int64)
 
 
-def _describe(hu: Field, inside: NDArray[np.bool_], corners: NDArray[np.int64], patch: int) -> NDArray[np.float64]:
+def _describe(
+    hu: LoadedModels, inside: NDArray[np.bool_], corners: NDArray[np.int64], patch: int
+) -> NDArray[np.float64]:
     """Radiomics (N, 34) of the patches; NaN where one is not defined."""
     import torch
 

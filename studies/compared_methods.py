@@ -1,6 +1,6 @@
 """Who takes part in a benchmark: methods, the default without fusion and with --fast, today's methods; how each is run.
 
-Key of an entrant: the method's or baseline's name; `<method>_no_fusion`; `<method>_fast`; `<method>_base` on the base
+Key of an candidate: the method's or baseline's name; `<method>_no_fusion`; `<method>_fast`; `<method>_base` on the base
 model, whose features were not shaped by radiomics.
 """
 
@@ -30,7 +30,7 @@ ON_BASE = ("published", "attention", "diffusion")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entrant:
+class ComparedMethod:
     """key: name in files;  config: settings of a method, None for a baseline;  base: whether it uses the base model."""
 
     key: str
@@ -51,57 +51,61 @@ class Entrant:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class Prediction:
     """label_map: on the CT's grid;  posterior: (Z, Y, X, 5) float16 there, None for baselines."""
 
     label_map: Volume
     posterior: NDArray[np.float16] | None
 
 
-def everyone(*, base: bool) -> dict[str, Entrant]:
-    """All entrants by key, the default method first; base: whether a base model is given."""
+def all_candidates(*, base: bool) -> dict[str, ComparedMethod]:
+    """All candidates by key, the default method first; base: whether a base model is given."""
     default = SegmentConfig()
-    found = [Entrant(key=default.method, config=default)]
-    found.append(Entrant(key=default.method + NO_FUSION, config=replace(default, fusion=False)))
-    found.append(Entrant(key=default.method + FAST, config=replace(default, fast=True)))
-    found += [Entrant(key=name, config=replace(default, method=name)) for name in METHODS if name != default.method]
+    found = [ComparedMethod(key=default.method, config=default)]
+    found.append(ComparedMethod(key=default.method + NO_FUSION, config=replace(default, fusion=False)))
+    found.append(ComparedMethod(key=default.method + FAST, config=replace(default, fast=True)))
+    found += [
+        ComparedMethod(key=name, config=replace(default, method=name)) for name in METHODS if name != default.method
+    ]
     if base:
-        found += [Entrant(key=m + BASE, config=replace(default, method=m), base=True) for m in ON_BASE if m in METHODS]
-    found += [Entrant(key=name) for name in BASELINES]
-    return {entrant.key: entrant for entrant in found}
+        found += [
+            ComparedMethod(key=m + BASE, config=replace(default, method=m), base=True) for m in ON_BASE if m in METHODS
+        ]
+    found += [ComparedMethod(key=name) for name in BASELINES]
+    return {candidate.key: candidate for candidate in found}
 
 
 def choose(
     names: list[str] | None, model: Bundle | None, base_model: Bundle | None = None
-) -> tuple[list[Entrant], list[str]]:
-    """The entrants asked for (None: all that the models can serve), and notes on those left out.
+) -> tuple[list[ComparedMethod], list[str]]:
+    """The candidates asked for (None: all that the models can serve), and notes on those left out.
 
     Raises ConfigError for an unknown name, CheckpointError for one asked for that the model cannot serve.
     """
-    known = everyone(base=base_model is not None)
+    known = all_candidates(base=base_model is not None)
     for name in names or []:
         if name not in known:
             remedy = "give --base-model FILE" if name.endswith(BASE) else f"choose of {', '.join(known)}"
             raise ConfigError(f"there is no method {name!r}", remedy=remedy)
     chosen, notes = [], []
-    for entrant in known.values() if names is None else [known[name] for name in dict.fromkeys(names)]:
-        problem = _unserved(entrant, base_model if entrant.base else model)
+    for candidate in known.values() if names is None else [known[name] for name in dict.fromkeys(names)]:
+        problem = _unserved(candidate, base_model if candidate.base else model)
         if problem and names is not None:
             raise CheckpointError(problem, remedy="fit it with diffseglung fit, or leave the method out")
         if problem:
-            notes.append(f"{entrant.key} is left out: {problem}")
+            notes.append(f"{candidate.key} is left out: {problem}")
         else:
-            chosen.append(entrant)
+            chosen.append(candidate)
     return chosen, notes
 
 
-def _unserved(entrant: Entrant, model: Bundle | None) -> str | None:
-    """Why the model cannot serve an entrant; None when it can."""
-    if not entrant.needs_model or entrant.config is None:
+def _unserved(candidate: ComparedMethod, model: Bundle | None) -> str | None:
+    """Why the model cannot serve an candidate; None when it can."""
+    if not candidate.needs_model or candidate.config is None:
         return None
     if model is None:
         return "there is no model file"
-    method = entrant.config.method
+    method = candidate.config.method
     if method == "student" and model.classes is None:
         return f"{model.path.name} was not taught to label tissue (diffseglung finetune)"
     if method not in LEARNED:
@@ -125,40 +129,42 @@ def _columns(method: str, model: Bundle) -> int | None:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Field:
-    """model, base: bundles, None where no entrant needs one;  runtime: where they compute."""
+class LoadedModels:
+    """model, base: bundles, None where no candidate needs one;  runtime: where they compute."""
 
     runtime: Runtime
     model: Bundle | None = None
     base: Bundle | None = None
 
-    def answers(self, ct: Volume, lungs: Volume, entrants: list[Entrant]) -> Iterator[tuple[Entrant, Answer]]:
-        """Each entrant's answer to one case; what entrants share is computed once."""
+    def predictions(
+        self, ct: Volume, lungs: Volume, candidates: list[ComparedMethod]
+    ) -> Iterator[tuple[ComparedMethod, Prediction]]:
+        """Each candidate's answer to one case; what candidates share is computed once."""
         rows: dict[tuple[bool, int], Rows] = {}
-        for entrant in entrants:
-            config = entrant.config
+        for candidate in candidates:
+            config = candidate.config
             if config is None:
-                yield entrant, Answer(BASELINES[entrant.key](ct, lungs), None)
+                yield candidate, Prediction(BASELINES[candidate.key](ct, lungs), None)
                 continue
-            key = entrant.base, config.stride
+            key = candidate.base, config.stride
             if key not in rows:
-                scene = next((r.scene for r in rows.values()), None) or prepare(ct, lungs, config)
-                bundle = self.base if entrant.base else self.model
-                own = describe(scene, bundle, self.runtime, config)
-                rows[key] = own.sharing(rows.get((not entrant.base, config.stride), own))
-            yield entrant, _answer(ct, lungs, rows[key], config)
+                prepared = next((r.prepared for r in rows.values()), None) or prepare(ct, lungs, config)
+                bundle = self.base if candidate.base else self.model
+                own = describe(prepared, bundle, self.runtime, config)
+                rows[key] = own.sharing(rows.get((not candidate.base, config.stride), own))
+            yield candidate, _prediction(ct, lungs, rows[key], config)
 
 
-def labeller(entrant: Entrant, model: Path | None, device: str) -> Callable[[Volume, Volume], Volume]:
-    """An entrant as a function (ct, lungs) -> label map, where nothing is shared."""
-    if entrant.config is None:
-        return BASELINES[entrant.key]
-    segmenter = Segmenter.load(model, config=entrant.config, device=device)
+def labeller(candidate: ComparedMethod, model: Path | None, device: str) -> Callable[[Volume, Volume], Volume]:
+    """An candidate as a function (ct, lungs) -> label map, where nothing is shared."""
+    if candidate.config is None:
+        return BASELINES[candidate.key]
+    segmenter = Segmenter.load(model, config=candidate.config, device=device)
     return lambda ct, lungs: segmenter(ct, lungs).label_map
 
 
-def _answer(ct: Volume, lungs: Volume, rows: Rows, config: SegmentConfig) -> Answer:
+def _prediction(ct: Volume, lungs: Volume, rows: Rows, config: SegmentConfig) -> Prediction:
     """As the pipeline, from the posterior to the scan's own grid."""
-    fine = sharpen(label(rows, config), rows.where, rows.scene, config)
-    found = restore(ct, lungs, rows.scene, fine, config, keep=True)
-    return Answer(found.label_map, found.posterior)
+    fine = sharpen(label(rows, config), rows.where, rows.prepared, config)
+    found = restore(ct, lungs, rows.prepared, fine, config, keep=True)
+    return Prediction(found.label_map, found.posterior)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from diffseglung.case.intensity import normalise
 from diffseglung.case.positions import Positions
-from diffseglung.case.scene import Scene
+from diffseglung.case.prepared import PreparedScan
 from diffseglung.method.features import FeatureSource, at_positions, diffusion_features
 from diffseglung.method.heads import bring
 from diffseglung.method.radiomics.dense import describe_dense
@@ -28,7 +28,7 @@ from diffseglung.platform.config import FeatureConfig, SegmentConfig
 from diffseglung.platform.runtime import Runtime, generator
 from diffseglung.tissue.bundle import Bundle
 from diffseglung.tissue.local import shaped
-from diffseglung.training.labelled_cases import read_scene
+from diffseglung.training.labelled_cases import read_prepared
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,12 @@ def gather(
     radiomics: also the 34 dense descriptors, columns `radiomics`.
     reading: of the scan; a folder holds the probes of one reading.
     """
-    scene, truth = None, None
+    prepared, truth = None, None
     base = folder / f"{path.stem}.npz"
     if not base.exists():
-        scene, truth = read_scene(path, reading.spacing_mm)
-        scene = replace(scene, aligned=intensities(scene, reading.intensity))
-        _keep(base, _local_part(scene, truth))
+        prepared, truth = read_prepared(path, reading.spacing_mm)
+        prepared = replace(prepared, aligned=intensities(prepared, reading.intensity))
+        _keep(base, _local_part(prepared, truth))
     local = _load(base)
     columns: dict[str, NDArray[np.float16]] = {}
     where = Positions(local["index"].astype(np.int64), tuple(int(n) for n in local["shape"]), int(local["stride"]))  # type: ignore[arg-type]
@@ -103,34 +103,37 @@ def gather(
     for name in wanted:
         file = folder / f"{path.stem}.{name}.npz"
         if not file.exists():
-            if scene is None:
-                scene, truth = read_scene(path, reading.spacing_mm)
+            if prepared is None:
+                prepared, truth = read_prepared(path, reading.spacing_mm)
             some = Positions(where.index[local["kept"]], where.shape, where.stride)
-            _keep(file, _radiomics(scene, some) if name == "radiomics" else _taps(scene, some, bundles[name], runtime))
+            _keep(
+                file,
+                _radiomics(prepared, some) if name == "radiomics" else _taps(prepared, some, bundles[name], runtime),
+            )
         columns |= {(name if name == "radiomics" else f"{name}/{key}"): value for key, value in _load(file).items()}
     known = local["truth"].astype(np.int64)
     return Probe(path.stem, where, reading.spacing_mm, local["local"], local["hu"], known, local["kept"], columns)
 
 
-def intensities(scene: Scene, kind: str) -> NDArray[np.float32]:
-    """What the local descriptors see of a scene, (Z, Y, X), as `Reading.intensity` has it."""
+def intensities(prepared: PreparedScan, kind: str) -> NDArray[np.float32]:
+    """What the local descriptors see of a prepared, (Z, Y, X), as `Reading.intensity` has it."""
     if kind == "aligned":
-        return scene.aligned
+        return prepared.aligned
     if kind == "plain":
-        return scene.hu
-    lung = scene.hu[scene.lungs]
+        return prepared.hu
+    lung = prepared.hu[prepared.lungs]
     if kind == "range":
         low, high = np.quantile(lung, (0.005, 0.995))
-        scaled = RANGE_HU[0] + (scene.hu - low) * ((RANGE_HU[1] - RANGE_HU[0]) / max(high - low, 1.0))
+        scaled = RANGE_HU[0] + (prepared.hu - low) * ((RANGE_HU[1] - RANGE_HU[0]) / max(high - low, 1.0))
     else:
-        scaled = MOMENTS_HU[0] + (scene.hu - lung.mean()) * (MOMENTS_HU[1] / max(lung.std(), 1.0))
+        scaled = MOMENTS_HU[0] + (prepared.hu - lung.mean()) * (MOMENTS_HU[1] / max(lung.std(), 1.0))
     return np.asarray(scaled, np.float32)
 
 
-def _local_part(scene: Scene, truth: NDArray[np.int64] | None) -> dict[str, NDArray[Any]]:
-    rows = describe(scene, None, Runtime(device=torch.device("cpu")), SegmentConfig())
+def _local_part(prepared: PreparedScan, truth: NDArray[np.int64] | None) -> dict[str, NDArray[Any]]:
+    rows = describe(prepared, None, Runtime(device=torch.device("cpu")), SegmentConfig())
     where = rows.where
-    at = np.minimum(where.voxel, np.array(scene.grid.shape) - 1)
+    at = np.minimum(where.voxel, np.array(prepared.grid.shape) - 1)
     label = np.full(len(at), -1) if truth is None else truth[tuple(at.T)]
     pick = torch.randperm(len(at), generator=generator(0, 5))[:KEPT].sort().values.numpy()
     return {
@@ -139,7 +142,7 @@ def _local_part(scene: Scene, truth: NDArray[np.int64] | None) -> dict[str, NDAr
     }  # fmt: skip
 
 
-def _taps(scene: Scene, where: Positions, bundle: Bundle, runtime: Runtime) -> dict[str, NDArray[np.float16]]:
+def _taps(prepared: PreparedScan, where: Positions, bundle: Bundle, runtime: Runtime) -> dict[str, NDArray[np.float16]]:
     """Every tap of the network at every noise level, `<level>/<tap>` -> (n, channels)."""
     network, config = bundle.source.model.network, FeatureConfig()
     widths = dict(network.tap_channels)
@@ -156,8 +159,8 @@ def _taps(scene: Scene, where: Positions, bundle: Bundle, runtime: Runtime) -> d
         return torch.cat([part.float() for part in parts], dim=1)
 
     source = FeatureSource(bundle.source.model, read, sum(widths.values()), TAP_STRIDE)
-    grid = normalise(scene.hu, bundle.card.intensity)
-    found = at_positions(diffusion_features(grid, scene.lungs, source, config, runtime), TAP_STRIDE, where).half()
+    grid = normalise(prepared.hu, bundle.card.intensity)
+    found = at_positions(diffusion_features(grid, prepared.lungs, source, config, runtime), TAP_STRIDE, where).half()
     out, first = {}, 0
     for level in range(len(config.steps)):
         for name, width in widths.items():
@@ -166,9 +169,11 @@ def _taps(scene: Scene, where: Positions, bundle: Bundle, runtime: Runtime) -> d
     return out
 
 
-def _radiomics(scene: Scene, where: Positions) -> dict[str, NDArray[np.float16]]:
+def _radiomics(prepared: PreparedScan, where: Positions) -> dict[str, NDArray[np.float16]]:
     """The 34 descriptors at each position; NaN (too little lung) becomes the mean of the column."""
-    found = describe_dense(torch.from_numpy(scene.hu)[None], torch.from_numpy(scene.lungs)[None], stride=TAP_STRIDE)[0]
+    found = describe_dense(
+        torch.from_numpy(prepared.hu)[None], torch.from_numpy(prepared.lungs)[None], stride=TAP_STRIDE
+    )[0]
     values = found.numpy()
     mean = np.nanmean(values.reshape(len(values), -1), axis=1)
     filled = np.where(np.isnan(values), mean[:, None, None, None], values)

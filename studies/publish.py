@@ -29,7 +29,7 @@ def publish(output: Path, jobs: list[Job], plan: Plan, about: dict[str, Any]) ->
 
     about: what the caller adds to the header (command line, list, notes).
     """
-    cases, found = summary.read_results(jobs, [entrant.key for entrant in plan.entrants])
+    cases, found = summary.read_results(jobs, [candidate.key for candidate in plan.candidates])
     rows = [
         *summary.figures(cases, found, seed=SEED),
         *summary.by_model(cases, found, seed=SEED),
@@ -53,7 +53,7 @@ def publish(output: Path, jobs: list[Job], plan: Plan, about: dict[str, Any]) ->
 
 def describe(plan: Plan, cases: int, sources: set[str]) -> dict[str, Any]:
     """The header: what ran, on what, when; None for what cannot be known."""
-    model = plan.model if any(e.needs_model and not e.base for e in plan.entrants) else None
+    model = plan.model if any(e.needs_model and not e.base for e in plan.candidates) else None
     current = sources <= {plan.sources}
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,9 +1,9 @@
-"""Runs a benchmark: one JSON file for each case and entrant, kept as long as everything that made it is the same.
+"""Runs a benchmark: one JSON file for each case and candidate, kept as long as everything that made it is the same.
 
     results/<case>/case.json       what the case is, and the slice that is shown of it
-    results/<case>/<entrant>.json  key, scores, calibration, seconds, labels of that slice
+    results/<case>/<candidate>.json  key, scores, calibration, seconds, labels of that slice
 
-A run that is stopped loses at most the entrant under way; the next one goes on where it ended.
+A run that is stopped loses at most the candidate under way; the next one goes on where it ended.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from diffseglung.tissue.bundle import load_bundle
 from diffseglung.volume import Reorientation, Volume
 from studies import cases, scores
 from studies.cases import CaseSpec
-from studies.compared_methods import Answer, Entrant, Field
+from studies.compared_methods import ComparedMethod, LoadedModels, Prediction
 from studies.report import plain
 
 CALIBRATION_VOXELS = 200_000
@@ -60,11 +60,11 @@ class Job:
 class Plan:
     """What is run on every case.
 
-    entrants: who;  model, base_model: weights files;  backgrounds: folder of real scans;  surfaces: whether distances
+    candidates: who;  model, base_model: weights files;  backgrounds: folder of real scans;  surfaces: whether distances
     are measured;  keep: take results of other versions of the code too;  sources: hash of the code that runs.
     """
 
-    entrants: tuple[Entrant, ...]
+    candidates: tuple[ComparedMethod, ...]
     model: Path | None = None
     base_model: Path | None = None
     backgrounds: Path | None = None
@@ -127,8 +127,8 @@ def _one_thread() -> None:
 
 def run_case(job: Job, plan: Plan) -> int:
     """Compute what is missing or out of date of one case; returns how many results that was."""
-    keys = {entrant.key: result_key(job, entrant, plan) for entrant in plan.entrants}
-    pending = [e for e in plan.entrants if not _is_current(job.results / f"{e.key}.json", keys[e.key], plan.keep)]
+    keys = {candidate.key: result_key(job, candidate, plan) for candidate in plan.candidates}
+    pending = [e for e in plan.candidates if not _is_current(job.results / f"{e.key}.json", keys[e.key], plan.keep)]
     if not pending and (job.results / "case.json").exists():
         return 0
     if job.spec is not None:
@@ -138,28 +138,28 @@ def run_case(job: Job, plan: Plan) -> int:
     _write(job.results / "case.json", _describe(job, ct, truth, shown))
     known = scores.true_surfaces(truth) if plan.surfaces else None
     begin = time.perf_counter()
-    for entrant, answer in _field(plan, pending).answers(ct, lungs, pending):
+    for candidate, answer in _loaded_models(plan, pending).predictions(ct, lungs, pending):
         seconds = time.perf_counter() - begin
         scored = scores.score_case(answer.label_map, truth, surfaces=plan.surfaces, known=known)
         result = {
-            "key": keys[entrant.key],
+            "key": keys[candidate.key],
             "scores": scored,
             "calibration": _calibration(answer, truth),
             "seconds": round(seconds, 2),
             "slice": pack(_plane(answer.label_map, shown).astype(np.uint8)),
         }
-        _write(job.results / f"{entrant.key}.json", result)
+        _write(job.results / f"{candidate.key}.json", result)
         begin = time.perf_counter()
     return len(pending)
 
 
-def _field(plan: Plan, pending: list[Entrant]) -> Field:
-    """The models that the entrants need, loaded."""
+def _loaded_models(plan: Plan, pending: list[ComparedMethod]) -> LoadedModels:
+    """The models that the candidates need, loaded."""
     device = choose_device(plan.device)
     runtime = Runtime(device=device, precision=choose_precision("auto", device))
     model = any(e.needs_model and not e.base for e in pending)
     base = any(e.needs_model and e.base for e in pending)
-    return Field(
+    return LoadedModels(
         runtime=runtime,
         model=load_bundle(plan.model, str(device)) if model else None,
         base=load_bundle(plan.base_model, str(device)) if base else None,
@@ -176,17 +176,17 @@ def read_case(folder: Path) -> tuple[Volume, Volume, Volume]:
     return ct, lungs, truth
 
 
-def result_key(job: Job, entrant: Entrant, plan: Plan) -> dict[str, Any]:
+def result_key(job: Job, candidate: ComparedMethod, plan: Plan) -> dict[str, Any]:
     """All that a result follows from."""
     made = job.folder if job.spec is None else None
-    model = plan.base_model if entrant.base else plan.model
+    model = plan.base_model if candidate.base else plan.model
     return {
         "catalogue": None if made else cases.VERSION,
         "case": {name: file_hash(made / name) for name in FILES} if made else _as_json(dataclasses.asdict(job.spec)),  # type: ignore[arg-type]
-        "entrant": _as_json(entrant.settings()),
-        "model": file_hash(model) if entrant.needs_model and model else None,
+        "candidate": _as_json(candidate.settings()),
+        "model": file_hash(model) if candidate.needs_model and model else None,
         "surfaces": plan.surfaces,
-        "device": plan.device if entrant.config else None,
+        "device": plan.device if candidate.config else None,
         "package": __version__,
         "sources": plan.sources,
     }
@@ -230,7 +230,7 @@ def _is_current(path: Path, key: dict[str, Any], keep: bool) -> bool:
     return bool(found) and found == key
 
 
-def _calibration(answer: Answer, truth: Volume) -> dict[str, Any] | None:
+def _calibration(answer: Prediction, truth: Volume) -> dict[str, Any] | None:
     """`scores.reliability` on evenly spaced lung voxels of the scan's own grid."""
     if answer.posterior is None:
         return None

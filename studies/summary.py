@@ -22,7 +22,7 @@ from studies.runner import Job, read_json
 from studies.scores import expected_calibration_error
 
 Results = dict[str, list[dict[str, Any]]]
-"""Entrant -> its result on every case, in the order of the cases."""
+"""ComparedMethod -> its result on every case, in the order of the cases."""
 CLUSTERED = "kmeans_radiomics"
 SIBLINGS = {
     "physics": ("physics_no_fusion", "rule"), "physics_fast": ("physics",),
@@ -35,7 +35,7 @@ EVERY = "all"
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: of an entrant on a set of cases, for a class (or all), and how it is called."""
+    """One figure: of an candidate on a set of cases, for a class (or all), and how it is called."""
 
     method: str
     stratum: str
@@ -44,10 +44,10 @@ class Row:
     estimate: Estimate
 
 
-def read_results(jobs: list[Job], entrants: list[str]) -> tuple[list[dict[str, Any]], Results]:
+def read_results(jobs: list[Job], candidates: list[str]) -> tuple[list[dict[str, Any]], Results]:
     """Cases and results as the runner wrote them."""
     cases = [read_json(job.results / "case.json") for job in jobs]
-    return cases, {key: [_read(job.results / f"{key}.json") for job in jobs] for key in entrants}
+    return cases, {key: [_read(job.results / f"{key}.json") for job in jobs] for key in candidates}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _calibration(results: list[dict[str, Any]], weights: Numbers) -> dict[str, N
 
 
 def figures(cases: list[dict[str, Any]], found: Results, *, seed: int = 0) -> Iterator[Row]:
-    """Every figure of every entrant on every set of cases. One set of cases is resampled alike for all entrants."""
+    """Every figure of every candidate on every set of cases. One set of cases is resampled alike for all candidates."""
     for stratum, places in strata(cases).items():
         weights = bootstrap.draws(len(places), seed=seed)
         kinds = [cases[i]["strata"]["kind"] for i in places]

@@ -32,7 +32,7 @@ LABELS = {
     "hu_bands_median": "HU bands after a median filter",
     "fixed_mixture": "Fixed HU mixture",
 }
-"""Key of an entrant -> how a table calls it; others are called by their key."""
+"""Key of an candidate -> how a table calls it; others are called by their key."""
 CSV_HEADER = ("method", "stratum", "class", "metric", "value", "low", "high", "cases")
 PERCENT = {"dice_pooled", "dice_mean", "recall", "surface_dice_2mm", "false_lesion_phantom", "false_lesion_real", "ece"}
 OVERALL = (

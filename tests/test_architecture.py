@@ -25,7 +25,7 @@ ORDER = [
 RANK = {name: rank for rank, name in enumerate(ORDER)}
 METHOD_KNOWS = {"platform", "volume", "labels", "case", "method"}
 """What the paper's part may import: whoever knows the paper can read it without the rest."""
-COMPOSING = {"make_scene", "onto_window", "class_posterior", "fuse", "to_voxels"}
+COMPOSING = {"prepare_scan", "onto_window", "class_posterior", "fuse", "to_voxels"}
 COMPOSERS = {"pipeline.py", "method/radiomics/clusters.py"}
 """Names that put a scan's stages together, and who may import them: the radiomic clusters are a way of their own."""
 

@@ -205,7 +205,7 @@ def test_the_site_opens_searches_and_fits_a_phone(address: str, browse: Browse) 
 
 def test_figures_name_modules_that_exist_and_are_small() -> None:
     source = (ROOT / "scripts" / "figures.py").read_text(encoding="utf-8")
-    modules = re.findall(r'"([a-z]+(?:/[a-z]*\.?[a-z]*|\.py))"', source.partition("BOXES")[2].partition("ARROWS")[0])
+    modules = re.findall(r'"([a-z]+(?:/[a-z]*)+(?:\.py)?)"', source.partition("BOXES")[2].partition("ARROWS")[0])
     assert len(modules) == 12
     assert [name for name in modules if not (ROOT / "diffseglung" / name).exists()] == []
     for name in ("pipeline.svg", "segmentation.png", "generation.png"):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
+from diffseglung import pipeline
 from diffseglung.method import features
 from diffseglung.method.features import within_memory
 from diffseglung.phantom.record import Phantom
@@ -60,7 +61,7 @@ def test_threads_batches_and_repetition_change_nothing(
     first = answer(phantom, model, method)
     for threads, batch in ((1, 1), (2, 3), (3, 2)):
         config = FeatureConfig(batch_size=batch)
-        monkeypatch.setattr(Segmenter, "features", lambda self, config=config: config)
+        monkeypatch.setattr(pipeline, "network_settings", lambda _, config=config: config)
         assert_same(first, answer(phantom, model, method, threads=threads))
 
 

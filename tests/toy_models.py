@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diffseglung.case.scene import make_scene
+from diffseglung.case.prepared import prepare_scan
 from diffseglung.method import checkpoint
 from diffseglung.method.card import ModelCard
 from diffseglung.method.heads import StudentHead
@@ -71,6 +71,6 @@ def _toy_model() -> tuple[dict[str, torch.Tensor], ModelCard]:
         bare = Path(folder) / "bare.safetensors"
         checkpoint.save(bare, weights, card)
         bundle = load_bundle(bare)
-    cohort.add(Rows(make_scene(phantom.ct, phantom.lungs, 1.5), bundle, Runtime(device=torch.device("cpu"))))
+    cohort.add(Rows(prepare_scan(phantom.ct, phantom.lungs, 1.5), bundle, Runtime(device=torch.device("cpu"))))
     tissues = cohort.fit(TissueFitConfig(iterations=200, hidden=(16,)))
     return weights | tissue_tensors(tissues), card

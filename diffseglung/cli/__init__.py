@@ -143,7 +143,7 @@ def read_config(args: argparse.Namespace, config: type[C], *, command: str = "")
     return config.from_dict({name: values[name] for name in names})
 
 
-def add_conduct(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
+def add_general_options(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
     """Options every command has: device, threads, memory, quiet, verbose, debug."""
     group = parser.add_argument_group("conduct")
     if device:
@@ -164,7 +164,7 @@ def build_parser(command: str, prog: str | None = None) -> argparse.ArgumentPars
     parser = Parser(prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     module.add_arguments(parser)
     if not any("--debug" in action.option_strings for action in parser._actions):
-        add_conduct(parser, device=False)
+        add_general_options(parser, device=False)
 
     def run(args: argparse.Namespace) -> int | None:
         require_inputs(parser, args)

@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseglung.cli import add_conduct, add_config, read_config
+from diffseglung.cli import add_config, add_general_options, read_config
 from diffseglung.platform.config import BenchConfig
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to time (default: all)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one run each: does everything work?")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    add_conduct(parser, device=False)
+    add_general_options(parser, device=False)
     add_config(parser, BenchConfig)
 
 

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffseglung.cli import add_conduct
+from diffseglung.cli import add_general_options
 from diffseglung.cli.json_output import add_json, answer, say
 from diffseglung.platform.config import CASE_LISTS, GenerationConfig
 from diffseglung.platform.errors import CheckpointError, ConfigError, InputError
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--keep", action="store_true", help="keep results that other versions of the code made")
     add_json(parser, "the files and the counts")
-    add_conduct(parser)
+    add_general_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         files = list(publish.publish(args.output, jobs, plan, about))
     if args.robustness:
         files.append(_robustness(args, jobs, plan))
-    kept = len(jobs) * len(plan.entrants) - computed
+    kept = len(jobs) * len(plan.candidates) - computed
     say(args, "\n".join([*map(str, files), f"{computed} results computed, {kept} kept"]))
     answer(args, {"files": files, "computed": computed, "kept": kept})
     return 0
@@ -151,7 +151,7 @@ def _robustness(args: argparse.Namespace, jobs: list[Job], plan: Plan) -> Path:
             subjects.append(robustness.Subject(job.name, ct, lungs))
     if args.cases is None:
         subjects.append(robustness.exhale_subject(EXHALED, size="small" if _list(args) == "quick" else "full"))
-    who = plan.entrants if args.methods else plan.entrants[:1]
+    who = plan.candidates if args.methods else plan.candidates[:1]
     ways = {e.key: labeller(e, plan.base_model if e.base else plan.model, plan.device) for e in who}
     with bar("robustness", quiet=args.quiet) as track:
         robustness.run(args.output, subjects, labellers=ways, track=track)
@@ -232,13 +232,13 @@ def _plan(args: argparse.Namespace) -> tuple[Plan, list[str]]:
         if path is not None and not path.is_file():
             raise CheckpointError(f"{path} does not exist", remedy="give a weights file")
     base = args.base_model or (BASE_MODEL if BASE_MODEL.is_file() else None)
-    known = compared_methods.everyone(base=base is not None)
+    known = compared_methods.all_candidates(base=base is not None)
     needed = any(known[name].needs_model for name in args.methods or known if name in known)
     model = args.model or (checkpoint.default_path() if checkpoint.default_path().is_file() else None)
     bundle = load_bundle(model) if needed and model else None
     chosen, notes = compared_methods.choose(args.methods, bundle, load_bundle(base) if needed and base else None)
     plan = runner.Plan(
-        entrants=tuple(chosen),
+        candidates=tuple(chosen),
         model=model,
         base_model=base if any(e.base for e in chosen) else None,
         backgrounds=_backgrounds(args),

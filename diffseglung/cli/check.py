@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffseglung.cli import add_conduct
+from diffseglung.cli import add_general_options
 from diffseglung.cli.json_output import add_json, answer, say
 from diffseglung.cli.progress import bar
 from diffseglung.platform.config import UNETS, DiffusionConfig, DistillConfig, IntensityConfig, PatchConfig, TrainConfig
@@ -33,7 +33,7 @@ class CheckFailed(DiffSegLungError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `check`."""
     add_json(parser, "what each test found")
-    add_conduct(parser)
+    add_general_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from diffseglung.cli import add_conduct, add_config, read_config
+from diffseglung.cli import add_config, add_general_options, read_config
 from diffseglung.cli.colours import harmless
 from diffseglung.cli.json_output import add_json, answer, say
 from diffseglung.cli.progress import bar
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--series", default=None, help="SeriesInstanceUID, when a DICOM folder holds several")
     add_json(parser, "clusters.json")
     add_config(parser, ClusterConfig)
-    add_conduct(parser, device=False)
+    add_general_options(parser, device=False)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseglung.cli import add_conduct, add_config, progress, read_config
+from diffseglung.cli import add_config, add_general_options, progress, read_config
 from diffseglung.cli.colours import harmless
 from diffseglung.cli.json_output import add_json, answer, say
 from diffseglung.cli.output_options import add_products, read_products
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from diffseglung.cohort.cluster import Place
     from diffseglung.cohort.plan import Order, Task
-    from diffseglung.cohort.work import Outcome
+    from diffseglung.cohort.work import TaskResult
 
 REFRESH_S = 30.0
 """How often the table and the page are brought up to date while work goes on."""
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_json(parser, "the rows")
     add_products(parser)
-    add_conduct(parser)
+    add_general_options(parser)
     add_config(parser, SegmentConfig, skip=("method", "fast"))
     parser.add_argument("-f", "--fast", action="store_true", help="as in segment: quicker, a little less accurate")
 
@@ -131,7 +131,7 @@ def _label(args: argparse.Namespace, tasks: list[Task], order: Order, place: Pla
         ):
             told.show = show
             try:
-                run.conduct(client, todo, order, patience, told)
+                run.run_tasks(client, todo, order, patience, told)
             except BaseException:  # Ctrl-C too: the table tells how far it came
                 told.write()
                 raise
@@ -151,12 +151,12 @@ class _Progress:
         self.done, self.written = before, time.monotonic()
         self.show: Callable[[int, str], None] = lambda done, note: None
 
-    def __call__(self, outcome: Outcome | None) -> None:
+    def __call__(self, outcome: TaskResult | None) -> None:
         from diffseglung.cohort import table
 
         if outcome is not None:
             self.done += 1
-            self.failed = table.told(self.failed, outcome)
+            self.failed = table.with_result(self.failed, outcome)
             table.write_failed(self.args.output, self.failed)
             self.show(self.done, outcome.name)
             if outcome.error:

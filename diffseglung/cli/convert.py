@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffseglung.cli import add_conduct
+from diffseglung.cli import add_general_options
 from diffseglung.cli.colours import harmless
 from diffseglung.cli.json_output import add_json, answer, say
 from diffseglung.platform.config import LUNGS, LUNGS_HELP
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="make cases again that exist (default: keep them)")
     parser.add_argument("--no-compress", "--no_compress", action="store_true", help="larger files, faster to read")
     add_json(parser, "the cases and the failures")
-    add_conduct(parser, device=False)
+    add_general_options(parser, device=False)
 
 
 def run(args: argparse.Namespace) -> int:

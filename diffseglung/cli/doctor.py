@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from diffseglung.cli import add_conduct
+from diffseglung.cli import add_general_options
 from diffseglung.cli.json_output import add_json, answer
 
 GOOD, NOTE, BAD = "good", "note", "bad"
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path(), help="folder whose disk is looked at (default: .)")
     parser.add_argument("--no-self-test", dest="self_test", action="store_false", help="leave the trial run out")
     add_json(parser, "the findings")
-    add_conduct(parser)
+    add_general_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

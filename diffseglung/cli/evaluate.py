@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffseglung.cli import add_conduct
+from diffseglung.cli import add_general_options
 from diffseglung.cli.colours import harmless
 from diffseglung.platform.config import SegmentConfig
 from diffseglung.platform.errors import ConfigError, DiffSegLungError, InputError
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--baselines", action="store_true", help="score today's methods too (needs --cases)")
     parser.add_argument("--no-surfaces", "--no_surfaces", action="store_true", help="leave the distances out (faster)")
-    add_conduct(parser, device=False)
+    add_general_options(parser, device=False)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseglung.cli import add_conduct, add_config, read_config, spellings
+from diffseglung.cli import add_config, add_general_options, read_config, spellings
 from diffseglung.cli.json_output import add_json
 from diffseglung.cli.precompute import say_assumed
 from diffseglung.cli.progress import bar
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser, TrainConfig, command="finetune")
     add_config(parser, FinetuneConfig, command="finetune")
     add_json(parser, "how the run ended")
-    add_conduct(parser)
+    add_general_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseglung.cli import add_conduct, read_config, spellings
+from diffseglung.cli import add_general_options, read_config, spellings
 from diffseglung.cli.json_output import add_json, answer, say
 from diffseglung.cli.precompute import say_assumed
 from diffseglung.platform.config import TissueFitConfig
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local-only", "--local_only", action="store_true", help="leave diffusion features out")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
     add_json(parser)
-    add_conduct(parser)
+    add_general_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,10 +100,10 @@ def read_rows(path: Path, bundle: Bundle, runtime: Runtime) -> tuple[Rows, Tenso
 
     from diffseglung.pipeline import describe
     from diffseglung.platform.config import SegmentConfig
-    from diffseglung.training.labelled_cases import read_scene
+    from diffseglung.training.labelled_cases import read_prepared
 
-    scene, truth = read_scene(path, SegmentConfig().spacing_mm)
-    rows = describe(scene, bundle, runtime, SegmentConfig())
+    prepared, truth = read_prepared(path, SegmentConfig().spacing_mm)
+    rows = describe(prepared, bundle, runtime, SegmentConfig())
     if truth is None:
         return rows, None
     at = np.minimum(rows.where.voxel, np.array(truth.shape) - 1)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseglung.cli import add_conduct, add_config, read_config
+from diffseglung.cli import add_config, add_general_options, read_config
 from diffseglung.cli.json_output import add_json, answer, say
 from diffseglung.platform.config import PhantomConfig
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lung-mask", "--lung_mask", type=Path, help="lungs of the background (default: found in it)")
     parser.add_argument("--npz", action="store_true", help="also write NPZ training cases")
     add_json(parser, "the folders")
-    add_conduct(parser, device=False)
+    add_general_options(parser, device=False)
     add_config(parser, PhantomConfig, skip=("models",))
 
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffseglung.cli import add_conduct, add_config, add_recipe, read_config, spellings
+from diffseglung.cli import add_config, add_general_options, add_recipe, read_config, spellings
 from diffseglung.cli.json_output import add_json, answer, say
 from diffseglung.cli.progress import bar
 from diffseglung.platform.config import DistillConfig, IntensityConfig, PatchConfig
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser, PatchConfig, command="precompute")
     add_config(parser, IntensityConfig)
     add_json(parser)
-    add_conduct(parser, device=False)
+    add_general_options(parser, device=False)
 
 
 def run(args: argparse.Namespace) -> None:

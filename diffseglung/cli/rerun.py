@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffseglung.cli import add_conduct
+from diffseglung.cli import add_general_options
 from diffseglung.cli.json_output import add_json, answer, say
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lung-mask", "--lung_mask", type=Path, help="its lung mask (default: where the record says)")
     parser.add_argument("-m", "--model", type=Path, help="the weights file (default: where the record says)")
     add_json(parser, "what was compared")
-    add_conduct(parser)
+    add_general_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

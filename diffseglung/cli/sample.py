@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffseglung import __version__
-from diffseglung.cli import add_conduct, add_config, read_config, spellings
+from diffseglung.cli import add_config, add_general_options, read_config, spellings
 from diffseglung.cli.json_output import add_json, answer, say
 from diffseglung.platform import atomic_files
 from diffseglung.platform.config import SampleConfig
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_config(parser, SampleConfig, skip=("num_samples",))
     add_json(parser, "the files")
-    add_conduct(parser)
+    add_general_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseglung.cli import add_conduct, add_config, read_config
+from diffseglung.cli import add_config, add_general_options, read_config
 from diffseglung.cli.colours import harmless
 from diffseglung.cli.json_output import add_json, answer, say
 from diffseglung.cli.output_options import add_products, read_products
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_json(parser, "the statistics")
     add_products(parser)
-    add_conduct(parser)
+    add_general_options(parser)
     add_config(parser, SegmentConfig, skip=("method", "fast"))
     parser.add_argument(
         "-f",

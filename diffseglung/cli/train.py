@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffseglung import __version__
-from diffseglung.cli import add_conduct, add_config, add_recipe, progress, read_config, spellings
+from diffseglung.cli import add_config, add_general_options, add_recipe, progress, read_config, spellings
 from diffseglung.cli.json_output import add_json, answer, say
 from diffseglung.cli.precompute import say_assumed
 from diffseglung.cli.progress import bar
@@ -52,7 +52,7 @@ def add_run_options(parser: argparse.ArgumentParser, command: str, *, results: s
     parser.add_argument("--epochs", dest="iterations", type=int, default=argparse.SUPPRESS, help="same as --iterations")
     add_config(parser, PatchConfig, command="precompute")
     add_json(parser, "how the run ended")
-    add_conduct(parser)
+    add_general_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

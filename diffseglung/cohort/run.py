@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffseglung.cohort.plan import Order, Task
-from diffseglung.cohort.work import Outcome, label
+from diffseglung.cohort.work import TaskResult, label
 from diffseglung.platform.config import PatienceConfig
 from diffseglung.platform.errors import ConfigError
 from diffseglung.platform.runtime import own_gpu
@@ -32,10 +32,10 @@ class _Running:
     begun: float
 
 
-def conduct(
+def run_tasks(
     client: Client, tasks: Sequence[Task], order: Order, patience: PatienceConfig,
-    tell: Callable[[Outcome | None], None],
-) -> list[Outcome]:  # fmt: skip
+    tell: Callable[[TaskResult | None], None],
+) -> list[TaskResult]:  # fmt: skip
     """Every task's outcome, each once.
 
     tell: called with each outcome as it comes, and with None while nothing does, some times a second.
@@ -44,7 +44,7 @@ def conduct(
     """
     waiting: deque[tuple[Task, int]] = deque((task, 0) for task in tasks)
     running: dict[Future, _Running] = {}
-    outcomes: list[Outcome] = []
+    outcomes: list[TaskResult] = []
     client.run(_ready)
     seen_workers = time.monotonic()
     while waiting or running:
@@ -71,7 +71,7 @@ def conduct(
             one = running.pop(future)
             _stop(client, future)
             text = f"took longer than {patience.timeout_s:g} s and was stopped (try: a larger --timeout)"
-            outcomes.append(Outcome(one.task.name, one.task.source, text, patience.timeout_s))
+            outcomes.append(TaskResult(one.task.name, one.task.source, text, patience.timeout_s))
             tell(outcomes[-1])
         if not ended:
             tell(None)
@@ -79,7 +79,7 @@ def conduct(
     return outcomes
 
 
-def _on_worker(task: Task, order: Order) -> Outcome:
+def _on_worker(task: Task, order: Order) -> TaskResult:
     """`label`, on the GPU that belongs to this worker where there are several."""
     from distributed import get_worker
 
@@ -87,7 +87,7 @@ def _on_worker(task: Task, order: Order) -> Outcome:
     return label(task, order, own_gpu(order.device, int(name)) if name.isdigit() else order.device)
 
 
-def _result(future: Future) -> tuple[Outcome | None, str | None]:
+def _result(future: Future) -> tuple[TaskResult | None, str | None]:
     """What a future that has ended holds, or what went wrong: also when its worker is lost before it is fetched."""
     if future.status == "finished":
         try:
@@ -104,8 +104,8 @@ def _problem(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}" if error else "the scheduler lost it (try: run the same command again)"
 
 
-def _lost(task: Task, problem: str) -> Outcome:
-    return Outcome(task.name, task.source, task.study.told(problem))
+def _lost(task: Task, problem: str) -> TaskResult:
+    return TaskResult(task.name, task.source, task.study.told(problem))
 
 
 def _stop(client: Client, future: Future) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffseglung.cohort.plan import Task, read_record
-from diffseglung.cohort.work import Outcome
+from diffseglung.cohort.work import TaskResult
 from diffseglung.labels import TISSUES
 from diffseglung.platform import atomic_files, serialization
 from diffseglung.platform.errors import InputError
@@ -166,7 +166,7 @@ def write_failed(output: Path, failed: dict[str, Any]) -> None:
         (output / FAILED).unlink(missing_ok=True)
 
 
-def told(failed: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
+def with_result(failed: dict[str, Any], outcome: TaskResult) -> dict[str, Any]:
     """The failures after one more outcome."""
     rest = {name: value for name, value in failed.items() if name != outcome.name}
     if outcome.error is not None:

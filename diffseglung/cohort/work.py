@@ -17,7 +17,7 @@ from diffseglung.platform.errors import DiffSegLungError, OutputError
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskResult:
     """What became of a scan.  error: one sentence and its remedy, None where all went well."""
 
     name: str
@@ -26,7 +26,7 @@ class Outcome:
     seconds: float = 0.0
 
 
-def label(task: Task, order: Order, device: str | None = None) -> Outcome:
+def label(task: Task, order: Order, device: str | None = None) -> TaskResult:
     """Label one scan into its folder.
 
     A scan that cannot be labelled is an outcome with an error: trying again would not help. What nobody foresaw is
@@ -49,12 +49,12 @@ def label(task: Task, order: Order, device: str | None = None) -> Outcome:
         write(result, folder, order.products, frames=scan.frames)
     except OutputError as error:
         return _failed(task, error, begin)
-    return Outcome(task.name, task.source, None, time.perf_counter() - begin)
+    return TaskResult(task.name, task.source, None, time.perf_counter() - begin)
 
 
-def _failed(task: Task, error: Exception, begin: float) -> Outcome:
+def _failed(task: Task, error: Exception, begin: float) -> TaskResult:
     """The error as one line, without what names the patient."""
-    return Outcome(task.name, task.source, task.study.told(str(error)), time.perf_counter() - begin)
+    return TaskResult(task.name, task.source, task.study.told(str(error)), time.perf_counter() - begin)
 
 
 @cache

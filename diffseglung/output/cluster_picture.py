@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from diffseglung.case.scene import lung_box
+from diffseglung.case.prepared import lung_box
 from diffseglung.io.plausibility import cross_sections
 from diffseglung.method.radiomics.clusters import Cluster
 from diffseglung.method.radiomics.descriptor import DESCRIPTOR_NAMES

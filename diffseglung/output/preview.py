@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from diffseglung.case.scene import lung_box
+from diffseglung.case.prepared import lung_box
 from diffseglung.io.plausibility import cross_sections, occupied
 from diffseglung.labels import HEALTHY, LESIONS, TISSUES, Label
 from diffseglung.platform.out_of_core import slabs

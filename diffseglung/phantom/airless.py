@@ -30,7 +30,7 @@ def _bronchograms(region: Region, draw: Draw, soft: Field) -> None:
     tree = grow(draw.rng, root, targets, tip_mm=draw.uniform("bronchogram_mm", 0.6, 1.2))
     air = np.zeros(region.shape, np.float32)
     draw_tubes(air, tree.start, tree.end, np.minimum(tree.radius, 2.2), region.spacing)
-    lumen = region.scene.lumen[region.box]
+    lumen = region.parts.lumen[region.box]
     np.maximum(lumen, air * soft, out=lumen)
 
 
@@ -44,7 +44,7 @@ def lobar(region: Region, draw: Draw) -> None:
 
 def patchy(region: Region, draw: Draw) -> None:
     """Ragged patches against the chest wall."""
-    band = draw.uniform("band_mm", 10, 24) * region.scene.scale + 4
+    band = draw.uniform("band_mm", 10, 24) * region.parts.scale + 4
     ragged = draw.uniform("ragged_mm", 2.0, 5.0)
     signed = np.minimum(region.signed, band - region.depth + ragged * region.noise(draw.rng, 9.0))
     signed = np.minimum(signed, (region.noise(draw.rng, 14.0) + draw.uniform("patch_cover", 0.4, 1.2)) * 5)
@@ -57,7 +57,7 @@ def patchy(region: Region, draw: Draw) -> None:
 def organising(region: Region, draw: Draw) -> None:
     """A solid core or a solid ring (reversed halo) with ground glass around or inside it."""
     ring = draw.chance("reversed_halo", 0.5)
-    halo = draw.uniform("halo_mm", 4, 9) * max(region.scene.scale, 0.6)
+    halo = draw.uniform("halo_mm", 4, 9) * max(region.parts.scale, 0.6)
     outer = region.weight(draw.uniform("border_mm", 1.5, 4.0))
     depth_in = region.signed - halo
     core = region.weight(2.0, signed=depth_in + 0.8 * region.noise(draw.rng, 6.0))

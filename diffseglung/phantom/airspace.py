@@ -22,7 +22,7 @@ def _fill(region: Region, share: Field) -> None:
 def geographic(region: Region, draw: Draw) -> None:
     """Whole lobules of different haze beside untouched ones."""
     fill = draw.uniform("ggo_fill", 0.17, 0.48)
-    size = draw.uniform("lobule_mm", 10, 18) * max(region.scene.scale, 0.7)
+    size = draw.uniform("lobule_mm", 10, 18) * max(region.parts.scale, 0.7)
     inside, wall = region.lobules(draw.rng, size, region.signed, size)
     soft = blurred(inside, region.spacing, draw.uniform("border_mm", 0.6, 1.6))
     grain = 1 + 0.14 * region.noise(draw.rng, 4.0) + 0.10 * region.noise(draw.rng, 12.0)
@@ -40,7 +40,7 @@ def nodular(region: Region, draw: Draw) -> None:
         return
     centres = scatter(draw.rng, reach, region.spacing, count)
     low, high = draw.uniform("nodule_small_mm", 3.5, 6), draw.uniform("nodule_large_mm", 7, 13)
-    radii = draw.rng.uniform(low, high, count) * max(region.scene.scale, 0.7)
+    radii = draw.rng.uniform(low, high, count) * max(region.parts.scale, 0.7)
     _, signed = balls(centres, radii, region.shape, region.spacing)
     signed += 1.3 * region.noise(draw.rng, 6.0)
     soft = region.weight(draw.uniform("border_mm", 2.0, 5.0), signed=-signed)

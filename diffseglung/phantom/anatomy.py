@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.phantom.record import Draw, Scene
+from diffseglung.phantom.record import ChestParts, Draw
 from diffseglung.phantom.texture import Field, SmoothNoise, sheet
 from diffseglung.phantom.trees import beside, draw_tubes, grow, scatter
 from diffseglung.volume import Shape
@@ -58,18 +58,18 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Chest:
-    """What the scanner sees: soft tissue and bone outside the lungs, and the lung scene."""
+    """What the scanner sees: soft tissue and bone outside the lungs, and the lung parts."""
 
     outside: Field
-    scene: Scene
+    parts: ChestParts
 
     def compose(self) -> Field:
         """HU of everything; overwrites `outside`."""
-        scene, voxel = self.scene, float(np.mean(self.scene.spacing_mm))
+        parts, voxel = self.parts, float(np.mean(self.parts.spacing_mm))
         for k in range(0, len(self.outside), 24):
             z = slice(k, k + 24)
-            coverage = np.clip(scene.depth[z] / voxel + 0.5, 0, 1)
-            self.outside[z] += coverage * (scene.compose(z) - self.outside[z])
+            coverage = np.clip(parts.depth[z] / voxel + 0.5, 0, 1)
+            self.outside[z] += coverage * (parts.compose(z) - self.outside[z])
         return self.outside
 
 
@@ -239,7 +239,7 @@ def _lung_scene(
     lungs: NDArray[np.uint8],
     depth: Field,
     marks: tuple[list[NDArray[np.float64]], Frame, float],
-) -> Scene:
+) -> ChestParts:
     """Parenchyma with its gravity gradient and texture; vessels, bronchi and fissures."""
     trunk, frame, exhaled = marks
     y = grid.axes[1]
@@ -266,7 +266,7 @@ def _lung_scene(
     contrast = draw.chance("contrast", 0.25)
     blood = draw.uniform("contrast_hu", 120, 280) if contrast else draw.uniform("blood_hu", 30, 60)
     truth = (lungs > 0).astype(np.uint8)
-    return Scene(parenchyma, vessels, lumen, lungs, depth, truth, grid.spacing_mm, frame.scale, blood)
+    return ChestParts(parenchyma, vessels, lumen, lungs, depth, truth, grid.spacing_mm, frame.scale, blood)
 
 
 def _draw_trees(

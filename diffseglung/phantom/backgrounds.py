@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from diffseglung.case.alignment import HealthyLevel, healthy_level
-from diffseglung.case.scene import Scene
+from diffseglung.case.prepared import PreparedScan
 from diffseglung.labels import HEALTHY
 from diffseglung.phantom import anatomy
 from diffseglung.phantom.canvas import UNKNOWN
@@ -80,24 +80,24 @@ class Background:
         )
 
 
-def real_background(scene: Scene, lesions: NDArray[np.uint8] | None = None) -> Background:
+def real_background(prepared: PreparedScan, lesions: NDArray[np.uint8] | None = None) -> Background:
     """A real scan on the model grid taken apart.
 
     lesions: (Z, Y, X) of that grid, 0 where there is none; ids where one is certain, UNKNOWN where there may be one.
     Thick dense parts that are no certain lesion may be one.
     """
-    box = _box(scene.lungs)
-    hu, inside = np.ascontiguousarray(scene.hu[box], np.float32), scene.lungs[box]
+    box = _box(prepared.lungs)
+    hu, inside = np.ascontiguousarray(prepared.hu[box], np.float32), prepared.lungs[box]
     parts = take_apart(hu, inside.astype(np.uint8), (SPACING_MM,) * 3)
     truth = _healthy(inside)
     truth[_solid(hu, inside)] = UNKNOWN
     if lesions is not None:
         truth = np.where(inside & (lesions[box] > 0), lesions[box], truth).astype(np.uint8)
-    levels = scene.lung_levels or (scene.level, scene.level)
+    levels = prepared.lung_levels or (prepared.level, prepared.level)
     healthy = _rows(levels, hu.shape[1], box[1].start)
     return Background(
         hu.astype(np.float16), parts.parenchyma.astype(np.float16), _bytes(parts.vessels), _bytes(parts.lumen),
-        parts.depth.astype(np.float16), parts.lungs, truth, healthy, np.array([scene.level.air_hu], np.float32),
+        parts.depth.astype(np.float16), parts.lungs, truth, healthy, np.array([prepared.level.air_hu], np.float32),
     )  # fmt: skip
 
 
@@ -107,15 +107,15 @@ def synthetic_background(seed: int, split: str = "train") -> Background:
     shape = tuple(int(mm / SPACING_MM) for mm in EXTENT_MM["full"])
     grid = anatomy.Grid((shape[0], shape[1], shape[2]), (SPACING_MM,) * 3)
     chest = anatomy.build(grid, draw, scale=1.0, exhale=EXHALE)
-    scene = chest.scene
+    prepared = chest.parts
     hu = np.asarray(chest.compose(), np.float32)
-    level = healthy_level(ndimage.gaussian_filter(hu, 0.5), scene.lungs > 0, SPACING_MM)
-    box = _box(scene.lungs > 0)
+    level = healthy_level(ndimage.gaussian_filter(hu, 0.5), prepared.lungs > 0, SPACING_MM)
+    box = _box(prepared.lungs > 0)
     rows = _rows((level, level), hu[box].shape[1], box[1].start)
     return Background(
-        hu[box].astype(np.float16), scene.parenchyma[box].astype(np.float16), _bytes(scene.vessels[box]),
-        _bytes(scene.lumen[box]), scene.depth[box].astype(np.float16), scene.lungs[box],
-        _healthy(scene.lungs[box] > 0), rows, np.array([level.air_hu], np.float32),
+        hu[box].astype(np.float16), prepared.parenchyma[box].astype(np.float16), _bytes(prepared.vessels[box]),
+        _bytes(prepared.lumen[box]), prepared.depth[box].astype(np.float16), prepared.lungs[box],
+        _healthy(prepared.lungs[box] > 0), rows, np.array([level.air_hu], np.float32),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from diffseglung.phantom.airspace import FLUID_HU
-from diffseglung.phantom.record import Scene
+from diffseglung.phantom.record import ChestParts
 from diffseglung.phantom.texture import Field, balls, sheet, smooth_noise
 from diffseglung.volume import Shape
 
@@ -32,8 +32,8 @@ def clipped(values: Field, low: float = 0.0, high: float = 1.0) -> Field:
 
 
 @dataclass(eq=False, kw_only=True)
-class Canvas(Scene):
-    """A piece of a scene on an isotropic grid, with a generator of its own to draw with."""
+class Canvas(ChestParts):
+    """A piece of a chest on an isotropic grid, with a generator of its own to draw with."""
 
     rng: np.random.Generator
 

@@ -58,15 +58,15 @@ def _spaces(region: Region, draw: Draw, signed: Field, *, size_mm: float, septum
 
 def paraseptal(region: Region, draw: Draw) -> None:
     """One or two rows of air spaces under the pleura."""
-    row = draw.uniform("row_mm", 6, 13) * max(region.scene.scale, 0.7)
+    row = draw.uniform("row_mm", 6, 13) * max(region.parts.scale, 0.7)
     signed = np.minimum(region.signed, row - region.depth + 1.5 * region.noise(draw.rng, 7.0))
-    size = draw.uniform("space_mm", 6, 12) * max(region.scene.scale, 0.7)
+    size = draw.uniform("space_mm", 6, 12) * max(region.parts.scale, 0.7)
     _spaces(region, draw, signed, size_mm=size, septum_mm=draw.uniform("septum_mm", 0.3, 0.7))
 
 
 def bullous(region: Region, draw: Draw) -> None:
     """A few large, nearly empty spaces with hairline walls."""
-    size = draw.uniform("bulla_mm", 18, 36) * max(region.scene.scale, 0.5)
+    size = draw.uniform("bulla_mm", 18, 36) * max(region.parts.scale, 0.5)
     inside, _ = region.lobules(draw.rng, size, region.signed - 0.2 * region.radius_mm, size)
     signed = (blurred(inside, region.spacing, 1.2) - 0.5) * 4
     _spaces(region, draw, signed, size_mm=size, septum_mm=draw.uniform("septum_mm", 0.4, 0.8))

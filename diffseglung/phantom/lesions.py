@@ -1,4 +1,4 @@
-"""Lesions: which models there are, who may use them, and how a set of them is put into a scene."""
+"""Lesions: which models there are, who may use them, and how a set of them is put into a chest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, Label
 from diffseglung.phantom import airless, airspace, destruction, scarring
-from diffseglung.phantom.record import Draw, Scene
+from diffseglung.phantom.record import ChestParts, Draw
 from diffseglung.phantom.region import Region, place
 from diffseglung.phantom.severity import severity_of
 from diffseglung.platform.errors import ConfigError
@@ -66,9 +66,9 @@ def check_models(names: tuple[str, ...]) -> None:
 
 
 def add(
-    scene: Scene, draw: Draw, *, names: tuple[str, ...] | None = None, severity: str = "any"
+    parts: ChestParts, draw: Draw, *, names: tuple[str, ...] | None = None, severity: str = "any"
 ) -> list[dict[str, Any]]:
-    """Draw a set of lesions into the scene; returns one record a lesion.
+    """Draw a set of lesions into the chest; returns one record a lesion.
 
     names: models to draw; else a random mix of the split, every pathology with probability 0.75 and at least one.
     severity: how many of each, how large and how faint; "any" draws each once, as its model usually is.
@@ -85,20 +85,20 @@ def add(
         record: dict[str, Any] = {"model": model.name, "label": model.label.name}
         own = draw.inside(record)
         radius_mm = model.radius_mm if degree is None else degree.radius_mm(own, model.radius_mm)
-        region = place(scene, own, model.site, radius_mm)
+        region = place(parts, own, model.site, radius_mm)
         if region is None:
             continue
-        before = scene.truth[region.box] == model.label.id
+        before = parts.truth[region.box] == model.label.id
         _paint(model, region, own, 1.0 if degree is None else degree.kept(own, model.label))
-        after: NDArray[np.bool_] = scene.truth[region.box] == model.label.id
-        record["added_ml"] = round(float((after & ~before).sum() * np.prod(scene.spacing_mm) / 1000), 3)
+        after: NDArray[np.bool_] = parts.truth[region.box] == model.label.id
+        record["added_ml"] = round(float((after & ~before).sum() * np.prod(parts.spacing_mm) / 1000), 3)
         records.append(record)
     return records
 
 
 def _paint(model: Model, region: Region, draw: Draw, strength: float) -> None:
     """Paint a lesion and keep this share (0..1) of what it changed; its extent stays."""
-    tissue = (region.parenchyma, region.vessels, region.scene.lumen[region.box])
+    tissue = (region.parenchyma, region.vessels, region.parts.lumen[region.box])
     before = [part.copy() for part in tissue] if strength < 1 else []
     model.paint(region, draw)
     for part, old in zip(tissue, before, strict=False):

@@ -31,11 +31,11 @@ def make_phantom(
     shape, spacing = protocol.grid(extent_mm or EXTENT_MM[config.size])
     exhale = EXHALE_SHARE.get(config.condition, 0.0)
     chest = anatomy.build(anatomy.Grid(shape, spacing), draw, scale=SCALE[config.size], exhale=exhale)
-    scene = chest.scene
+    parts = chest.parts
     names = () if config.healthy else (config.models or None)
-    records = lesions.add(scene, draw, names=names, severity=config.severity)
+    records = lesions.add(parts, draw, names=names, severity=config.severity)
     keep = np.clip(np.rint(protocol.slice_centres(shape[0], spacing[0])).astype(int), 0, shape[0] - 1)
-    lungs, truth = scene.lungs[keep], scene.truth[keep]
+    lungs, truth = parts.lungs[keep], parts.truth[keep]
     image = protocol.scan(chest.compose(), spacing[0], draw.stream(9))
     affine = np.zeros((4, 4))
     affine[[2, 1, 0], [0, 1, 2]] = (protocol.slice_mm, protocol.in_plane_mm, protocol.in_plane_mm)

@@ -93,7 +93,7 @@ class Draw:
 
 
 @dataclass
-class Scene:
+class ChestParts:
     """Lung tissue before the scanner: lesions change it in place.
 
     parenchyma: (Z, Y, X) float32 HU of lung tissue without its vessels.

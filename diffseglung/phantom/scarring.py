@@ -14,7 +14,7 @@ from diffseglung.phantom.trees import draw_tubes, grow, scatter
 
 def _band(region: Region, draw: Draw, low: float, high: float) -> Field:
     """Signed distance of a band under the pleura of ragged width, inside the blob."""
-    band = draw.uniform("band_mm", low, high) * region.scene.scale + 3
+    band = draw.uniform("band_mm", low, high) * region.parts.scale + 3
     ragged = draw.uniform("ragged_mm", 2.0, 5.0)
     return np.minimum(region.signed, band - region.depth + ragged * region.noise(draw.rng, 10.0))
 
@@ -82,7 +82,7 @@ def traction(region: Region, draw: Draw) -> None:
         wall, air = np.zeros(region.shape, np.float32), np.zeros(region.shape, np.float32)
         draw_tubes(wall, tree.start, tree.end, bore + 0.9, region.spacing)
         draw_tubes(air, tree.start, tree.end, bore, region.spacing)
-        vessels, lumen = region.vessels, region.scene.lumen[region.box]
+        vessels, lumen = region.vessels, region.parts.lumen[region.box]
         np.maximum(vessels, wall * soft, out=vessels)
         np.maximum(lumen, air * soft, out=lumen)
     region.label(soft > 0.5, FIBROSIS)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from diffseglung.phantom import lesions
-from diffseglung.phantom.record import Draw, Phantom, Scene
+from diffseglung.phantom.record import ChestParts, Draw, Phantom
 from diffseglung.platform.errors import GeometryError, InputError
 from diffseglung.volume import Reorientation, Volume
 
@@ -45,15 +45,15 @@ def add_lesions(
     hu, mask = turn.apply(ct).array, turn.apply(lungs).array
     box = _bounds(mask > 0, turn.apply(ct).spacing_mm)
     spacing = turn.apply(ct).spacing_mm
-    scene = take_apart(np.ascontiguousarray(hu[box], np.float32), np.ascontiguousarray(mask[box]), spacing)
+    parts = take_apart(np.ascontiguousarray(hu[box], np.float32), np.ascontiguousarray(mask[box]), spacing)
     draw = Draw(seed, split)
-    before = scene.compose()
-    records = lesions.add(scene, draw, names=models or None, severity=severity)
+    before = parts.compose()
+    records = lesions.add(parts, draw, names=models or None, severity=severity)
     sigma = [0.45, 0.55 / spacing[1], 0.55 / spacing[2]]
-    change = ndimage.gaussian_filter(scene.compose() - before, sigma, truncate=3)
+    change = ndimage.gaussian_filter(parts.compose() - before, sigma, truncate=3)
     image, truth = np.array(hu, np.float32), np.zeros(hu.shape, np.uint8)
     image[box] = np.clip(np.rint(image[box] + change), -1024, 3071)
-    truth[box] = scene.truth
+    truth[box] = parts.truth
     meta = {
         "generator": "semisynthetic",
         "version": 1,
@@ -77,7 +77,7 @@ def _bounds(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> 
     return tuple(slices)
 
 
-def take_apart(hu: Field, mask: NDArray[np.uint8], spacing_mm: tuple[float, float, float]) -> Scene:
+def take_apart(hu: Field, mask: NDArray[np.uint8], spacing_mm: tuple[float, float, float]) -> ChestParts:
     """Real tissue taken apart: parenchyma, vessel share, depth below the lung surface."""
     lung = mask > 0
     if mask.max() == 1:  # a binary mask: name the sides by the midline
@@ -95,7 +95,7 @@ def take_apart(hu: Field, mask: NDArray[np.uint8], spacing_mm: tuple[float, floa
     vessels = np.clip((smooth - parenchyma - 90) / (BLOOD_HU - parenchyma - 90), 0, 1)
     lumen = np.zeros_like(hu)
     depth = ndimage.distance_transform_edt(lung, spacing_mm).astype(np.float32)
-    return Scene(
+    return ChestParts(
         parenchyma.astype(np.float32),
         vessels.astype(np.float32),
         lumen,

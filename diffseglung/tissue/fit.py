@@ -61,7 +61,7 @@ class Cohort:
 
         truth: (N,) class index at each position, -1 where there is none.
         """
-        rule = physics_in_context(rows.local.numpy(), rows.where, rows.scene.spacing_mm)
+        rule = physics_in_context(rows.local.numpy(), rows.where, rows.prepared.spacing_mm)
         self._take("physics", rows, sharpened(rule), None)
         if truth is not None:
             known = truth >= 0

@@ -38,7 +38,7 @@ CRUST_MM = 9.0
 """About a thick slice, or three cells. All chosen on development cases (docs/science.md)."""
 
 
-def without_weak_islands(posterior: Tensor, where: Positions, spacing_mm: float) -> Tensor:
+def without_low_confidence_components(posterior: Tensor, where: Positions, spacing_mm: float) -> Tensor:
     """Posterior (N, 5) at the positions of a grid of `spacing_mm`; the lesion of doubted islands and crusts is healthy.
 
     An island is a connected set (26 neighbours) of positions whose most probable class is one lesion.

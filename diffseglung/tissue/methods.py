@@ -27,7 +27,7 @@ from torch import Tensor
 
 from diffseglung.case.intensity import normalise
 from diffseglung.case.positions import STRIDE, Positions, middle, positions
-from diffseglung.case.scene import Scene
+from diffseglung.case.prepared import PreparedScan
 from diffseglung.labels import HEALTHY, TISSUES
 from diffseglung.method.attention import attention_posterior
 from diffseglung.method.features import FeatureSource, Progress, at_positions, diffusion_features
@@ -38,22 +38,22 @@ from diffseglung.platform.config import FeatureConfig, SegmentConfig
 from diffseglung.platform.runtime import Runtime
 from diffseglung.tissue.bundle import Bundle
 from diffseglung.tissue.local import local_descriptors, shaped
-from diffseglung.tissue.low_confidence import without_weak_islands
+from diffseglung.tissue.low_confidence import without_low_confidence_components
 from diffseglung.tissue.rule import physics_posterior
 from diffseglung.tissue.smoothed_rule import physics_in_context
 from diffseglung.tissue.student import student_posterior
 
 PUBLISHED_DIMENSIONS = 16
-BOLDNESS = 0.5
+LESION_LOG_ODDS = 0.5
 """How much method `physics` raises the log odds of lesions: the mean over a neighbourhood thins out small ones."""
 FITTED_ROWS = 60000
 
 
 @dataclass(eq=False)
 class Rows:
-    """Descriptors of one scene, each computed when first asked for."""
+    """Descriptors of one prepared, each computed when first asked for."""
 
-    scene: Scene
+    prepared: PreparedScan
     bundle: Bundle | None
     runtime: Runtime
     features: FeatureConfig = field(default_factory=FeatureConfig)
@@ -68,21 +68,21 @@ class Rows:
     def where(self) -> Positions:
         """Lung positions that the rows belong to."""
         if self._where is None:
-            self._where = positions(self.scene.lungs, self.stride)
+            self._where = positions(self.prepared.lungs, self.stride)
         return self._where
 
     @property
     def hu(self) -> NDArray[np.float32]:
         """HU (N,) of the voxel in the middle of each position."""
-        at = self.where.voxel.clip(max=[n - 1 for n in self.scene.hu.shape])
-        values: NDArray[np.float32] = self.scene.hu[tuple(at.T)]
+        at = self.where.voxel.clip(max=[n - 1 for n in self.prepared.hu.shape])
+        values: NDArray[np.float32] = self.prepared.hu[tuple(at.T)]
         return values
 
     @property
     def local(self) -> Tensor:
         """Local descriptors (N, F) in physical units."""
         if self._local is None:
-            rows = local_descriptors(self.scene.aligned, self.scene.lungs, self.scene.spacing_mm, self.where)
+            rows = local_descriptors(self.prepared.aligned, self.prepared.lungs, self.prepared.spacing_mm, self.where)
             self._local = torch.from_numpy(rows)
         return self._local
 
@@ -96,9 +96,9 @@ class Rows:
         """Multi-timestep diffusion features (N, levels x channels)."""
         if self._diffusion is None:
             bundle = needed(self.bundle)
-            grid = normalise(self.scene.hu, bundle.card.intensity)
+            grid = normalise(self.prepared.hu, bundle.card.intensity)
             found = diffusion_features(
-                grid, self.scene.lungs, bundle.source, self.features, self.runtime, self.progress
+                grid, self.prepared.lungs, bundle.source, self.features, self.runtime, self.progress
             )
             self._diffusion = at_positions(found, bundle.source.stride, self.where)
         return self._diffusion
@@ -109,14 +109,14 @@ class Rows:
         if self._segmented is None:
             bundle = needed(self.bundle)
             source, quiet = network_use("student", bundle, self.features)
-            grid = normalise(self.scene.aligned, bundle.card.intensity)
-            found = diffusion_features(grid, self.scene.lungs, source, quiet, self.runtime, self.progress)
+            grid = normalise(self.prepared.aligned, bundle.card.intensity)
+            found = diffusion_features(grid, self.prepared.lungs, source, quiet, self.runtime, self.progress)
             rows = at_positions(found, source.stride, self.where, described_at=middle(source.stride))
             self._segmented = rows / rows.sum(1, keepdim=True)
         return self._segmented
 
     def sharing(self, other: Rows) -> Rows:
-        """These rows with the positions and local descriptors of others of the same scene, which no model changes."""
+        """These rows with the positions and local descriptors of others of the same scan, which no model changes."""
         self._where, self._local = other.where, other.local
         return self
 
@@ -149,7 +149,7 @@ def rule(rows: Rows, config: SegmentConfig) -> Tensor:
 
 def physics(rows: Rows, config: SegmentConfig) -> Tensor:
     """The rule's opinion of each position together with its neighbourhood's, made bolder."""
-    return cautious(physics_in_context(rows.local.numpy(), rows.where, rows.scene.spacing_mm), -BOLDNESS)
+    return cautious(physics_in_context(rows.local.numpy(), rows.where, rows.prepared.spacing_mm), -LESION_LOG_ODDS)
 
 
 def seeded(rows: Rows, config: SegmentConfig) -> Tensor:
@@ -170,8 +170,8 @@ def combined(rows: Rows, config: SegmentConfig) -> Tensor:
 
 def student(rows: Rows, config: SegmentConfig) -> Tensor:
     """The rule in context and the network taught on synthetic lesions, made bolder as `physics` is."""
-    rule = physics_in_context(rows.local.numpy(), rows.where, rows.scene.spacing_mm)
-    return cautious(student_posterior(rule, rows.segmented), -BOLDNESS)
+    rule = physics_in_context(rows.local.numpy(), rows.where, rows.prepared.spacing_mm)
+    return cautious(student_posterior(rule, rows.segmented), -LESION_LOG_ODDS)
 
 
 def simulated(rows: Rows, config: SegmentConfig) -> Tensor:
@@ -228,7 +228,7 @@ def class_posterior(rows: Rows, config: SegmentConfig) -> Tensor:
     if config.method in LEARNED:
         found = cautious(found, config.caution)
     if config.method in LEARNED | {"physics", "student"}:
-        found = without_weak_islands(found, rows.where, rows.scene.spacing_mm)
+        found = without_low_confidence_components(found, rows.where, rows.prepared.spacing_mm)
     return found
 
 

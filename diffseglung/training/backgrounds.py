@@ -32,8 +32,8 @@ TAUGHT = (EMPHYSEMA.id, CONSOLIDATION.id)
 def background_of(ct: Volume, lungs: Volume) -> Background:
     """A scan and its lungs, non-zero inside, as a background."""
     config = SegmentConfig(spacing_mm=SPACING_MM)
-    scene = prepare(ct, lungs, config)
-    rows = describe(scene, None, Runtime(device=torch.device("cpu")), config)
+    prepared = prepare(ct, lungs, config)
+    rows = describe(prepared, None, Runtime(device=torch.device("cpu")), config)
     posterior, best = physics(rows, config).max(1, keepdim=True)
     classes, certain = (rows.where.scatter(v.numpy().astype(np.float32))[0] for v in (best + 1, posterior >= CERTAIN))
     cell_ml = (rows.where.stride * SPACING_MM) ** 3 / 1000
@@ -45,7 +45,7 @@ def background_of(ct: Volume, lungs: Volume) -> Background:
         lesions[large[labels]] = UNKNOWN
         if lesion in TAUGHT:
             lesions[large[labels] & (certain > 0)] = lesion
-    return real_background(scene, _on_voxels(lesions, rows.where.stride, scene.lungs.shape))
+    return real_background(prepared, _on_voxels(lesions, rows.where.stride, prepared.lungs.shape))
 
 
 def _on_voxels(cells: NDArray[np.uint8], stride: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:

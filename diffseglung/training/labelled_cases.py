@@ -7,20 +7,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from diffseglung.case.prepared import PreparedScan
 from diffseglung.case.resample import resample_onto
-from diffseglung.case.scene import Scene
 from diffseglung.io import read_mask, read_volume
 from diffseglung.io.npz import read_case
 from diffseglung.pipeline import prepare
 from diffseglung.platform.config import SegmentConfig
 
 
-def read_scene(path: Path, spacing_mm: float) -> tuple[Scene, NDArray[np.int64] | None]:
-    """Scene of an NPZ case or of a case folder, and the class index (Z, Y, X) on its grid (-1: none) if it is known."""
+def read_prepared(path: Path, spacing_mm: float) -> tuple[PreparedScan, NDArray[np.int64] | None]:
+    """An NPZ case or a case folder, prepared, and the class index (Z, Y, X) on its grid (-1: none) if it is known."""
     config = SegmentConfig(spacing_mm=spacing_mm)
     if path.suffix == ".npz":
         case = read_case(path)
         return prepare(case.ct, case.lungs, config), None
-    scene = prepare(read_volume(path / "ct.nii.gz"), read_mask(path / "lungs.nii.gz"), config)
-    truth = resample_onto(read_mask(path / "truth.nii.gz"), scene.grid, order=0).array
-    return scene, truth.astype(np.int64) - 1
+    prepared = prepare(read_volume(path / "ct.nii.gz"), read_mask(path / "lungs.nii.gz"), config)
+    truth = resample_onto(read_mask(path / "truth.nii.gz"), prepared.grid, order=0).array
+    return prepared, truth.astype(np.int64) - 1

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffseglung.method.diffusion import DiffusionModel, noised, per_patch
 from diffseglung.method.train.data import Batch
-from diffseglung.method.train.objective import Objective, Outcome
+from diffseglung.method.train.objective import LossOutput, Objective
 from diffseglung.method.unet import UNet
 from diffseglung.platform.config import DiffusionConfig, FinetuneConfig
 from diffseglung.tissue.segmenter import SegmentationHead
@@ -37,7 +37,7 @@ class SegmentationObjective(Objective):
         """Prefixes of the weights that a checkpoint for use keeps."""
         return ("network.", "segmenter.")
 
-    def forward(self, batch: Batch, iteration: int, contrast: None = None) -> Outcome:
+    def forward(self, batch: Batch, iteration: int, contrast: None = None) -> LossOutput:
         """Loss of one micro-batch: the mean of its patches."""
         level = batch.step / self.model.config.steps
         noisy = noised(batch.clean, batch.noise, per_patch(self.model.signal, batch.step, batch.clean))
@@ -46,7 +46,7 @@ class SegmentationObjective(Objective):
         loss = (entropy + self.finetune.dice_weight * dice).mean()
         loss = loss + 0 * predicted.float().mean()  # reaches every parameter, which distributed training needs
         terms: dict[str, float | Tensor] = {"dice": dice.detach().mean(), "lambda": self.finetune.dice_weight}
-        return Outcome(loss, entropy.detach(), level, terms, "segmentation")
+        return LossOutput(loss, entropy.detach(), level, terms, "segmentation")
 
 
 def segmentation_loss(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:

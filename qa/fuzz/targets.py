@@ -77,9 +77,9 @@ def itk_seeds(folder: Path) -> list[Files]:
 
 def dicom_seeds(folder: Path) -> list[Files]:
     from pydicom.uid import JPEGLSLossless, RLELossless
-    from tests.io.test_dicom_headers import enhanced
 
     from tests.io.conftest import write_series_of
+    from tests.io.dicom.test_headers import enhanced
 
     volume = _volume()
     volume = volume.with_array(volume.array.astype(np.float32))

@@ -19,7 +19,7 @@ from diffseglung.cli import main
 
 MAP = ("label_map.nii.gz", "label_map.ctbl", "label_map.label.txt")
 
-SPEC = importlib.util.spec_from_file_location("cohort_toys", Path(__file__).parents[1] / "cohorts" / "cohort_toys.py")
+SPEC = importlib.util.spec_from_file_location("cohort_toys", Path(__file__).parents[1] / "cohort" / "cohort_toys.py")
 assert SPEC is not None
 assert SPEC.loader is not None
 toys = importlib.util.module_from_spec(SPEC)

@@ -86,8 +86,8 @@ def coarse() -> tuple[Volume, Volume]:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with one phantom as NPZ case, NIfTI, mask and study, where the documented paths point."""
     monkeypatch.setattr(ModelCard, "check_use", lambda card, spacing_mm: None)  # 3 mm, to be quick
-    read = labelled_cases.read_scene
-    monkeypatch.setattr(labelled_cases, "read_scene", lambda path, spacing_mm: read(path, 3.0))
+    read = labelled_cases.read_prepared
+    monkeypatch.setattr(labelled_cases, "read_prepared", lambda path, spacing_mm: read(path, 3.0))
     fit = Cohort.fit
     monkeypatch.setattr(Cohort, "fit", lambda cohort, config: fit(cohort, replace(config, iterations=100)))
     folder, (ct, lungs) = tmp_path, coarse()

@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.cli.test_bars import BAR
 
 from diffseglung.cli import COMMANDS, exit_codes
 from diffseglung.platform.errors import InputError
+from tests.cli.test_progress import BAR
 
 ROOT = Path(__file__).parents[2]
 SLACK_S = 0.3

@@ -24,7 +24,7 @@ from diffseglung.platform.runtime import Runtime
 from diffseglung.tissue.bundle import load_bundle
 from diffseglung.tissue.methods import Rows
 from tests.toy_models import toy_network, toy_phantom
-from tests.toys import toy_cases, toy_scene
+from tests.toys import toy_cases, toy_prepared
 
 QUICK = ["--shape", "16", "16", "16", "--batch_size", "2", "--chests", "0", "--precision", "fp32", "-q"]
 QUICK += ["--log_every", "1", "--save_every", "2", "--sample_every", "0"]
@@ -102,8 +102,8 @@ def test_every_position_has_a_posterior_on_an_odd_grid_with_lung_at_its_border(s
     assert finetune(start, tmp_path, "--iterations", "2") == 0
     lungs, aligned = np.zeros((21, 27, 27), bool), np.full((21, 27, 27), -860, np.float32)
     lungs[4:, 4:, 4:] = True
-    scene = dataclasses.replace(toy_scene(), lungs=lungs, aligned=aligned)
-    rows = Rows(scene, load_bundle(tmp_path / "ddpm_segment.pt"), Runtime(device=torch.device("cpu")))
+    prepared = dataclasses.replace(toy_prepared(), lungs=lungs, aligned=aligned)
+    rows = Rows(prepared, load_bundle(tmp_path / "ddpm_segment.pt"), Runtime(device=torch.device("cpu")))
     assert len(rows.segmented) == len(rows.where.index)
     assert torch.allclose(rows.segmented.sum(1), torch.ones(len(rows.segmented)), atol=1e-5)
 

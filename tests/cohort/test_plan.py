@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffseglung.cohort.plan import OWN_NAMES, Order, alone, is_finished, plan, read_record
+from diffseglung.lungs import external_tools
 from diffseglung.output import Products
 from diffseglung.platform.config import SegmentConfig
 from diffseglung.platform.errors import ConfigError, InputError

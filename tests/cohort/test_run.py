@@ -20,8 +20,8 @@ pytest.importorskip("distributed")
 from diffseglung.cohort import cluster, run, work
 from diffseglung.cohort.cluster import Place, connected, fitting_workers, read_options, threads_each
 from diffseglung.cohort.plan import Order, Task, alone, is_finished, plan
-from diffseglung.cohort.table import row_of, told
-from diffseglung.cohort.work import Outcome
+from diffseglung.cohort.table import row_of, with_result
+from diffseglung.cohort.work import TaskResult
 from diffseglung.output import Products
 from diffseglung.platform.config import PatienceConfig, SegmentConfig
 from diffseglung.platform.errors import ConfigError
@@ -41,18 +41,18 @@ def an_order(folder: Path) -> Order:
 
 def conducted(
     tasks: list[Task], order: Order, patience: PatienceConfig, on_first=None, place: Place | None = None
-) -> list[Outcome]:
+) -> list[TaskResult]:
     """Outcomes on worker processes; on_first: called with the client at the first outcome."""
-    told: list[Outcome] = []
+    told: list[TaskResult] = []
     with connected(place or Place(workers=2), len(tasks)) as client:
 
-        def tell(outcome: Outcome | None) -> None:
+        def tell(outcome: TaskResult | None) -> None:
             if outcome is not None:
                 told.append(outcome)
                 if len(told) == 1 and on_first:
                     on_first(client)
 
-        outcomes = run.conduct(client, tasks, order, patience, tell)
+        outcomes = run.run_tasks(client, tasks, order, patience, tell)
     assert outcomes == told
     return outcomes
 
@@ -116,7 +116,7 @@ class Vanished:
 
     status = "finished"
 
-    def result(self) -> Outcome:
+    def result(self) -> TaskResult:
         raise RuntimeError("its worker left")
 
 
@@ -138,18 +138,18 @@ def test_the_number_of_workers_and_of_their_threads_changes_no_result(tmp_path: 
     assert found[0] == found[1]
 
 
-def slow(task: Task, order: Order, device: str | None = None) -> Outcome:
+def slow(task: Task, order: Order, device: str | None = None) -> TaskResult:
     import time
 
     if task.name == "scan_000":
         time.sleep(600)
-    return Outcome(task.name, task.source)
+    return TaskResult(task.name, task.source)
 
 
-def deadly(task: Task, order: Order, device: str | None = None) -> Outcome:
+def deadly(task: Task, order: Order, device: str | None = None) -> TaskResult:
     if task.name == "scan_000":
         os.kill(os.getpid(), signal.SIGKILL)
-    return Outcome(task.name, task.source)
+    return TaskResult(task.name, task.source)
 
 
 @pytest.mark.parametrize(("behaviour", "words"), [(slow, "took longer than 8 s"), (deadly, "its worker was lost")])
@@ -193,7 +193,7 @@ def test_a_file_that_fails_costs_a_scan_no_figures(tmp_path: Path) -> None:
     assert "segmentation.dcm could not be made" in str(outcome.error)
     assert (order.output / task.name / "label_map.nii.gz").exists()
     assert not is_finished(task, order.output)
-    row = row_of(task, order.output, told({}, outcome))
+    row = row_of(task, order.output, with_result({}, outcome))
     assert row["status"] == "done"
     assert row["error"] == outcome.error
     assert row["lung_ml"]
@@ -276,6 +276,6 @@ def test_a_running_scheduler_is_used(tmp_path: Path) -> None:
         distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as running,
         connected(Place(scheduler=running.scheduler_address), 2) as client,
     ):
-        outcomes = run.conduct(client, tasks, order, PatienceConfig(), lambda outcome: None)
+        outcomes = run.run_tasks(client, tasks, order, PatienceConfig(), lambda outcome: None)
     assert [o.error for o in outcomes] == [None, None]
     assert all(is_finished(task, order.output) for task in tasks)

@@ -65,7 +65,7 @@ def in_a_process(code: str) -> str:
 
 def test_threads_reach_every_library_that_computes() -> None:
     code = (
-        "from diffseglung import resources; resources.limit_threads(1)\n"
+        "from diffseglung.platform import resources; resources.limit_threads(1)\n"
         "import torch, SimpleITK as itk; print(torch.get_num_threads(), "
         "itk.ProcessObject.GetGlobalDefaultNumberOfThreads())"
     )
@@ -75,7 +75,7 @@ def test_threads_reach_every_library_that_computes() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system's limit is Linux's")
 def test_the_system_refuses_memory_above_the_limit_and_what_is_left_is_told() -> None:
     code = (
-        "from diffseglung import resources; resources.limit_memory(1.0)\n"
+        "from diffseglung.platform import resources; resources.limit_memory(1.0)\n"
         "import numpy as np\n"
         "assert resources.memory_bytes() < 2**30\n"
         "try:\n    np.ones(2**30, np.uint8)\nexcept MemoryError:\n    print('refused')"
@@ -87,7 +87,7 @@ def test_the_system_refuses_memory_above_the_limit_and_what_is_left_is_told() ->
 @pytest.mark.parametrize(("kind", "held"), [("RLIMIT_DATA", "VmData"), ("RLIMIT_AS", "VmSize")])
 def test_what_a_shell_or_a_queue_limits_is_known(kind: str, held: str) -> None:
     code = (
-        "import resource; from diffseglung import resources\n"
+        "import resource; from diffseglung.platform import resources\n"
         f"now = next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('{held}:')) * 1024\n"
         f"resource.setrlimit(resource.{kind}, (now + 50 * 2**20, resource.RLIM_INFINITY))\n"
         "assert 40 < resources.memory_bytes() / 2**20 < 51\n"

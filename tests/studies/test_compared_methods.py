@@ -19,17 +19,17 @@ from diffseglung.tissue.bundle import Bundle
 from diffseglung.tissue.local import SHAPED_NAMES
 from diffseglung.tissue.methods import WITHOUT_MODEL
 from studies.baselines import BASELINES
-from studies.compared_methods import Field, choose, everyone
+from studies.compared_methods import LoadedModels, all_candidates, choose
 from tests.toy_models import small_phantom
 
 
 def test_every_method_and_baseline_takes_part() -> None:
-    keys = everyone(base=False).keys()
+    keys = all_candidates(base=False).keys()
     assert {*METHODS, *BASELINES} < keys
     assert next(iter(keys)) == SegmentConfig().method
     assert any(key.endswith("_no_fusion") for key in keys)
     assert not any(key.endswith("_base") for key in keys)
-    assert {"published_base", "attention_base", "diffusion_base"} < everyone(base=True).keys()
+    assert {"published_base", "attention_base", "diffusion_base"} < all_candidates(base=True).keys()
 
 
 def test_without_a_model_those_that_need_one_are_left_out_and_named() -> None:
@@ -52,8 +52,8 @@ def test_what_cannot_run_is_refused_when_asked_for() -> None:
 def test_an_answer_is_the_pipeline_s() -> None:
     case = small_phantom(3)
     chosen, _ = choose(["physics", "physics_no_fusion", "hu_bands_median"], None)
-    field = Field(runtime=Runtime(device=torch.device("cpu")))
-    answers = {entrant.key: answer for entrant, answer in field.answers(case.ct, case.lungs, chosen)}
+    field = LoadedModels(runtime=Runtime(device=torch.device("cpu")))
+    answers = {candidate.key: answer for candidate, answer in field.predictions(case.ct, case.lungs, chosen)}
     for key, fusion in (("physics", True), ("physics_no_fusion", False)):
         config = SegmentConfig(method="physics", fusion=fusion)
         whole = Segmenter.load(config=config, device="cpu")(case.ct, case.lungs, probabilities=True)

@@ -50,8 +50,8 @@ def probe(case: Path, tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_local_columns_are_those_of_the_methods(probe: Probe, case: Path) -> None:
-    scene, truth = probes.read_scene(case, 1.5)
-    rows = Rows(scene, None, RUNTIME)
+    prepared, truth = probes.read_prepared(case, 1.5)
+    rows = Rows(prepared, None, RUNTIME)
     np.testing.assert_array_equal(probe.local, rows.local.numpy())
     np.testing.assert_array_equal(probe.rows("local").numpy(), shaped(rows.local.numpy())[probe.kept])
     assert truth is not None
@@ -73,7 +73,7 @@ def test_what_was_kept_is_read_back(case: Path, tmp_path: Path, monkeypatch: pyt
     def refuse(*_: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(probes, "read_scene", refuse)
+    monkeypatch.setattr(probes, "read_prepared", refuse)
     again = gather(case, tmp_path, {}, RUNTIME)
     np.testing.assert_array_equal(first.local, again.local)
     np.testing.assert_array_equal(first.truth, again.truth)
@@ -82,18 +82,18 @@ def test_what_was_kept_is_read_back(case: Path, tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize(("kind", "scale", "offset"), [("range", 1.7, 200.0), ("z-score", 0.6, -90.0)])
 def test_normalising_scan_by_scan_forgets_hu(case: Path, kind: str, scale: float, offset: float) -> None:
-    scene, _ = probes.read_scene(case, 1.5)
-    other = dataclasses.replace(scene, grid=scene.grid.with_array(scene.hu * scale + offset))
-    seen = probes.intensities(scene, kind)
+    prepared, _ = probes.read_prepared(case, 1.5)
+    other = dataclasses.replace(prepared, grid=prepared.grid.with_array(prepared.hu * scale + offset))
+    seen = probes.intensities(prepared, kind)
     np.testing.assert_allclose(probes.intensities(other, kind), seen, atol=0.05)
-    assert np.abs(seen - scene.hu)[scene.lungs].max() > 1
+    assert np.abs(seen - prepared.hu)[prepared.lungs].max() > 1
 
 
 def test_a_reading_has_its_own_grid_and_intensities(case: Path, tmp_path: Path) -> None:
     coarse = gather(case, tmp_path / "coarse", {}, RUNTIME, reading=Reading(spacing_mm=3.0))
     plain = gather(case, tmp_path / "plain", {}, RUNTIME, reading=Reading(intensity="plain"))
-    scene, _ = probes.read_scene(case, 1.5)
+    prepared, _ = probes.read_prepared(case, 1.5)
     assert coarse.spacing_mm == 3.0
     assert len(coarse.local) < len(plain.local) / 4
-    expected = local_descriptors(scene.hu, scene.lungs, 1.5, plain.where)
+    expected = local_descriptors(prepared.hu, prepared.lungs, 1.5, plain.where)
     np.testing.assert_array_equal(plain.local, expected)

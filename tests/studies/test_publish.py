@@ -13,7 +13,7 @@ from tests.studies.benchmarked import write_cases
 def test_every_file_is_written_and_kept_results_are_admitted(tmp_path: Path) -> None:
     chosen, _ = compared_methods.choose(["hu_bands_slicer"], None)
     jobs = runner.folder_jobs(write_cases(tmp_path / "cases", (3,)), tmp_path)
-    old = runner.Plan(entrants=tuple(chosen), surfaces=False, sources="older")
+    old = runner.Plan(candidates=tuple(chosen), surfaces=False, sources="older")
     list(runner.run_all(jobs, old))
     paths = publish(tmp_path, jobs, old, {"command": "diffseglung benchmark"})
     assert {p.name for p in paths} == {
@@ -24,6 +24,6 @@ def test_every_file_is_written_and_kept_results_are_admitted(tmp_path: Path) -> 
     assert record["header"]["model SHA-256"] == "no model"
     assert record["results"]["hu_bands_slicer"]["case3"]["scores"]["confusion"]
     assert "all made by this code" in (tmp_path / "table.md").read_text(encoding="utf-8")
-    publish(tmp_path, jobs, runner.Plan(entrants=tuple(chosen), surfaces=False, keep=True), {})
+    publish(tmp_path, jobs, runner.Plan(candidates=tuple(chosen), surfaces=False, keep=True), {})
     assert "other versions of the code" in (tmp_path / "table.md").read_text(encoding="utf-8")
     assert not list(tmp_path.rglob("*.part"))

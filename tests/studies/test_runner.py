@@ -27,7 +27,7 @@ def jobs(tmp_path: Path) -> list[runner.Job]:
 
 def plan(*names: str, **more: object) -> Plan:
     chosen, _ = compared_methods.choose(list(names or NAMES), None)
-    return Plan(entrants=tuple(chosen), surfaces=False, **more)  # type: ignore[arg-type]
+    return Plan(candidates=tuple(chosen), surfaces=False, **more)  # type: ignore[arg-type]
 
 
 def states(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -68,10 +68,10 @@ def test_nothing_is_computed_twice_and_a_changed_key_is(jobs: list[runner.Job], 
     assert dict(run_all(jobs[:1], plan(sources="other", keep=True))) == {"case3": 0}
     (tmp_path / "out/results/case3/fixed_mixture.json").write_text("{ half a fi", encoding="utf-8")
     assert dict(run_all(jobs[:1], plan())) == {"case3": 1}
-    entrant = plan().entrants[0]
-    key = runner.result_key(jobs[0], entrant, plan())
-    assert runner.result_key(jobs[1], entrant, plan()) != key
-    assert runner.result_key(jobs[0], entrant, dataclasses.replace(plan(), surfaces=True)) != key
+    candidate = plan().candidates[0]
+    key = runner.result_key(jobs[0], candidate, plan())
+    assert runner.result_key(jobs[1], candidate, plan()) != key
+    assert runner.result_key(jobs[0], candidate, dataclasses.replace(plan(), surfaces=True)) != key
 
 
 def test_a_replaced_case_is_run_anew(jobs: list[runner.Job], tmp_path: Path) -> None:

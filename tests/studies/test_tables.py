@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from studies.bootstrap import Estimate
-from studies.compared_methods import everyone
+from studies.compared_methods import all_candidates
 from studies.summary import Row
 from studies.tables import LABELS, cell, csv_text, markdown, title_of
 
@@ -52,7 +52,7 @@ def test_markdown_has_every_part_and_even_rows() -> None:
 
 
 def test_every_entrant_has_words_of_its_own() -> None:
-    keys = everyone(base=True).keys()
+    keys = all_candidates(base=True).keys()
     assert len(set(LABELS.values())) == len(LABELS)
     assert len({title_of(key) for key in keys}) == len(keys)
     assert title_of("newcomer") == "newcomer"

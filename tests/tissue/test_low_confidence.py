@@ -4,7 +4,7 @@ import torch
 
 from diffseglung.case.positions import Positions, positions
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, HEALTHY, LESIONS, TISSUES, Label
-from diffseglung.tissue.low_confidence import DOUBTS, without_weak_islands
+from diffseglung.tissue.low_confidence import DOUBTS, without_low_confidence_components
 
 WHERE = positions(np.ones((60, 60, 60), bool))
 SPACING_MM = 1.5
@@ -24,7 +24,7 @@ def island(label: Label, ml: float, certainty: float, peak: float | None = None)
 
 
 def cleared(posterior: torch.Tensor, where: Positions = WHERE) -> torch.Tensor:
-    return without_weak_islands(posterior, where, SPACING_MM)
+    return without_low_confidence_components(posterior, where, SPACING_MM)
 
 
 @pytest.mark.parametrize("label", list(DOUBTS))

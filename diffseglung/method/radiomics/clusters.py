@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch.nn import functional
 
+from diffseglung.case.prepared import prepare_scan
 from diffseglung.case.resample import resample_onto
-from diffseglung.case.scene import make_scene
 from diffseglung.method.radiomics.dense import describe_dense
 from diffseglung.method.radiomics.descriptor import DESCRIPTOR_NAMES
 from diffseglung.platform.config import ClusterConfig
@@ -54,8 +54,8 @@ def cluster_volume(
     around them. Raises InputError when the lungs are too small for k clusters.
     """
     config = config or ClusterConfig()
-    scene = make_scene(ct, lungs, config.spacing_mm, step=config.stride)
-    hu, inside = torch.from_numpy(np.ascontiguousarray(scene.hu)), torch.from_numpy(scene.lungs)
+    prepared = prepare_scan(ct, lungs, config.spacing_mm, step=config.stride)
+    hu, inside = torch.from_numpy(np.ascontiguousarray(prepared.hu)), torch.from_numpy(prepared.lungs)
     described = describe_dense(hu[None], inside[None], stride=config.stride, window=config.window)[0].numpy()
     known = np.isfinite(described).all(0)  # (z, y, x)
     rows = described[:, known].T.astype(np.float64)  # (N, 34)
@@ -63,7 +63,7 @@ def cluster_volume(
     grid = np.zeros(known.shape, np.int64)
     grid[known] = labels
     nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
-    model_map = Volume(_onto_voxels(grid[tuple(nearest)], k, hu.shape, config.stride), scene.grid.affine)
+    model_map = Volume(_onto_voxels(grid[tuple(nearest)], k, hu.shape, config.stride), prepared.grid.affine)
     ids = np.where(lungs.array > 0, resample_onto(model_map, ct, order=0, fill=0).array, 0).astype(np.uint8)
     ids = _fill_gaps(ids, lungs.array > 0)
     return ct.with_array(ids), measure(ct, ids, rows, labels, k)

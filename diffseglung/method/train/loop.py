@@ -27,7 +27,7 @@ from diffseglung.method.card import ModelCard
 from diffseglung.method.ema import Ema
 from diffseglung.method.train.data import Batch, BatchSource, prefetch
 from diffseglung.method.train.journal import Journal
-from diffseglung.method.train.objective import Objective, Outcome
+from diffseglung.method.train.objective import LossOutput, Objective
 from diffseglung.method.train.state import State, restore, save_state
 from diffseglung.platform.config import TrainConfig
 from diffseglung.platform.errors import TrainingError
@@ -73,7 +73,7 @@ class Ending:
 class Tally:
     """What happened since the last journal line."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[LossOutput] = field(default_factory=list)
     since: float = field(default_factory=time.perf_counter)
     waited: float = 0.0
     """Seconds in which the network had no batch to work on."""
@@ -174,7 +174,7 @@ class Trainer:
             waits = isinstance(parallel, DistributedDataParallel) and micro < len(batches) - 1
             with parallel.no_sync() if waits else nullcontext():  # type: ignore[operator]
                 with runtime.autocast():
-                    outcome: Outcome = parallel(batch, self.iteration, contrast)
+                    outcome: LossOutput = parallel(batch, self.iteration, contrast)
                 (outcome.loss / len(batches)).backward()  # type: ignore[no-untyped-call]
             tally.outcomes.append(replace(outcome, loss=outcome.loss.detach()))
         limit = self.config.clip_norm or math.inf

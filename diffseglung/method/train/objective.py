@@ -24,7 +24,7 @@ POSITIONS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class LossOutput:
     """What one micro-batch gave.
 
     loss:    scalar with gradient.
@@ -57,7 +57,7 @@ class Contrast:
 
 
 class Objective(nn.Module):
-    """What the training loop asks of an objective; its forward pass is (batch, iteration, contrast) -> `Outcome`."""
+    """What the training loop asks of an objective; its forward pass is (batch, iteration, contrast) -> `LossOutput`."""
 
     network: UNet
 
@@ -78,10 +78,10 @@ class DiffusionObjective(Objective):
         self.network = network
         self.model = DiffusionModel.of(network, config)
 
-    def forward(self, batch: Batch, iteration: int, contrast: None = None) -> Outcome:
+    def forward(self, batch: Batch, iteration: int, contrast: None = None) -> LossOutput:
         """Loss of one micro-batch."""
         each, _ = self.model.loss(batch.clean, batch.lung, batch.noise, batch.step)
-        return Outcome(each.mean(), each.detach(), batch.step / self.model.config.steps)
+        return LossOutput(each.mean(), each.detach(), batch.step / self.model.config.steps)
 
 
 class DistillObjective(Objective):
@@ -146,7 +146,7 @@ class DistillObjective(Objective):
             usable &= quiet.repeat_interleave(len(rows) // len(quiet))
         return rows, torch.nonzero(usable)[:, 0]
 
-    def forward(self, batch: Batch, iteration: int, contrast: Contrast) -> Outcome:
+    def forward(self, batch: Batch, iteration: int, contrast: Contrast) -> LossOutput:
         """Loss of one micro-batch; the mean over all of them is the loss of the global batch."""
         each, taps = self.model.loss(batch.clean, batch.lung, batch.noise, batch.step)
         student = self.head(taps)  # (B, D, z, y, x)
@@ -154,7 +154,9 @@ class DistillObjective(Objective):
             contrastive = self._contrastive(student, contrast)
         weight = losses.warmup(iteration, self.distill)
         terms: dict[str, float | Tensor] = {"contrastive": contrastive.detach(), "lambda": weight}
-        return Outcome(each.mean() + weight * contrastive, each.detach(), batch.step / self.model.config.steps, terms)
+        return LossOutput(
+            each.mean() + weight * contrastive, each.detach(), batch.step / self.model.config.steps, terms
+        )
 
     def _contrastive(self, student: Tensor, contrast: Contrast) -> Tensor:
         """Share of the mean over all N positions that falls to this micro-batch, times the number of micro-batches.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffseglung.case.scene import lung_box
+from diffseglung.case.prepared import lung_box
 from diffseglung.io.plausibility import cross_sections
 from diffseglung.labels import ALL, LESIONS
 from diffseglung.platform.out_of_core import release

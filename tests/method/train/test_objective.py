@@ -13,7 +13,7 @@ from diffseglung.method.train.data import Batch, Draws, Patches
 from diffseglung.method.train.objective import (
     DiffusionObjective,
     DistillObjective,
-    Outcome,
+    LossOutput,
     fit_standardiser,
 )
 from diffseglung.method.unet import UNet
@@ -43,7 +43,7 @@ def distill_objective(patches: Patches, **settings) -> DistillObjective:
     return objective
 
 
-def outcome_of(objective: DistillObjective, batch: Batch, iteration: int) -> Outcome:
+def outcome_of(objective: DistillObjective, batch: Batch, iteration: int) -> LossOutput:
     """An update of one micro-batch."""
     return objective(batch, iteration, *objective.contrasts([batch], iteration, CPU))
 

@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
-from tests.io.test_dicom_headers import enhanced
 
 from diffseglung.io import Scan, read_scan
 from diffseglung.output.attempts import Attempts
 from diffseglung.output.dicom import NAMES, write_objects
 from diffseglung.output.statistics import measure
 from diffseglung.segmentation import Segmentation
+from tests.io.dicom.test_headers import enhanced
 from tests.io.dicom_defects import edit, write_good
 from tests.output.dicom.conftest import identify_patient
 from tests.output.dicom.test_segments import validated

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import highdicom as hd
 import numpy as np
-from tests.io.test_dicom_headers import enhanced
 
 from diffseglung import output
 from diffseglung.io import read_scan
@@ -14,6 +13,7 @@ from diffseglung.output import Products
 from diffseglung.output.dicom import NAMES
 from diffseglung.output.statistics import measure
 from diffseglung.segmentation import Segmentation
+from tests.io.dicom.test_headers import enhanced
 from tests.output.dicom.conftest import identify_patient
 from tests.output.dicom.test_segments import validated
 

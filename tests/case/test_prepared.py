@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from diffseglung.case.alignment import REFERENCE_HU
-from diffseglung.case.scene import axis_weights, lung_box, make_scene, onto_window
+from diffseglung.case.prepared import axis_weights, lung_box, onto_window, prepare_scan
 from diffseglung.platform.errors import InputError
 from diffseglung.volume import Volume
 
@@ -24,24 +24,24 @@ def test_lung_box_is_tight_plus_margin_and_stays_inside() -> None:
 
 def test_a_field_linear_in_space_survives_the_way_to_the_model_grid_and_back(oblique_affine: np.ndarray) -> None:
     ct, lungs = chest(oblique_affine)
-    scene = make_scene(ct, lungs, 1.5)
-    assert scene.grid.spacing_mm == pytest.approx((1.5, 1.5, 1.5))
-    z, y, x = np.meshgrid(*[np.arange(n) for n in scene.grid.shape], indexing="ij")
-    points = scene.grid.affine @ np.stack([z, y, x, np.ones_like(z)]).reshape(4, -1)
-    field = (points[0] + 2 * points[1] - points[2]).reshape(scene.grid.shape).astype(np.float32)
-    back = onto_window(scene, field[None], slice(0, scene.window.shape[0]))[0]
-    z, y, x = np.meshgrid(*[np.arange(n) for n in scene.window.shape], indexing="ij")
-    points = scene.window.affine @ np.stack([z, y, x, np.ones_like(z)]).reshape(4, -1)
-    expected = (points[0] + 2 * points[1] - points[2]).reshape(scene.window.shape)
+    prepared = prepare_scan(ct, lungs, 1.5)
+    assert prepared.grid.spacing_mm == pytest.approx((1.5, 1.5, 1.5))
+    z, y, x = np.meshgrid(*[np.arange(n) for n in prepared.grid.shape], indexing="ij")
+    points = prepared.grid.affine @ np.stack([z, y, x, np.ones_like(z)]).reshape(4, -1)
+    field = (points[0] + 2 * points[1] - points[2]).reshape(prepared.grid.shape).astype(np.float32)
+    back = onto_window(prepared, field[None], slice(0, prepared.window.shape[0]))[0]
+    z, y, x = np.meshgrid(*[np.arange(n) for n in prepared.window.shape], indexing="ij")
+    points = prepared.window.affine @ np.stack([z, y, x, np.ones_like(z)]).reshape(4, -1)
+    expected = (points[0] + 2 * points[1] - points[2]).reshape(prepared.window.shape)
     inner = (slice(2, -2),) * 3
     np.testing.assert_allclose(back[inner], expected[inner], atol=0.05)
 
 
 def test_slabs_equal_the_whole(oblique_affine: np.ndarray) -> None:
-    scene = make_scene(*chest(oblique_affine), 2.0)
-    values = np.random.default_rng(1).normal(size=(2, *scene.grid.shape)).astype(np.float32)
-    whole = onto_window(scene, values, slice(0, scene.window.shape[0]))
-    np.testing.assert_array_equal(onto_window(scene, values, slice(3, 9)), whole[:, 3:9])
+    prepared = prepare_scan(*chest(oblique_affine), 2.0)
+    values = np.random.default_rng(1).normal(size=(2, *prepared.grid.shape)).astype(np.float32)
+    whole = onto_window(prepared, values, slice(0, prepared.window.shape[0]))
+    np.testing.assert_array_equal(onto_window(prepared, values, slice(3, 9)), whole[:, 3:9])
 
 
 def test_axis_weights_stop_at_the_grid() -> None:
@@ -56,16 +56,16 @@ def test_lungs_too_small_to_measure_are_refused(oblique_affine: np.ndarray, voxe
     few = np.zeros_like(lungs.array)
     few[20, 20, 10 : 10 + voxels] = 1
     with pytest.raises(InputError, match="lung mask"):
-        make_scene(ct, lungs.with_array(few), 1.5)
+        prepare_scan(ct, lungs.with_array(few), 1.5)
 
 
 def test_lungs_that_are_filled_differently_are_both_aligned() -> None:
     ct, lungs = chest(np.diag([3.0, 3.0, 3.0, 1.0])[[2, 1, 0, 3]])
     ct = ct.with_array(ct.array + np.where(lungs.array == 2, 90, 0) - np.where(lungs.array == 1, 30, 0))
-    scene = make_scene(ct, lungs, 3.0)
-    dark = scene.lungs & (scene.hu < -835)
-    for lung in (dark, scene.lungs & ~dark):
-        assert np.median(scene.aligned[lung]) == pytest.approx(REFERENCE_HU, abs=15)
-    assert scene.lung_levels is not None
-    right, left = (lung.level_hu for lung in scene.lung_levels)
+    prepared = prepare_scan(ct, lungs, 3.0)
+    dark = prepared.lungs & (prepared.hu < -835)
+    for lung in (dark, prepared.lungs & ~dark):
+        assert np.median(prepared.aligned[lung]) == pytest.approx(REFERENCE_HU, abs=15)
+    assert prepared.lung_levels is not None
+    right, left = (lung.level_hu for lung in prepared.lung_levels)
     assert left - right == pytest.approx(120, abs=15)

@@ -22,7 +22,7 @@ STEP = 12
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class PreparedScan:
     """hu, aligned: (Z, Y, X) float32 on the model grid;  lungs: boolean;  level: the scan's healthy level.
 
     lung_levels: those of the right and the left lung where each has its own, by which `aligned` then goes.
@@ -62,7 +62,7 @@ def lung_box(
     return (low[0], low[1], low[2]), (high[0], high[1], high[2])
 
 
-def make_scene(ct: Volume, lungs: Volume, spacing_mm: float, *, step: int = STEP) -> Scene:
+def prepare_scan(ct: Volume, lungs: Volume, spacing_mm: float, *, step: int = STEP) -> PreparedScan:
     """Bring a scan and its lungs (non-zero inside) onto the model grid, which begins at a multiple of `step` voxels.
 
     Raises InputError when the lungs hold too few voxels to measure anything.
@@ -92,7 +92,7 @@ def make_scene(ct: Volume, lungs: Volume, spacing_mm: float, *, step: int = STEP
     for side, lung in enumerate(own or (), start=1):
         here = sides == side
         aligned[here] = align(grid.array, replace(lung, air_hu=level.air_hu), spacing_mm)[here]
-    return Scene(reorientation, low, window, grid, kept, level, own, aligned, spacing_mm)
+    return PreparedScan(reorientation, low, window, grid, kept, level, own, aligned, spacing_mm)
 
 
 def axis_weights(count: int, origin_mm: float, spacing_mm: float, grid_mm: float, length: int) -> tuple[Array, Array]:
@@ -102,19 +102,19 @@ def axis_weights(count: int, origin_mm: float, spacing_mm: float, grid_mm: float
     return lower, (place - lower).astype(np.float32)
 
 
-def onto_window(scene: Scene, values: NDArray[np.float32], planes: slice) -> NDArray[np.float32]:
+def onto_window(prepared: PreparedScan, values: NDArray[np.float32], planes: slice) -> NDArray[np.float32]:
     """Channels (C, z, y, x) of the model grid on window slices `planes`, (C, planes, Y, X), linear."""
-    directions = scene.window.affine[:3, :3] / np.array(scene.window.spacing_mm)
-    offset = np.linalg.solve(directions, scene.grid.affine[:3, 3] - scene.window.affine[:3, 3])
+    directions = prepared.window.affine[:3, :3] / np.array(prepared.window.spacing_mm)
+    offset = np.linalg.solve(directions, prepared.grid.affine[:3, 3] - prepared.window.affine[:3, 3])
     out = values
     for axis in range(3):
         lower, upper_weight = axis_weights(
-            scene.window.shape[axis], offset[axis], scene.window.spacing_mm[axis], scene.grid.spacing_mm[axis],
-            scene.grid.shape[axis],
+            prepared.window.shape[axis], offset[axis], prepared.window.spacing_mm[axis], prepared.grid.spacing_mm[axis],
+            prepared.grid.shape[axis],
         )  # fmt: skip
         if axis == 0:
             lower, upper_weight = lower[planes], upper_weight[planes]
-        upper = np.minimum(lower + 1, scene.grid.shape[axis] - 1)
+        upper = np.minimum(lower + 1, prepared.grid.shape[axis] - 1)
         shape = [1, 1, 1, 1]
         shape[axis + 1] = -1
         w = upper_weight.reshape(shape)
