@@ -136,7 +136,7 @@ PROMISES = (
     ),
     Promise(
         "one run at a time in a cohort's folder, and what a killed one left half-made goes", "cohort/plan.py",
-        "durable.sweep(output, everybody=True)", "pass",
+        "atomic_files.sweep(output, everybody=True)", "pass",
         "tests/cohort/test_plan.py::test_one_run_at_a_time_and_no_half_made_rest",
     ),
     Promise(

@@ -106,7 +106,7 @@ def bullous(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 
 def haze(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Even haze with soft borders."""
+    """Homogeneous haze with soft borders."""
     share = p.edge(rng.uniform(6, 18))
     target = p.level + rng.uniform(130, 360) * (1 + 0.12 * wobble(rng, p.points, 16))
     return filled(p.hu, p.level, np.minimum(target, -400), share), {GGO: share}

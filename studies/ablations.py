@@ -26,7 +26,7 @@ from diffseglung.platform.config import FeatureConfig, RadiomicsConfig, TissueFi
 from diffseglung.tissue.classifier import TissueModel
 from diffseglung.tissue.fit import DIFFUSION_DIMENSIONS, draw
 from diffseglung.tissue.low_confidence import without_low_confidence_components
-from diffseglung.tissue.methods import LESION_LOG_ODDS, PUBLISHED_DIMENSIONS, cautious
+from diffseglung.tissue.methods import LESION_LOG_ODDS, PUBLISHED_DIMENSIONS, with_lesion_log_odds
 from diffseglung.tissue.rule import PhysicsRule
 from diffseglung.tissue.smoothed_rule import SHARPNESS, physics_in_context, sharpened
 from studies.bootstrap import Estimate, draws, estimate, mean_of_known, ratio
@@ -34,7 +34,7 @@ from studies.probes import Probe, Reading
 
 CLASSES = len(TISSUES)
 LEVELS = tuple(range(len(FeatureConfig().steps)))
-STUDENT = TissueFitConfig(iterations=800, caution=1.0)
+STUDENT = TissueFitConfig(iterations=800, healthy_weight=1.0)
 RAW_TAPS = ("bottleneck", "level2", "level1", "decoder")
 Posterior = Callable[[Probe], Tensor]
 
@@ -73,7 +73,7 @@ def rule_posterior(
     found = physics_in_context(probe.local, probe.where, probe.spacing_mm, rule, reach_mm=reach_mm)
     if reach_mm <= 0:
         return found
-    found = cautious(found, -lesion_log_odds)
+    found = with_lesion_log_odds(found, lesion_log_odds)
     return found if islands else without_low_confidence_components(found, probe.where, probe.spacing_mm)
 
 
@@ -131,8 +131,9 @@ def rule_variants() -> Iterator[Variant]:
         "vessels' skewness ignored": {"net_skew": (1e6, 1.0)}, "dark cells ignored": {"net_cells": away},
         "density of surroundings ignored": {"net_surroundings": away},
         "emphysema from 5 mm alone": {"sparse_far": (1e6, 1.0)},
-        "GGO by the median alone": {"haze_q25": away, "even_share": (1e6, 1.0)},
-        "even haze ignored": {"even_share": (1e6, 1.0)}, "even haze at the surface too": {"even_depth_mm": away},
+        "GGO by the median alone": {"haze_q25": away, "homogeneous_share": (1e6, 1.0)},
+        "homogeneous haze ignored": {"homogeneous_share": (1e6, 1.0)},
+        "homogeneous haze at the surface too": {"homogeneous_depth_mm": away},
     }  # fmt: skip
     yield Variant("rule", "in context, 5 mm (default)", lambda p: in_place(p, rule_posterior(p)))
     for reach in (0.0, 2.0, 3.0, 8.0):

@@ -32,7 +32,7 @@ from studies.bootstrap import NAN, Estimate
 from studies.embedding import Cloud, Weights, describe, embed, random_weights, read_weights
 from studies.frechet import Rows, frechet_distance, gaussian, precision_recall, resampled, standardised
 from studies.nearest import TrainingPatches
-from studies.report import plain
+from studies.report import rounded
 from studies.sample_sets import Patches, RealPatches, Sampler, Studio
 from studies.similarity import WINDOW, ms_ssim, psnr, ssim
 
@@ -223,9 +223,9 @@ def _row(
     if kept is None:
         figures, cubes = _figures(ct, lungs, own, real, config, real_row=sampler is None)
         shown = {metric: dataclasses.asdict(figure) for metric, figure in figures.items()}
-        kept = plain({"key": key, "patches": len(ct), "cubes": cubes, "figures": shown})
+        kept = rounded({"key": key, "patches": len(ct), "cubes": cubes, "figures": shown})
         atomic_files.write_bytes(path, json.dumps(kept, indent=1).encode())
-    return plain(row) | kept, ct
+    return rounded(row) | kept, ct
 
 
 def _figures(
@@ -311,7 +311,7 @@ def _repair(output: Path, name: str, studio: Studio, real: Real, config: Generat
                 if calls == REPAIR_CALLS[0]:
                     rows.append({"set": name, "level": level, "calls": 0, **_likeness(noisy, real, config)})
                 rows.append({"set": name, "level": level, "calls": calls, **_likeness(done, real, config)})
-        kept = plain({"key": key, "rows": rows})
+        kept = rounded({"key": key, "rows": rows})
         atomic_files.write_bytes(path, json.dumps(kept, indent=1).encode())
     found: list[Row] = kept["rows"]
     return found
@@ -351,7 +351,7 @@ def _record(
         "precision": process.precision,
         "settings": config.to_dict(),
     }
-    record: dict[str, Any] = plain({"version": VERSION, "about": about, "rows": rows, "repairs": repairs})
+    record: dict[str, Any] = rounded({"version": VERSION, "about": about, "rows": rows, "repairs": repairs})
     return record
 
 

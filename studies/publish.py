@@ -16,7 +16,7 @@ from diffseglung.platform.config import SegmentConfig
 from diffseglung.platform.runtime import processor_name
 from studies import page, plots, summary, tables
 from studies.cases import VERSION
-from studies.report import plain
+from studies.report import rounded
 from studies.runner import Job, Plan, file_hash
 from studies.summary import Results, Row
 
@@ -85,7 +85,7 @@ def _record(header: dict[str, Any], rows: list[Row], cases: list[dict[str, Any]]
         key: {c["name"]: {k: v for k, v in r.items() if k != "slice"} for c, r in zip(cases, results, strict=True)}
         for key, results in found.items()
     }
-    record = plain({"header": header, "figures": figures, "cases": about, "results": each})
+    record = rounded({"header": header, "figures": figures, "cases": about, "results": each})
     return json.dumps(record, allow_nan=False) + "\n"
 
 

@@ -22,12 +22,12 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def plain(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """The same value ready for JSON: unknown numbers become null."""
     if isinstance(value, dict):
-        return {readable(str(k)): plain(v) for k, v in value.items()}
+        return {readable(str(k)): rounded(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+        return [rounded(v) for v in value]
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     return readable(value) if isinstance(value, str) else value
@@ -56,14 +56,14 @@ def csv_text(cases: dict[str, dict[str, dict[str, Any]]]) -> str:
     for method, scored in cases.items():
         for case, score in scored.items():
             for name, row in score["classes"].items():
-                values = [plain(row[column]) for column in COLUMNS]
+                values = [rounded(row[column]) for column in COLUMNS]
                 writer.writerow([method, case, name, *("" if v is None else v for v in values)])
     return buffer.getvalue()
 
 
 def write(path: Path, pooled: dict[str, dict[str, Any]], cases: dict[str, dict[str, dict[str, Any]]]) -> list[Path]:
     """JSON at `path` and CSV beside it, each written to a neighbour and renamed."""
-    text = json.dumps(plain({"pooled": pooled, "cases": cases}), indent=1, sort_keys=True) + "\n"
+    text = json.dumps(rounded({"pooled": pooled, "cases": cases}), indent=1, sort_keys=True) + "\n"
     written = []
     path.parent.mkdir(parents=True, exist_ok=True)
     for target, content in ((path, text), (path.with_suffix(".csv"), csv_text(cases))):

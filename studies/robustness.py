@@ -25,7 +25,7 @@ from diffseglung.platform import atomic_files, serialization
 from diffseglung.platform.config import PhantomConfig, SegmentConfig, default_method
 from diffseglung.platform.errors import GeometryError
 from diffseglung.volume import Reorientation, Volume
-from studies.report import plain
+from studies.report import rounded
 from studies.scores import dice
 
 VERSION = 2
@@ -212,7 +212,7 @@ def run(
         missing = [change for change, key in keys.items() if key not in rows]
         for change, found in measure(subject, ways[way], missing):
             row = dict(zip(("method", "scan", "sha256", "change"), keys[change], strict=True)) | found
-            rows[keys[change]] = plain(row)
+            rows[keys[change]] = rounded(row)
             _write(output, list(rows.values()))
     _write(output, list(rows.values()))
     return list(rows.values())
@@ -247,7 +247,7 @@ def _write(output: Path, rows: list[Row]) -> None:
     """The three files, each under another name first."""
     output.mkdir(parents=True, exist_ok=True)
     texts = {
-        "robustness.json": json.dumps(plain({"version": VERSION, "rows": rows}), indent=1) + "\n",
+        "robustness.json": json.dumps(rounded({"version": VERSION, "rows": rows}), indent=1) + "\n",
         "robustness.csv": csv_text(rows),
         "robustness.md": markdown(rows),
     }
@@ -263,7 +263,7 @@ def csv_text(rows: list[Row]) -> str:
     for row in rows:
         for name in NAMES:
             share = row["shares"][name]
-            values = [plain(v) for v in (share["before"], share["after"], share["points"], row["dice"][name])]
+            values = [rounded(v) for v in (share["before"], share["after"], share["points"], row["dice"][name])]
             lead = [row["method"], row["scan"], row["change"], name]
             writer.writerow([*lead, *("" if v is None else v for v in values)])
     return buffer.getvalue()
@@ -274,7 +274,7 @@ def markdown(rows: list[Row]) -> str:
     head = ["change", "scan", "method", *(label.title for label in TISSUES), "lesion shares moved", "same label %"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in sorted(rows, key=lambda r: (r["change"], r["scan"], r["method"])):
-        cells = [f"{row['shares'][n]['points']:+.1f} ({_hundredth(plain(row['dice'][n]))})" for n in NAMES]
+        cells = [f"{row['shares'][n]['points']:+.1f} ({_hundredth(rounded(row['dice'][n]))})" for n in NAMES]
         moved = sum(abs(row["shares"][label.name]["points"]) for label in LESIONS)
         cells += [f"{moved:.1f}", f"{row['same']:.1f}"]
         lines.append("| " + " | ".join([row["change"], row["scan"], row["method"], *cells]) + " |")

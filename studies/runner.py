@@ -36,7 +36,7 @@ from diffseglung.volume import Reorientation, Volume
 from studies import cases, scores
 from studies.cases import CaseSpec
 from studies.compared_methods import ComparedMethod, LoadedModels, Prediction
-from studies.report import plain
+from studies.report import rounded
 
 CALIBRATION_VOXELS = 200_000
 """Lung voxels that calibration is measured on, at least (all, where there are fewer than twice as many)."""
@@ -311,4 +311,4 @@ def _as_json(value: Any) -> Any:
 
 def _write(path: Path, value: dict[str, Any]) -> None:
     """Whole or not at all."""
-    atomic_files.write_text(path, json.dumps(plain(value), allow_nan=False) + "\n")
+    atomic_files.write_text(path, json.dumps(rounded(value), allow_nan=False) + "\n")

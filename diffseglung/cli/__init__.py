@@ -105,7 +105,8 @@ def add_config(
             default = RECIPES["default"][command].get(field.name, default)
         unset = argparse.SUPPRESS if command else default
         help = f"{meta['help']} (default: {' '.join(map(str, default)) if isinstance(default, tuple) else default})"
-        names = spellings(field.name)
+        old = [name for name, new in config.RENAMED.items() if new == field.name]
+        names = [word for name in (field.name, *old) for word in spellings(name)]
         if isinstance(default, bool):
             group.add_argument(
                 *names, action=argparse.BooleanOptionalAction, default=unset, help=help.replace("%", "%%")

@@ -16,12 +16,12 @@ from diffseglung.cli.train import (
     add_run_options,
     check_start,
     checkpoint_to_begin_with,
-    conduct,
     find_patches,
-    plain,
     provenance,
+    run_training,
     sampler,
     seeded,
+    tuples_as_lists,
 )
 from diffseglung.platform.config import DistillConfig, TrainConfig
 
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
             runtime=process,
             name="ddpm_distill.pt",
             card=dataclasses.replace(card, patch=patch, intensity=intensity),
-            settings=plain(settings),
+            settings=tuples_as_lists(settings),
             start=start,
             sample=sampler(args.results_dir, patches, config.seed),
         )
@@ -88,4 +88,4 @@ def run(args: argparse.Namespace) -> int:
                 fit_standardiser(objective, patches)
             return Trainer(objective, draws, run)
 
-        return conduct(plan, make, args)
+        return run_training(plan, make, args)

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         import json
 
-        print(json.dumps(report.plain({"pooled": pooled, "cases": cases}), indent=1, sort_keys=True))
+        print(json.dumps(report.rounded({"pooled": pooled, "cases": cases}), indent=1, sort_keys=True))
     elif not args.quiet:
         _print(pooled)
     if args.output:

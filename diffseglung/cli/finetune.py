@@ -19,7 +19,7 @@ from diffseglung.cli import add_config, add_general_options, read_config, spelli
 from diffseglung.cli.json_output import add_json
 from diffseglung.cli.precompute import say_assumed
 from diffseglung.cli.progress import bar
-from diffseglung.cli.train import check_start, checkpoint_to_begin_with, conduct, plain, record, seeded
+from diffseglung.cli.train import check_start, checkpoint_to_begin_with, record, run_training, seeded, tuples_as_lists
 from diffseglung.platform.config import FinetuneConfig, TrainConfig
 from diffseglung.platform.errors import ConfigError
 
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         before = {"sha256": digest, "stage": base.stage, "iteration": base.iteration, **base.training}
         kept = record(config, process.world_size) | {
             "backgrounds": list(backgrounds),
-            "finetune": plain(finetune.to_dict()),
+            "finetune": tuples_as_lists(finetune.to_dict()),
         }
         patch = dataclasses.replace(base.patch, shape=finetune.shape, spacing_mm=SPACING_MM)
         card = dataclasses.replace(base, stage=3, name=args.name or base.name, training=kept | {"before": before})
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
             runtime=process,
             name="ddpm_segment.pt",
             card=dataclasses.replace(card, patch=patch),
-            settings=plain(settings),
+            settings=tuples_as_lists(settings),
         )
         network = model.network.requires_grad_(True)
 
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
             )  # fmt: skip
             return Trainer(objective, draws, run)
 
-        return conduct(plan, make, args)
+        return run_training(plan, make, args)
 
 
 def find_backgrounds(args: argparse.Namespace, finetune: FinetuneConfig) -> dict[str, Background]:

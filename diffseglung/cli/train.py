@@ -101,12 +101,12 @@ def run(args: argparse.Namespace) -> int:
             runtime=process,
             name="ddpm_base.pt",
             card=card,
-            settings=plain(settings),
+            settings=tuples_as_lists(settings),
             start=start,
             sample=sampler(args.results_dir, patches, config.seed),
         )
         draws = Draws.of(patches, config, steps=diffusion.steps, runtime=process)
-        return conduct(plan, lambda run: Trainer(DiffusionObjective(network, diffusion), draws, run), args)
+        return run_training(plan, lambda run: Trainer(DiffusionObjective(network, diffusion), draws, run), args)
 
 
 def find_patches(args: argparse.Namespace, *, teacher: DistillConfig | None) -> Patches:
@@ -169,17 +169,17 @@ def record(config: TrainConfig, processes: int) -> dict[str, Any]:
     import torch
 
     return {
-        "settings": plain(config.to_dict()),
+        "settings": tuples_as_lists(config.to_dict()),
         "processes": processes,
         "versions": {"diffseglung": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
 
 
-def plain(values: Any) -> Any:
+def tuples_as_lists(values: Any) -> Any:
     """Tuples as lists, so that settings survive JSON and compare equal afterwards."""
     if isinstance(values, dict):
-        return {name: plain(value) for name, value in values.items()}
-    return [plain(value) for value in values] if isinstance(values, list | tuple) else values
+        return {name: tuples_as_lists(value) for name, value in values.items()}
+    return [tuples_as_lists(value) for value in values] if isinstance(values, list | tuple) else values
 
 
 def sampler(folder: Path, patches: Patches, seed: int) -> Any:
@@ -192,7 +192,7 @@ def sampler(folder: Path, patches: Patches, seed: int) -> Any:
     return sample
 
 
-def conduct(plan: Run, make: Any, args: argparse.Namespace) -> int:
+def run_training(plan: Run, make: Any, args: argparse.Namespace) -> int:
     """Run a trainer under a progress bar; the exit code is 130 when it was asked to stop."""
     if not plan.runtime.is_first:
         args = argparse.Namespace(**{**vars(args), "quiet": True, "json": False})

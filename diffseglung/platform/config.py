@@ -263,11 +263,13 @@ class FusionConfig(Config):
 class TissueFitConfig(Config):
     """How a tissue model is fitted."""
 
+    RENAMED = {"caution": "healthy_weight"}
+
     rows_per_scan: int = setting(20000, "positions a scan gives", low=1)
     hidden: tuple[int, ...] = setting((64, 32), "widths of the classifier's layers", low=1)
     iterations: int = setting(1200, "optimiser updates of the classifier", low=1)
     noise: float = setting(0.15, "jitter of the standardised rows", low=0.0)
-    caution: float = setting(2.0, "weight of healthy lung against lesions", low=0.0)
+    healthy_weight: float = setting(2.0, "weight of healthy lung against lesions", low=0.0)
     seed: int = setting(0, "seed of the draws and of the classifier", low=0)
 
 
@@ -313,11 +315,13 @@ LUNGS_HELP = "what finds the lungs where no mask is given: this package, or an i
 class SegmentConfig(Config):
     """One segmentation run."""
 
+    RENAMED = {"caution": "healthy_log_odds"}
+
     method: str = setting("physics", "how tissue classes are found; see docs/science.md", choices=METHODS)
     lungs: str = setting("auto", LUNGS_HELP, choices=LUNGS)
     spacing_mm: float = setting(1.5, "spacing of the model grid", low=0.5, high=5.0)
     fusion: bool = setting(True, "sharpen borders with Sobel-Diffusion Fusion")
-    caution: float = setting(
+    healthy_log_odds: float = setting(
         0.25, "by how much the log odds of a lesion against healthy lung are lowered", low=0.0, high=5.0
     )
     abstain: float = setting(0.0, "voxels whose posterior is below this become 6 unassigned", low=0.0, high=1.0)

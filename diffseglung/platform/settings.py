@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import math
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from diffseglung.platform.errors import ConfigError
 
@@ -49,7 +49,12 @@ def _accepts(kind: str, value: Any) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Base of all settings: checks ranges, and travels to JSON and back without loss."""
+    """Base of all settings: checks ranges, and travels to JSON and back without loss.
+
+    RENAMED: old name -> name, of settings that are still taken under both, as options and from files.
+    """
+
+    RENAMED: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -78,6 +83,7 @@ class Config:
         """Inverse of `to_dict`; an unknown name is an error that suggests the right one."""
         if not isinstance(values, dict):
             raise ConfigError(f"{cls.__name__} is {values!r:.80}", remedy="give settings by name")
+        values = {cls.RENAMED.get(name, name): value for name, value in values.items()}
         known = {field.name for field in dataclasses.fields(cls)}
         for name in values.keys() - known:
             near = difflib.get_close_matches(name, known, n=1)

@@ -36,14 +36,14 @@ def layers(sizes: list[int]) -> nn.Sequential:
     return nn.Sequential(*parts[:-1])
 
 
-def class_weights(target: Tensor, mass: Tensor, caution: float) -> Tensor:
+def class_weights(target: Tensor, mass: Tensor, healthy_weight: float) -> Tensor:
     """(classes,) weights that take each class's share of the loss to the root of its share of the cohort.
 
     mass: (N,) how many positions of the cohort each row stands for.
     """
     share = (target * mass[:, None]).sum(0)
     weight = (share.sum() / share.clamp(min=1.0)).sqrt().clamp(max=30.0)
-    weight[0] = weight[0] * caution
+    weight[0] = weight[0] * healthy_weight
     return weight / weight.mean()
 
 
@@ -54,7 +54,7 @@ def train_classifier(rows: Tensor, target: Tensor, mass: Tensor, config: TissueF
         network = layers([rows.shape[1], *config.hidden, CLASSES])
     optimiser = torch.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.iterations)
-    weight = (target @ class_weights(target, mass, config.caution)) * (mass / mass.mean()).sqrt()
+    weight = (target @ class_weights(target, mass, config.healthy_weight)) * (mass / mass.mean()).sqrt()
     random = generator(config.seed, 99)
     for _ in range(config.iterations):
         pick = torch.randint(len(rows), (4096,), generator=random)

@@ -11,7 +11,7 @@ published  diffusion features, a free mixture per scan (K or BIC), names by fixe
 simulated  classifier taught by the truth of simulated lesions, on local descriptors: a reference, not label-free
 simulated_combined  the same on local descriptors and diffusion features together
 
-All but rule, attention and published give small weak islands of a lesion back to healthy lung.
+All but rule, attention and published give small low-confidence components of a lesion back to healthy lung.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from diffseglung.tissue.student import student_posterior
 
 PUBLISHED_DIMENSIONS = 16
 LESION_LOG_ODDS = 0.5
-"""How much method `physics` raises the log odds of lesions: the mean over a neighbourhood thins out small ones."""
+"""Added to the log odds of lesions in `physics` and `student`: the mean over a neighbourhood thins out small ones."""
 FITTED_ROWS = 60000
 
 
@@ -148,8 +148,9 @@ def rule(rows: Rows, config: SegmentConfig) -> Tensor:
 
 
 def physics(rows: Rows, config: SegmentConfig) -> Tensor:
-    """The rule's opinion of each position together with its neighbourhood's, made bolder."""
-    return cautious(physics_in_context(rows.local.numpy(), rows.where, rows.prepared.spacing_mm), -LESION_LOG_ODDS)
+    """The rule smoothed over the neighbourhood, with lesions made more likely."""
+    posterior = physics_in_context(rows.local.numpy(), rows.where, rows.prepared.spacing_mm)
+    return with_lesion_log_odds(posterior, LESION_LOG_ODDS)
 
 
 def seeded(rows: Rows, config: SegmentConfig) -> Tensor:
@@ -169,9 +170,9 @@ def combined(rows: Rows, config: SegmentConfig) -> Tensor:
 
 
 def student(rows: Rows, config: SegmentConfig) -> Tensor:
-    """The rule in context and the network taught on synthetic lesions, made bolder as `physics` is."""
+    """The rule in context and the network taught on synthetic lesions, with lesions made more likely as in `physics`."""
     rule = physics_in_context(rows.local.numpy(), rows.where, rows.prepared.spacing_mm)
-    return cautious(student_posterior(rule, rows.segmented), -LESION_LOG_ODDS)
+    return with_lesion_log_odds(student_posterior(rule, rows.segmented), LESION_LOG_ODDS)
 
 
 def simulated(rows: Rows, config: SegmentConfig) -> Tensor:
@@ -223,18 +224,18 @@ LEARNED = {"seeded", "diffusion", "combined", "simulated", "simulated_combined"}
 
 
 def class_posterior(rows: Rows, config: SegmentConfig) -> Tensor:
-    """(N, 5) posterior of the method in `config` at `rows.where`, with its caution and without weak islands."""
+    """(N, 5) posterior of the method in `config` at `rows.where`, without low-confidence components."""
     found = POSTERIORS[config.method](rows, config)
     if config.method in LEARNED:
-        found = cautious(found, config.caution)
+        found = with_lesion_log_odds(found, -config.healthy_log_odds)
     if config.method in LEARNED | {"physics", "student"}:
         found = without_low_confidence_components(found, rows.where, rows.prepared.spacing_mm)
     return found
 
 
-def cautious(posterior: Tensor, caution: float) -> Tensor:
-    """Posterior (N, 5) after lowering the log odds of every lesion against healthy lung by `caution`."""
+def with_lesion_log_odds(posterior: Tensor, shift: float) -> Tensor:
+    """Posterior (N, 5) after adding `shift` to the log odds of every lesion against healthy lung."""
     weights = torch.ones(posterior.shape[1])
-    weights[TISSUES.index(HEALTHY)] = math.exp(caution)
+    weights[TISSUES.index(HEALTHY)] = math.exp(-shift)
     weighed = posterior * weights
     return weighed / weighed.sum(1, keepdim=True)

@@ -11,7 +11,7 @@ position j and G a Gaussian of `REACH_MM`, the posterior r of method `physics` a
 Healthy against emphysema stays each position's own decision: nothing thin looks like missing tissue, and centrilobular
 emphysema is as small as the neighbourhood. Sharpened soft targets are those of Berthelot et al. 2019 (MixMatch, eq. 7).
 
-Even haze (`labelling.physics`) is no vessel and no airway wall either, and may be as small as a lobule. With e_i how
+Homogeneous haze (`tissue.rule`) is no vessel and no airway wall either, and may be as small as a lobule. With e_i how
 sure the rule is of it, r_i(GGO) is at least TRUST e_i, as far as its rivals, fibrosis and consolidation, leave room;
 the other classes shrink alike.
 
@@ -40,7 +40,7 @@ REACH_MM = 5.0
 """Standard deviation of the neighbourhood: the radius of the local descriptors, about the smallest lesion."""
 SHARPNESS = 3.0
 TRUST = 0.9
-"""How far even haze is believed against its neighbourhood."""
+"""How far homogeneous haze is believed against its neighbourhood."""
 TRUNK_REACH_MM = 8.0
 """Standard deviation of the neighbourhood of trunks: about the width of a hilum's vessels and bronchi together."""
 TRUNK_PLATE, TRUNK_Q25 = (18.5, 1.5), (-710.0, 15.0)
@@ -62,7 +62,7 @@ def neighbourhood_mean(values: Tensor, where: Positions, reach_cells: float) -> 
 
 
 def in_context(posterior: Tensor, where: Positions, spacing_mm: float, *, reach_mm: float = REACH_MM) -> Tensor:
-    """r before even haze, for a posterior p (N, classes) at the positions of a grid of `spacing_mm`."""
+    """r before homogeneous haze, for a posterior p (N, classes) at the positions of a grid of `spacing_mm`."""
     context = neighbourhood_mean(posterior, where, reach_mm / (where.stride * spacing_mm))
     share = posterior[:, AIRY] + 1e-3 * context[:, AIRY]
     share = share / share.sum(1, keepdim=True).clamp(min=1e-12)
@@ -94,11 +94,11 @@ def sharpened(posterior: Tensor, sharpness: float = SHARPNESS) -> Tensor:
     return decided / decided.sum(1, keepdim=True)
 
 
-def with_even_haze(seen: Tensor, even_haze: Tensor, *, trust: float = TRUST) -> Tensor:
-    """Posterior (N, 5) in which even haze (N,) is ground glass whatever lies around it."""
+def with_homogeneous_ggo(seen: Tensor, homogeneous_ggo: Tensor, *, trust: float = TRUST) -> Tensor:
+    """Posterior (N, 5) in which homogeneous haze (N,) is ground glass whatever lies around it."""
     haze = TISSUES.index(GGO)
     rivals = seen[:, [TISSUES.index(FIBROSIS), TISSUES.index(CONSOLIDATION)]].sum(1)
-    share = torch.maximum(seen[:, haze], torch.minimum(trust * even_haze, 1 - rivals))
+    share = torch.maximum(seen[:, haze], torch.minimum(trust * homogeneous_ggo, 1 - rivals))
     found = seen * ((1 - share) / (1 - seen[:, haze]).clamp(min=1e-9))[:, None]
     found[:, haze] = share
     return found
@@ -114,4 +114,4 @@ def physics_in_context(
         return posterior
     posterior = without_trunks(posterior, trunks(local, where, spacing_mm))
     seen = in_context(posterior, where, spacing_mm, reach_mm=reach_mm)
-    return with_even_haze(seen, torch.from_numpy(found.even_haze))
+    return with_homogeneous_ggo(seen, torch.from_numpy(found.homogeneous_ggo))

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.lungs.test_lung_tools import TOOLS, scan
 
 from diffseglung.cli import main
 from diffseglung.io.nifti import read_nifti, write_nifti
@@ -19,6 +18,7 @@ from diffseglung.pipeline import segment
 from diffseglung.platform.config import SegmentConfig
 from diffseglung.volume import Volume
 from tests import lung_stand_ins
+from tests.lungs.test_external_tools import TOOLS, scan
 
 FEW = ["--no-preview", "--no-report", "--spacing-mm", "3", "-q"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from diffseglung.cohort.plan import Task
-from diffseglung.cohort.table import COLUMNS, read_failed, read_table, rows_of, told, write_failed, write_tables
+from diffseglung.cohort.table import COLUMNS, read_failed, read_table, rows_of, with_result, write_failed, write_tables
 from diffseglung.cohort.work import TaskResult
 from diffseglung.io.studies import Study
 from diffseglung.output import Products, write
@@ -26,7 +26,7 @@ def cohort(tmp_path: Path, chest: Segmentation) -> list[Task]:
     """One scan done, one failed, one waiting, in the output folder tmp_path."""
     chest.run["task"] = {"of": "good"}
     write(chest, tmp_path / "good", Products(preview=False))
-    write_failed(tmp_path, told({}, TaskResult("bad", "bad.nii.gz", "it is broken (try: another)", 1.5)))
+    write_failed(tmp_path, with_result({}, TaskResult("bad", "bad.nii.gz", "it is broken (try: another)", 1.5)))
     return tasks(tmp_path, "good", "bad", "later")
 
 
@@ -66,10 +66,10 @@ def test_no_name_becomes_a_formula(name: str, tmp_path: Path) -> None:
 
 
 def test_a_failure_is_forgotten_when_the_scan_succeeds(tmp_path: Path) -> None:
-    failed = told({}, TaskResult("a", "a.nii", "broken"))
+    failed = with_result({}, TaskResult("a", "a.nii", "broken"))
     write_failed(tmp_path, failed)
     assert read_failed(tmp_path)["a"]["error"] == "broken"
-    write_failed(tmp_path, told(failed, TaskResult("a", "a.nii")))
+    write_failed(tmp_path, with_result(failed, TaskResult("a", "a.nii")))
     assert read_failed(tmp_path) == {}
     assert not (tmp_path / "failed.json").exists()
     (tmp_path / "failed.json").write_text(json.dumps([1]))

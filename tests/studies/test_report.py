@@ -20,7 +20,12 @@ def scored() -> dict[str, dict[str, object]]:
 
 
 def test_unknown_numbers_become_null() -> None:
-    assert report.plain({"a": float("nan"), "b": [1.0, float("inf")], "c": 2}) == {"a": None, "b": [1.0, None], "c": 2}
+    found = report.rounded({"a": float("nan"), "b": [1.0, float("inf")], "c": 2})
+    assert found == {
+        "a": None,
+        "b": [1.0, None],
+        "c": 2,
+    }
 
 
 def test_json_and_csv_are_written_together(tmp_path: Path) -> None:

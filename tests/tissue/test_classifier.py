@@ -59,7 +59,7 @@ def test_a_teacher_that_is_never_sure_of_a_tissue_still_teaches_it() -> None:
 
 def test_caution_makes_healthy_lung_weigh_more_and_rare_classes_weigh_most() -> None:
     target = torch.nn.functional.one_hot(torch.tensor([0] * 900 + [1] * 100), CLASSES).float()
-    plain, careful = (class_weights(target, torch.ones(1000), caution) for caution in (1.0, 2.0))
+    plain, careful = (class_weights(target, torch.ones(1000), weight) for weight in (1.0, 2.0))
     assert plain[1] > plain[0]
     assert careful[0] / careful[1] == 2 * plain[0] / plain[1]
 

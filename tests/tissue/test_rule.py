@@ -75,12 +75,12 @@ FAINT = {"density": -735.0, "near_haze": 0.95, "border_mm": 20.0}
 def test_faint_haze_is_ground_glass_where_it_is_even_and_deep_and_no_net() -> None:
     found = opinion(quiet_scan(**FAINT))
     assert (found.posterior[200:].argmax(1) + 1 == GGO.id).all()
-    assert found.even_haze[200:].min() > 0.7
-    assert found.even_haze[:200].max() < 1e-3
+    assert found.homogeneous_ggo[200:].min() > 0.7
+    assert found.homogeneous_ggo[:200].max() < 1e-3
 
 
 @pytest.mark.parametrize(
     "change", [{"near_haze": 0.5}, {"border_mm": 2.0}, {"density": -860.0}, {"density": -30.0}, NET]
 )
 def test_vessels_the_surface_airless_tissue_and_nets_are_no_even_haze(change: dict[str, float]) -> None:
-    assert opinion(quiet_scan(**(FAINT | change))).even_haze[200:].max() < 0.2
+    assert opinion(quiet_scan(**(FAINT | change))).homogeneous_ggo[200:].max() < 0.2

@@ -11,7 +11,7 @@ from diffseglung.tissue.smoothed_rule import (
     neighbourhood_mean,
     sharpened,
     trunks,
-    with_even_haze,
+    with_homogeneous_ggo,
     without_trunks,
 )
 
@@ -84,7 +84,7 @@ def test_context_does_not_depend_on_the_order_of_the_classes_it_does_not_split()
     )
 
 
-def test_even_haze_is_ground_glass_whatever_lies_around_it_unless_the_rivals_are_sure() -> None:
+def test_homogeneous_haze_is_ground_glass_whatever_lies_around_it_unless_the_rivals_are_sure() -> None:
     where = lung()
     z, y, x = where.index.T
     middle = where.shape[0] // 2
@@ -92,13 +92,13 @@ def test_even_haze_is_ground_glass_whatever_lies_around_it_unless_the_rivals_are
     haze, scar = TISSUES.index(GGO), TISSUES.index(FIBROSIS)
     seen = in_context(opinion(where, GGO, nodule), where, SPACING_MM)
     assert (seen.argmax(1) != haze).all()
-    kept = with_even_haze(seen, torch.from_numpy(nodule.astype(np.float32)))
+    kept = with_homogeneous_ggo(seen, torch.from_numpy(nodule.astype(np.float32)))
     assert ((kept.argmax(1) == haze).numpy() == nodule).all()
     torch.testing.assert_close(kept.sum(1), torch.ones(len(kept)))
     assert bool((kept[:, haze] >= seen[:, haze]).all())
-    torch.testing.assert_close(with_even_haze(seen, torch.zeros(len(seen))), seen)
+    torch.testing.assert_close(with_homogeneous_ggo(seen, torch.zeros(len(seen))), seen)
     among_scars = in_context(opinion(where, FIBROSIS, np.ones(len(z), bool)), where, SPACING_MM)
-    everywhere = with_even_haze(among_scars, torch.ones(len(z)))
+    everywhere = with_homogeneous_ggo(among_scars, torch.ones(len(z)))
     assert (everywhere.argmax(1) == scar).all()
 
 
