@@ -8,7 +8,7 @@ nothing heavy, so that `--help` answers at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from diffseglung.platform.extras import LUNG_TOOLS
 from diffseglung.platform.settings import Config, setting
@@ -263,7 +263,7 @@ class FusionConfig(Config):
 class TissueFitConfig(Config):
     """How a tissue model is fitted."""
 
-    RENAMED = {"caution": "healthy_weight"}
+    RENAMED: ClassVar[dict[str, str]] = {"caution": "healthy_weight"}
 
     rows_per_scan: int = setting(20000, "positions a scan gives", low=1)
     hidden: tuple[int, ...] = setting((64, 32), "widths of the classifier's layers", low=1)
@@ -315,7 +315,7 @@ LUNGS_HELP = "what finds the lungs where no mask is given: this package, or an i
 class SegmentConfig(Config):
     """One segmentation run."""
 
-    RENAMED = {"caution": "healthy_log_odds"}
+    RENAMED: ClassVar[dict[str, str]] = {"caution": "healthy_log_odds"}
 
     method: str = setting("physics", "how tissue classes are found; see docs/science.md", choices=METHODS)
     lungs: str = setting("auto", LUNGS_HELP, choices=LUNGS)

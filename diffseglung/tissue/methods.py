@@ -170,7 +170,7 @@ def combined(rows: Rows, config: SegmentConfig) -> Tensor:
 
 
 def student(rows: Rows, config: SegmentConfig) -> Tensor:
-    """The rule in context and the network taught on synthetic lesions, with lesions made more likely as in `physics`."""
+    """The rule in context and the network taught on synthetic lesions, with lesions more likely as in `physics`."""
     rule = physics_in_context(rows.local.numpy(), rows.where, rows.prepared.spacing_mm)
     return with_lesion_log_odds(student_posterior(rule, rows.segmented), LESION_LOG_ODDS)
 
