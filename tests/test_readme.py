@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MOVED = (ROOT / "docs" / "reference" / "moved.md").read_text(encoding="utf-8")
 PAGES_OF_PATHS = ("CONTRIBUTING.md", "docs/architecture.md", "docs/howto/paper-commands.md")
-MADE = r"(out|results|checkpoints|bench)/"
-"""How paths begin that commands write."""
+MADE = r"(out|results|checkpoints|bench)/|.*gipl\.py"
+"""How paths begin that commands write, or the first changes of CONTRIBUTING.md."""
 OLD_NAMES = (
     r"--caution|[Bb]oldness|even haze|[Ww]eak islands?|[Ee]ntrants?|make_scene"
     r"|diffseglung[./](?:preprocess|labelling|features|mixture|model|evaluation|benchmarks|cohorts|distillation)\b"
@@ -87,6 +87,19 @@ def test_paths_that_a_page_names_exist(page: str) -> None:
 def test_a_path_that_is_not_there_is_seen() -> None:
     text = "`method/nowhere.py`, `train.py`, `docs/`, `--lung-mask`, `out/report.html`\n```\n`not/this.py`\n```"
     assert paths_named(text) == {"method/nowhere.py", "train.py", "docs/", "out/report.html"}
+
+
+def test_the_first_changes_can_still_be_made() -> None:
+    """Lines that an edit in CONTRIBUTING.md removes or stands beside are in the file; those that it adds are not."""
+    edits = re.findall(r"```diff\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), flags=re.S)
+    assert len(edits) > 3
+    for edit in edits:
+        name, *lines = edit.splitlines()
+        there = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        for line in lines:
+            known = line[1:] in there
+            assert known or line.startswith("+"), f"{name} has no line {line[1:]}"
+        assert not {line[1:] for line in lines if line.startswith("+") and line[1:].startswith("def ")} & set(there)
 
 
 def test_what_moved_is_no_longer_there_and_where_it_went_is() -> None:
