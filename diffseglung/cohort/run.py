@@ -9,12 +9,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from diffseglung.cohort.plan import Order, Task
-from diffseglung.cohort.work import TaskResult, label
+import torch
+
+from diffseglung.cohort.plan import RECORD, Order, Task
+from diffseglung.io import read_mask
+from diffseglung.output import write
+from diffseglung.output.record import Origin
+from diffseglung.pipeline import Segmenter
 from diffseglung.platform.config import PatienceConfig
-from diffseglung.platform.errors import ConfigError
+from diffseglung.platform.errors import ConfigError, DiffSegLungError, OutputError
 from diffseglung.platform.runtime import own_gpu
 
 Client = Any
@@ -124,3 +130,50 @@ def _kill(dask_worker: Any) -> None:
 
 def _ready() -> None:
     """Reaching a worker, this loads what it needs, so that the first scan's time is its own."""
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What became of a scan.  error: one sentence and its remedy, None where all went well."""
+
+    name: str
+    source: str
+    error: str | None = None
+    seconds: float = 0.0
+
+
+def label(task: Task, order: Order, device: str | None = None) -> TaskResult:
+    """Label one scan into its folder.
+
+    A scan that cannot be labelled is an outcome with an error: trying again would not help. What nobody foresaw is
+    raised, and may be tried again.  device: overrides that of the order (workers share the GPUs of a machine).
+    """
+    begin = time.perf_counter()
+    torch.set_num_threads(order.threads)
+    try:
+        scan = task.study.read()
+        mask = read_mask(task.study.mask) if task.study.mask else None
+        origin = Origin(task.study.path, task.study.mask, task.name, order.keep)
+        segmenter = _segmenter(order, device or order.device)
+        result = segmenter.of_file(scan, origin, mask, probabilities=order.products.probabilities)
+    except (DiffSegLungError, OSError) as error:
+        return _failed(task, error, begin)
+    result.run["task"] = task.mark
+    folder = order.output / task.name
+    (folder / RECORD).unlink(missing_ok=True)  # until the new files are complete, the old ones do not count
+    try:
+        write(result, folder, order.products, frames=scan.frames)
+    except OutputError as error:
+        return _failed(task, error, begin)
+    return TaskResult(task.name, task.source, None, time.perf_counter() - begin)
+
+
+def _failed(task: Task, error: Exception, begin: float) -> TaskResult:
+    """The error as one line, without what names the patient."""
+    return TaskResult(task.name, task.source, task.study.told(str(error)), time.perf_counter() - begin)
+
+
+@cache
+def _segmenter(order: Order, device: str) -> Segmenter:
+    """Loaded once in each worker."""
+    return Segmenter.load(order.model, config=order.config, device=device, named=order.named)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffseglung.cohort.plan import Task, read_record
-from diffseglung.cohort.work import TaskResult
+from diffseglung.cohort.run import TaskResult
 from diffseglung.labels import TISSUES
 from diffseglung.platform import atomic_files, serialization
 from diffseglung.platform.errors import InputError

@@ -20,8 +20,8 @@ pytest.importorskip("distributed")
 from diffseglung.cohort import cluster, run, work
 from diffseglung.cohort.cluster import Place, connected, fitting_workers, read_options, threads_each
 from diffseglung.cohort.plan import Order, Task, alone, is_finished, plan
+from diffseglung.cohort.run import TaskResult
 from diffseglung.cohort.table import row_of, with_result
-from diffseglung.cohort.work import TaskResult
 from diffseglung.output import Products
 from diffseglung.platform.config import PatienceConfig, SegmentConfig
 from diffseglung.platform.errors import ConfigError

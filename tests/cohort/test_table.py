@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from diffseglung.cohort.plan import Task
+from diffseglung.cohort.run import TaskResult
 from diffseglung.cohort.table import COLUMNS, read_failed, read_table, rows_of, with_result, write_failed, write_tables
-from diffseglung.cohort.work import TaskResult
 from diffseglung.io.studies import Study
 from diffseglung.output import Products, write
 from diffseglung.platform.errors import InputError

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from diffseglung.io.scan import Frame
-from diffseglung.output.attempts import Attempts
+from diffseglung.output.products import Attempts
 from diffseglung.platform.errors import ConfigError
 from diffseglung.platform.extras import require
 from diffseglung.segmentation import Segmentation
@@ -49,10 +49,9 @@ def write_objects(
     with attempts.at(*(NAMES[name] for name in objects)), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names and empty segments, which are as the scan has them
         check_objects(objects, frames)
-        from diffseglung.output.dicom.capture import capture
         from diffseglung.output.dicom.identity import identify
+        from diffseglung.output.dicom.images import capture, segments
         from diffseglung.output.dicom.report import report
-        from diffseglung.output.dicom.segments import segments
         from diffseglung.output.dicom.source import read_source
 
         source = read_source(frames, segmentation.label_map)

@@ -15,8 +15,7 @@ from pydicom import Dataset
 
 from diffseglung import __version__
 from diffseglung.output.dicom.codes import BY_LEARNING, BY_RULE, PRIVATE
-from diffseglung.output.dicom.header import PATIENT_STUDY
-from diffseglung.output.dicom.source import Source
+from diffseglung.output.dicom.source import PATIENT_STUDY, Source
 from diffseglung.platform.out_of_core import slabs
 from diffseglung.segmentation import Segmentation
 from diffseglung.tissue.methods import WITHOUT_MODEL

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.charset import python_encoding
+from pydicom.multival import MultiValue
+from pydicom.tag import Tag
+from pydicom.valuerep import DA, TM
 
-from diffseglung.io.dicom.headers import open_dataset
+from diffseglung.io.dicom.headers import Fields, open_dataset
 from diffseglung.io.scan import Frame
-from diffseglung.output.dicom import header
 from diffseglung.platform.errors import ConfigError, InputError
 from diffseglung.volume import Volume
-
-Dataset = Any  # pydicom's datasets carry no types for their attributes
 
 NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 """Type 1 in every CT image (PS3.3 A.3): without them nothing can refer to it."""
@@ -29,12 +32,12 @@ class Source:
     notes: sentences on what the headers do not tell as results need it.
     """
 
-    images: list[Dataset]
+    images: list[Any]
     order: NDArray[np.int64]
     notes: tuple[str, ...] = ()
 
     @property
-    def first(self) -> Dataset:
+    def first(self) -> Any:
         """An image that speaks for patient, study and frame of reference."""
         return self.images[0]
 
@@ -73,13 +76,13 @@ def read_source(frames: Sequence[Frame], label_map: Volume) -> Source:
     return Source(images, order, notes)
 
 
-def _ready(images: list[Dataset], step_mm: float) -> tuple[str, ...]:
+def _ready(images: list[Any], step_mm: float) -> tuple[str, ...]:
     """Make the headers fit to be carried over, and tell what of them is not."""
     notes = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        lost = header.tidy(images[0])
-        thickened = [header.place(image, images[0], step_mm) for image in images]
+        lost = tidy(images[0])
+        thickened = [place(image, images[0], step_mm) for image in images]
     if lost:
         notes.append(
             f"not carried into the DICOM results, as DICOM does not allow what the header holds: {', '.join(lost)}"
@@ -91,7 +94,7 @@ def _ready(images: list[Dataset], step_mm: float) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _header(path: Any, label_map: Volume) -> Dataset:
+def _header(path: Any, label_map: Volume) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -107,7 +110,7 @@ def _header(path: Any, label_map: Volume) -> Dataset:
     return dataset
 
 
-def _require_references(dataset: Dataset, name: str) -> None:
+def _require_references(dataset: Any, name: str) -> None:
     """InputError where results could belong nowhere."""
     for tag in ("SOPClassUID", "SOPInstanceUID"):
         if not dataset.get(tag):
@@ -118,3 +121,90 @@ def _require_references(dataset: Dataset, name: str) -> None:
                 f"{name} has no {tag}: DICOM results would belong to nothing",
                 remedy="export the series again from its source, or leave --dicom out",
             )
+
+
+CARRIED = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator"),
+)
+"""Type 2 (PS3.3 C.7.1.1, C.7.2.1, C.7.4.1): they may be empty, and results must have them."""
+PATIENT_STUDY = ("StudyDescription", "PatientAge", "PatientSize", "PatientWeight")
+"""Type 3: carried over where the image has them."""
+UTF_8 = "ISO_IR 192"
+_KEPT_SETS = {name for name in python_encoding if name and "2022" not in name and name != "ISO_IR 6"}
+"""Character sets that need no code extensions and have a defined term; text of others is written in UTF-8."""
+_SEXES = ("M", "F", "O")
+_READ: dict[str, Callable[[Any], Any]] = {"DA": DA, "TM": TM, "DS": float, "IS": int}
+_SINGLE = ("DA", "TM", "PN")
+"""Kinds of values of which an attribute of patient or study holds one."""
+_FRAMES_AND_PIXELS = 0x5200
+"""First group of what is no text of the header."""
+
+
+def tidy(image: Any) -> list[str]:
+    """Take out of a header what results cannot carry, and keep its text in a character set that they can.
+
+    Returns the keywords of what is lost to the results: of the patient, and those of `CARRIED` and `PATIENT_STUDY`.
+    """
+    charset = image.get("SpecificCharacterSet") or ""
+    names = charset if isinstance(charset, MultiValue) else [charset]
+    legible, lost = all(name in python_encoding for name in names), []
+    for tag in [tag for tag in image.keys() if tag.group < _FRAMES_AND_PIXELS]:
+        try:
+            fits = _fits(image[tag], legible)
+        except Exception:  # a damaged element can fail anywhere in the reader
+            fits = False
+        if not fits:
+            del image[tag]
+            lost.append(tag)
+    if not charset:
+        image.pop("SpecificCharacterSet", None)
+    elif len(names) > 1 or names[0] not in _KEPT_SETS:
+        image.SpecificCharacterSet = UTF_8
+    for keyword in CARRIED:
+        if keyword not in image:
+            setattr(image, keyword, None)
+    told = {Tag(keyword): keyword for keyword in (*CARRIED, *PATIENT_STUDY)}
+    return [told.get(tag, str(tag)) for tag in lost if tag in told or tag.group == Tag("PatientID").group]
+
+
+def place(image: Any, first: Any, step_mm: float) -> bool:
+    """Give an image what places it in the series; whether its thickness had to be taken from the step to the next."""
+    if not image.get("Modality"):
+        image.Modality = "CT"
+    if "NumberOfFrames" not in image:
+        image.ImageOrientationPatient = first.ImageOrientationPatient  # equal but for rounding
+        return _thicken(image, step_mm)
+    shared = image.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    image.SharedFunctionalGroupsSequence = shared
+    for name in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # equal in all frames, wherever they stand
+        if name not in shared[0]:
+            setattr(shared[0], name, getattr(image.PerFrameFunctionalGroupsSequence[0], name))
+    return _thicken(shared[0].PixelMeasuresSequence[0], step_mm)
+
+
+def _thicken(measures: Any, step_mm: float) -> bool:
+    stated = Fields(measures).number("SliceThickness")
+    if stated is not None and 0 < stated < math.inf:
+        return False
+    measures.SliceThickness = f"{step_mm:.10g}"
+    return True
+
+
+def _fits(element: Any, legible: bool) -> bool:
+    """Whether an element holds what results may: one name, date or time where one belongs, numbers, decoded text.
+
+    legible: whether the character set is known; if not, text beyond ASCII may mean anything.
+    """
+    if element.VR == "SQ":
+        return all(_fits(part, legible) for item in element.value for part in item)
+    if element.is_empty:
+        return True
+    values = element.value if isinstance(element.value, MultiValue) else [element.value]
+    if element.keyword == "PatientSex":
+        return element.value in _SEXES
+    if element.VR in _READ:
+        for value in values:
+            _READ[element.VR](value)
+    text = str(element.value)
+    return (len(values) == 1 or element.VR not in _SINGLE) and "\ufffd" not in text and (legible or text.isascii())
