@@ -1,4 +1,8 @@
-"""The CT images that DICOM results refer to: headers without pixels, in the order of the label map's slices."""
+"""The CT images that DICOM results refer to: headers without pixels, in the order of the label map's slices.
+
+Real headers contain values that no writer accepts; these are removed. Value representations: PS3.5 6.2; character
+sets: PS3.3 C.12.1.1.2.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +26,14 @@ from diffseglung.platform.errors import ConfigError, InputError
 from diffseglung.volume import Volume
 
 NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
-"""Type 1 in every CT image (PS3.3 A.3): without them nothing can refer to it."""
+"""Type 1 in every CT image (PS3.3 A.3) and required for references to it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
     """images: one per slice, or the one multi-frame image.  order: slice of the label map -> frame, from 0.
 
-    notes: sentences on what the headers do not tell as results need it.
+    notes: sentences on missing or unusable attributes of the headers.
     """
 
     images: list[Any]
@@ -38,7 +42,7 @@ class Source:
 
     @property
     def first(self) -> Any:
-        """An image that speaks for patient, study and frame of reference."""
+        """An image with the attributes of patient, study and frame of reference."""
         return self.images[0]
 
     def in_frames(self, array: NDArray[Any]) -> NDArray[Any]:
@@ -51,7 +55,10 @@ class Source:
 
 
 def read_source(frames: Sequence[Frame], label_map: Volume) -> Source:
-    """Raises InputError where an image is gone or has another size, ConfigError for several multi-frame files."""
+    """Read the images of a scan.
+
+    Raises InputError if an image is missing or has another size, ConfigError for several multi-frame files.
+    """
     if len(frames) != label_map.shape[0]:
         raise InputError(
             f"the label map has {label_map.shape[0]} slices, its DICOM series {len(frames)}",
@@ -62,7 +69,7 @@ def read_source(frames: Sequence[Frame], label_map: Volume) -> Source:
     if len(paths) > 1 and any(number is not None for number in numbers):
         raise ConfigError(
             "DICOM output refers to single-frame images or to one multi-frame image, not to several",
-            remedy="leave --dicom out",
+            remedy="omit --dicom",
         )
     images = [_header(path, label_map) for path in paths]
     notes = _ready(images, label_map.spacing_mm[0])
@@ -70,14 +77,12 @@ def read_source(frames: Sequence[Frame], label_map: Volume) -> Source:
         return Source(images, np.arange(len(frames)), notes)
     order = np.array([number or 1 for number in numbers], np.int64) - 1
     if sorted(order) != list(range(int(images[0].NumberOfFrames))):
-        raise ConfigError(
-            "the label map does not cover every frame of its multi-frame image", remedy="leave --dicom out"
-        )
+        raise ConfigError("the label map does not cover every frame of its multi-frame image", remedy="omit --dicom")
     return Source(images, order, notes)
 
 
 def _ready(images: list[Any], step_mm: float) -> tuple[str, ...]:
-    """Make the headers fit to be carried over, and tell what of them is not."""
+    """Remove what results cannot carry from the headers, and return sentences on it."""
     notes = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -85,11 +90,11 @@ def _ready(images: list[Any], step_mm: float) -> tuple[str, ...]:
         thickened = [place(image, images[0], step_mm) for image in images]
     if lost:
         notes.append(
-            f"not carried into the DICOM results, as DICOM does not allow what the header holds: {', '.join(lost)}"
+            f"not copied into the DICOM results, because the header's values are not valid DICOM: {', '.join(lost)}"
         )
     if any(thickened):
         notes.append(
-            f"the header gives no slice thickness: DICOM results state the distance of the slices, {step_mm:g} mm"
+            f"the header gives no slice thickness: DICOM results give the slice spacing instead, {step_mm:g} mm"
         )
     return tuple(notes)
 
@@ -111,15 +116,15 @@ def _header(path: Any, label_map: Volume) -> Any:
 
 
 def _require_references(dataset: Any, name: str) -> None:
-    """InputError where results could belong nowhere."""
+    """Raises InputError if results could not refer to the image."""
     for tag in ("SOPClassUID", "SOPInstanceUID"):
         if not dataset.get(tag):
             setattr(dataset, tag, dataset.file_meta.get(f"MediaStorage{tag}"))
     for tag in NEEDED:
         if not dataset.get(tag):
             raise InputError(
-                f"{name} has no {tag}: DICOM results would belong to nothing",
-                remedy="export the series again from its source, or leave --dicom out",
+                f"{name} has no {tag}, which DICOM results must refer to",
+                remedy="export the series again from its source, or omit --dicom",
             )
 
 
@@ -127,24 +132,24 @@ CARRIED = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator"),
 )
-"""Type 2 (PS3.3 C.7.1.1, C.7.2.1, C.7.4.1): they may be empty, and results must have them."""
+"""Type 2 (PS3.3 C.7.1.1, C.7.2.1, C.7.4.1): required in results, but may be empty."""
 PATIENT_STUDY = ("StudyDescription", "PatientAge", "PatientSize", "PatientWeight")
-"""Type 3: carried over where the image has them."""
+"""Type 3: copied if the image has them."""
 UTF_8 = "ISO_IR 192"
 _KEPT_SETS = {name for name in python_encoding if name and "2022" not in name and name != "ISO_IR 6"}
-"""Character sets that need no code extensions and have a defined term; text of others is written in UTF-8."""
+"""Character sets without code extensions and with a defined term; text in others is converted to UTF-8."""
 _SEXES = ("M", "F", "O")
 _READ: dict[str, Callable[[Any], Any]] = {"DA": DA, "TM": TM, "DS": float, "IS": int}
 _SINGLE = ("DA", "TM", "PN")
-"""Kinds of values of which an attribute of patient or study holds one."""
+"""VRs of patient and study attributes that may hold one value only."""
 _FRAMES_AND_PIXELS = 0x5200
-"""First group of what is no text of the header."""
+"""First group after those with header text."""
 
 
 def tidy(image: Any) -> list[str]:
-    """Take out of a header what results cannot carry, and keep its text in a character set that they can.
+    """Remove invalid values from a header, and convert its text to a character set that results can have.
 
-    Returns the keywords of what is lost to the results: of the patient, and those of `CARRIED` and `PATIENT_STUDY`.
+    Returns the keywords of removed patient attributes and of those in `CARRIED` and `PATIENT_STUDY`.
     """
     charset = image.get("SpecificCharacterSet") or ""
     names = charset if isinstance(charset, MultiValue) else [charset]
@@ -169,7 +174,7 @@ def tidy(image: Any) -> list[str]:
 
 
 def place(image: Any, first: Any, step_mm: float) -> bool:
-    """Give an image what places it in the series; whether its thickness had to be taken from the step to the next."""
+    """Complete the geometry of an image.  Returns whether its thickness was replaced by the slice spacing."""
     if not image.get("Modality"):
         image.Modality = "CT"
     if "NumberOfFrames" not in image:
@@ -177,7 +182,7 @@ def place(image: Any, first: Any, step_mm: float) -> bool:
         return _thicken(image, step_mm)
     shared = image.get("SharedFunctionalGroupsSequence") or [Dataset()]
     image.SharedFunctionalGroupsSequence = shared
-    for name in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # equal in all frames, wherever they stand
+    for name in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # equal in all frames
         if name not in shared[0]:
             setattr(shared[0], name, getattr(image.PerFrameFunctionalGroupsSequence[0], name))
     return _thicken(shared[0].PixelMeasuresSequence[0], step_mm)
@@ -192,9 +197,9 @@ def _thicken(measures: Any, step_mm: float) -> bool:
 
 
 def _fits(element: Any, legible: bool) -> bool:
-    """Whether an element holds what results may: one name, date or time where one belongs, numbers, decoded text.
+    """Whether an element is valid: single-valued where required, with numbers, dates and text that can be decoded.
 
-    legible: whether the character set is known; if not, text beyond ASCII may mean anything.
+    legible: whether the character set is known; if not, only ASCII text is valid.
     """
     if element.VR == "SQ":
         return all(_fits(part, legible) for item in element.value for part in item)
