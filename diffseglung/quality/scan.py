@@ -23,7 +23,7 @@ from diffseglung.volume import Volume
 EXHALE_HU = -790.0
 """Healthy lung reads about -850 in inspiration and 100 HU more in expiration (docs/science.md)."""
 NOISE_HU = 40.0
-"""Noise of this sd puts 2 % of uniform lung at -868 HU below -950: as much as LAA-950 of healthy people (PMC3703944)."""
+"""Noise of this sd puts 2 % of uniform lung at -868 HU below -950, as in LAA-950 of healthy people (PMC3703944)."""
 QUIET_HU = 4.0
 """The quietest scan examined without visible smoothing has 6 HU."""
 BLURRED_PER_MM, BLURRED_SHARE = 0.20, 0.45
@@ -37,7 +37,7 @@ BLOOD_HU = (15.0, 80.0)
 VOLUME_LITRES = (2.0, 9.0)
 """Lungs of adults, from deep expiration to hyperinflation."""
 IMBALANCE_HU = 80.0
-"""One level for both lungs would be off by half of this in each, which is the distance of -900 from the aligned -860."""
+"""One level for both lungs would be off by half of this in each, the distance of -900 HU from the aligned -860."""
 DENSE_HU, DENSE_SHARE = (-700.0, 200.0), 0.5
 """The densest inspiratory scan used to choose settings has 0.39."""
 PIXEL_MM = 1.5

@@ -28,7 +28,7 @@ SERIES_NUMBERS = {"seg": 9501, "sr": 9502, "sc": 9503}
 
 @dataclass(frozen=True, eq=False)
 class Identity:
-    """root: hash of everything that determines the result.  parameters: of the algorithm, as text.  learned: by a model.
+    """root: hash of all that determines the result.  parameters: of the algorithm, as text.  learned: by a model.
 
     when: the run's time, or that of SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch).
     """

@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
-from tests.output.dicom.test_segments import validated
 
 from diffseglung.io import Scan, read_scan
 from diffseglung.output.dicom import NAMES, write_objects
@@ -25,6 +24,7 @@ from diffseglung.segmentation import Segmentation
 from tests.io.dicom.test_headers import enhanced
 from tests.io.dicom_defects import edit, write_good
 from tests.output.dicom.conftest import identify_patient
+from tests.output.dicom.test_images import validated
 
 Change = Callable[[Any], object]
 
