@@ -1,8 +1,7 @@
-"""What a segmentation will take, told before it is done: tiles, network calls, memory, disk and seconds.
+"""The resources of a segmentation, estimated in advance: tiles, network calls, memory, disk and seconds.
 
-Tiles and calls are exact. Memory and seconds follow from the size of the model grid, of the scan and of one network
-call, with constants that were measured (docs/reliability.md); seconds are scaled by how long reading and finding the
-lungs just took here.
+Tiles and calls are exact. Memory and seconds are computed from the sizes of the model grid, the scan and one network
+call, with measured constants (docs/reliability.md); seconds are scaled by the time that finding the lungs just took.
 """
 
 from __future__ import annotations
@@ -26,24 +25,23 @@ from diffseglung.tissue.methods import WITH_NETWORK, network_use
 from diffseglung.volume import Shape, Volume
 
 LIBRARIES_BYTES = 300 * 2**20
-"""Interpreter and libraries."""
+"""Memory of interpreter and libraries."""
 GRID_BYTES, SCAN_BYTES, ROW_COPIES = 280.0, 1.0, 2.0
-"""Memory a voxel of the model grid and of the scan (most of which lies in mapped files); copies of a network's
-features."""
+"""Memory per voxel of the model grid and of the scan (most of it is in mapped files); copies of network features."""
 LUNGS_S, SCENE_S = (0.3, 0.035), (0.3, 0.017)
 TISSUE_S, FUSION_S, FILES_S = (0.3, 0.9), (0.0, 0.38), (0.8, 0.035)
-"""Seconds of a stage on two cores: at least, and for each million voxels of the scan (lungs, prepared, files) or of the
-model grid (tissue, fusion)."""
+"""Seconds of a stage on two cores: fixed, and per million voxels of the scan (lungs, scene, files) or of the model grid
+(tissue, fusion)."""
 TEMPORARY_BYTES = 7
-"""A scan's voxels in mapped files: 4 in HU, 1 each for lungs, labels and certainty."""
+"""Bytes per voxel of a scan in mapped files: 4 for HU, 1 each for lungs, labels and certainty."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """shape_zyx: of the scan;  model_grid_zyx: of the grid that is worked on;  positions: described places.
+    """shape_zyx: of the scan.  model_grid_zyx: of the working grid.  positions: number of positions to describe.
 
-    tiles, calls: of the network, 0 without one.  memory_bytes: of the whole process, about;  free_bytes: that it may
-    take.  temporary_bytes: of files in the folder that TMPDIR names.  seconds: about, from start to end.
+    tiles, calls: of the network, 0 without one.  memory_bytes: of the whole process, estimated.  free_bytes: available.
+    temporary_bytes: of files in the folder TMPDIR.  seconds: from start to end, estimated.
     """
 
     shape_zyx: Shape
@@ -57,8 +55,8 @@ class Forecast:
     seconds: float
 
     def lines(self) -> list[str]:
-        """For a person."""
-        free = "" if self.free_bytes is None else f"; {_gib(self.free_bytes)} may be taken"
+        """The forecast as text."""
+        free = "" if self.free_bytes is None else f"; {_gib(self.free_bytes)} available"
         network = f"{self.tiles} tiles, {self.calls} network calls" if self.calls else "no network calls"
         return [
             f"scan: {_size(self.shape_zyx)} voxels; model grid: {_size(self.model_grid_zyx)}",
@@ -70,9 +68,9 @@ class Forecast:
 
 
 def foretell(segmenter: Segmenter, ct: Volume, lung_mask: Volume | None = None, *, before_s: float = 0.0) -> Forecast:
-    """What segmenting this scan will take.  before_s: what starting and reading took.
+    """Estimate the resources for segmenting this scan.  before_s: seconds that starting and reading took.
 
-    Finds the lungs and prepares the scan, so it takes as long as that, and no more memory.  Raises InputError.
+    It finds the lungs and prepares the scan, and takes the time and memory of that.  Raises InputError.
     """
     begin = time.perf_counter()
     _, own, own_mask = own_voxels(ct, lung_mask)
@@ -103,7 +101,7 @@ def foretell(segmenter: Segmenter, ct: Volume, lung_mask: Volume | None = None, 
 
 @dataclass(frozen=True)
 class _Network:
-    """What the network's part takes: some tiles are done and timed.  features: values a position."""
+    """The network's share, from timing a few tiles.  features: values per position."""
 
     tiles: int = 0
     calls: int = 0

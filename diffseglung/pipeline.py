@@ -36,7 +36,7 @@ from diffseglung.lungs.quality import LungQuality, lung_quality, lung_sentences
 from diffseglung.lungs.torso import Torso
 from diffseglung.method.features import Progress
 from diffseglung.method.fusion import fuse, most_probable, to_voxels
-from diffseglung.output.provenance import Origin, fingerprint, source_record, told_name
+from diffseglung.output.record import Origin, fingerprint, source_record, told_name
 from diffseglung.output.statistics import measure
 from diffseglung.platform.config import FeatureConfig, LungMaskConfig, SegmentConfig, default_method
 from diffseglung.platform.extras import require_lung_tool

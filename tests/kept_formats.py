@@ -24,7 +24,7 @@ from diffseglung.method.train.data import open_patches
 from diffseglung.method.train.state import State, load_state, save_state
 from diffseglung.method.unet import UNet
 from diffseglung.output import Products, write
-from diffseglung.output.provenance import Origin
+from diffseglung.output.record import Origin
 from diffseglung.pipeline import Segmenter
 from diffseglung.platform.config import DistillConfig, PatchConfig, SegmentConfig, TrainConfig, UNetConfig
 from diffseglung.training.precompute import PatchJob, precompute
@@ -83,7 +83,7 @@ def small_chest() -> tuple[Volume, Volume]:
 
 def contents(folder: Path) -> dict[str, Any]:
     """What the present version reads there; the oldest folders hold models only."""
-    from diffseglung import rerun
+    from diffseglung.output.record import read
 
     found: dict[str, Any] = {}
     for ending in checkpoint.ENDINGS:
@@ -106,7 +106,7 @@ def contents(folder: Path) -> dict[str, Any]:
     assert patches.dense is not None
     found["patches"] = {"shape": list(patches.ct.shape), "ct": digest(patches.ct[:]), "mask": digest(patches.mask[:]),
                         "dense": digest(patches.dense[:]), "ids": patches.patient_ids.tolist()}  # fmt: skip
-    record = rerun.read(folder / "result")
+    record = read(folder / "result")
     labels = read_mask(folder / "result" / "label_map.nii.gz")
     found["result"] = {
         "method": record.config.method, "labels": digest(labels.array), "affine": labels.affine.tolist(),

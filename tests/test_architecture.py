@@ -20,7 +20,7 @@ IDS = [str(path.relative_to(PACKAGE)) for path in FILES]
 
 ORDER = [
     *("platform", "volume", "labels", "segmentation", "io", "case", "phantom", "method", "tissue", "lungs", "quality"),
-    *("output", "pipeline", "dry_run", "training", "transforms", "rerun", "cohort", "viewer", "cli", "__main__"),
+    *("output", "pipeline", "dry_run", "training", "transforms", "cohort", "viewer", "cli", "__main__"),
 ]
 RANK = {name: rank for rank, name in enumerate(ORDER)}
 METHOD_KNOWS = {"platform", "volume", "labels", "case", "method"}
@@ -44,16 +44,13 @@ TESTED_ELSEWHERE = {
     "studies/speed/published.py": "cli/test_bench.py",
     "studies/speed/whole.py": "cli/test_bench.py",
     "studies/speed/scans.py": "cli/test_bench.py",
-    "output/dicom/codes.py": "output/dicom/test_segments.py",
-    "output/dicom/identity.py": "output/dicom/test_segments.py",
-    "output/dicom/source.py": "output/dicom/test_segments.py",
+    "output/dicom/codes.py": "output/dicom/test_images.py",
+    "output/dicom/identity.py": "output/dicom/test_images.py",
     "cli/colours.py": "cli/test_exit_codes.py",
     "cli/output_options.py": "cli/test_dicom_output.py",
     "cohort/cluster.py": "cohort/test_run.py",
-    "rerun.py": "cli/test_rerun.py",
     "training/labelled_cases.py": "studies/test_probes.py",
     "case/positions.py": "tissue/test_local.py",
-    "cohort/work.py": "cohort/test_run.py",
     "cli/precompute.py": "cli/test_training_commands.py",
     "cli/train.py": "cli/test_training_commands.py",
     "cli/distill.py": "cli/test_training_commands.py",

@@ -9,7 +9,7 @@ import pytest
 
 from diffseglung.io import read_mask
 from diffseglung.output import write
-from diffseglung.output.provenance import fingerprint
+from diffseglung.output.record import fingerprint
 from diffseglung.segmentation import Segmentation
 from qa.torture.jobs import damage, digest
 from qa.torture.kills import halves

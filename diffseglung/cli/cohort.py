@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from diffseglung.cohort.cluster import Place
     from diffseglung.cohort.plan import Order, Task
-    from diffseglung.cohort.work import TaskResult
+    from diffseglung.cohort.run import TaskResult
 
 REFRESH_S = 30.0
 """How often the table and the page are brought up to date while work goes on."""

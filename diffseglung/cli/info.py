@@ -64,7 +64,7 @@ def several_series(path: Path) -> list[dict[str, Any]]:
 
     if not (path.is_dir() or path.suffix.lower() == ".zip" or path.name.upper() == "DICOMDIR") or not path.exists():
         return []
-    from diffseglung.io.dicom.listing import list_series
+    from diffseglung.io.dicom.reader import list_series
 
     try:
         rows = list_series(path)

@@ -16,7 +16,7 @@ from diffseglung.cli.json_output import add_json, answer, say
 
 if TYPE_CHECKING:
     from diffseglung.cli.segment import Job
-    from diffseglung.rerun import Recorded
+    from diffseglung.output.record import Recorded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,18 +32,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 the same, 1 another label map."""
-    from diffseglung import rerun
     from diffseglung.cli import segment
     from diffseglung.cli.progress import bar
+    from diffseglung.output import record
 
-    recorded = rerun.read(args.record)
-    rerun.check_output(recorded, args.output)
+    recorded = record.read(args.record)
+    recorded.check_output(args.output)
     job = _job(args, recorded)
     with bar(quiet=args.quiet) as progress:
         result, _, failure = segment.done(job, progress, check=recorded.check_inputs)
-    found = rerun.compare(recorded, result)
+    found = record.compare(recorded, result)
     answer(args, found)
-    for line in rerun.lines(found):
+    for line in record.lines(found):
         say(args, line)
     if failure is not None:
         raise failure
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _job(args: argparse.Namespace, recorded: Recorded) -> Job:
     from diffseglung.cli.segment import Job
-    from diffseglung.output.provenance import Origin
+    from diffseglung.output.record import Origin
 
     origin = Origin(recorded.scan(args.input), recorded.lung_mask(args.lung_mask), keep=recorded.keeps_identifiers)
     options: dict[str, Any] = {"device": recorded.device if args.device == "auto" else args.device}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from diffseglung.io import Scan
     from diffseglung.method.features import Progress
     from diffseglung.output import Products
-    from diffseglung.output.provenance import Origin
+    from diffseglung.output.record import Origin
     from diffseglung.pipeline import Segmenter
     from diffseglung.segmentation import Segmentation
     from diffseglung.volume import Volume
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _job(args: argparse.Namespace) -> Job:
-    from diffseglung.output.provenance import Origin
+    from diffseglung.output.record import Origin
 
     require_lung_tool(args.lungs, mask_given=args.lung_mask is not None)
     named, args.method = args.method is not None, args.method or default_method(args.model is not None)
@@ -180,9 +180,9 @@ def case_lungs(path: Path, config: SegmentConfig) -> Volume | None:
     """The lung mask inside an NPZ case; None for every other input, and where a tool was asked for by name."""
     if path.suffix.lower() != ".npz" or config.lungs != "auto":
         return None
-    from diffseglung.io.npz import read_lungs
+    from diffseglung.io.npz import read_case
 
-    return read_lungs(path)
+    return read_case(path).lungs
 
 
 def report(statistics: dict, run_record: dict, files: list[Path]) -> None:  # type: ignore[type-arg]

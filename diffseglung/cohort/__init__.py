@@ -1,1 +1,1 @@
-"""Every scan of a folder, on many processes or machines; one table and one page of what came of them."""
+"""Label every scan of a folder, on many processes or machines; the results in one table and on one page."""

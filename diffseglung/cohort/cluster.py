@@ -1,4 +1,4 @@
-"""Where the work runs: processes of this machine, a scheduler that is there, or jobs of a Slurm queue; all by Dask."""
+"""Where the work runs, all by Dask: processes of this machine, an existing scheduler, or jobs of a Slurm queue."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from diffseglung.platform.errors import ConfigError
 from diffseglung.platform.resources import thread_variables
 
 SCAN_GIB = 3.0
-"""Memory that a worker may need for one scan (docs/performance.md)."""
+"""Memory of a worker for one scan (docs/performance.md)."""
 CONNECT_S = 20.0
 ANY_PORT = "127.0.0.1:0"
-"""Where a scheduler's own pages are served: Dask's usual port is often somebody else's, of which it would warn."""
+"""Address of the scheduler's dashboard: Dask warns if its usual port is taken."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """workers: processes, 0 for as many as fit;  scheduler: address of a running one.
+    """workers: processes, 0 for as many as fit.  scheduler: address of a running scheduler.
 
     slurm: options of dask_jobqueue.SLURMCluster, None without Slurm.  gpus: of this machine, one worker each.
-    threads: of each worker, 0 for a fair share of the cores.
+    threads: per worker, 0 for an equal share of the cores.
     """
 
     workers: int = 0
@@ -38,19 +38,16 @@ class Place:
 
 
 def fitting_workers(place: Place, scans: int) -> int:
-    """Worker processes of this machine: as told, else one a GPU, else as many as cores and memory allow."""
+    """Worker processes of this machine: as requested, else one per GPU, else as many as cores and memory allow."""
     from dask.system import CPU_COUNT
     from distributed.system import MEMORY_LIMIT
 
-    if place.workers:
-        return max(1, min(place.workers, scans))
-    if place.gpus:
-        return max(1, min(place.gpus, scans))
-    return max(1, min(CPU_COUNT, int(MEMORY_LIMIT / (SCAN_GIB * 2**30)), scans))
+    most = place.workers or place.gpus or min(CPU_COUNT, int(MEMORY_LIMIT / (SCAN_GIB * 2**30)))
+    return max(1, min(most, scans))
 
 
 def threads_each(place: Place, scans: int) -> int:
-    """Threads of a worker, so that all of them together are as many as the cores."""
+    """Threads per worker: by default, the cores divided by the workers."""
     if place.threads:
         return place.threads
     if place.scheduler or place.slurm:
@@ -62,11 +59,11 @@ def threads_each(place: Place, scans: int) -> int:
 
 @contextlib.contextmanager
 def connected(place: Place, scans: int, *, verbose: bool = False) -> Iterator[Any]:
-    """A Dask client of the chosen place.  ConfigError where no scheduler answers."""
+    """A Dask client of the chosen place.  Raises ConfigError if no scheduler answers."""
     import dask
     import distributed
 
-    connect: Any = distributed.Client  # it carries no types
+    connect: Any = distributed.Client  # not typed
     for name in ("distributed", "tornado", "asyncio"):
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.CRITICAL)
     settings = {"distributed.scheduler.allowed-failures": 0, "distributed.admin.tick.limit": "1h"}
@@ -87,13 +84,12 @@ def connected(place: Place, scans: int, *, verbose: bool = False) -> Iterator[An
 
 
 def _local(place: Place, scans: int, folder: str) -> Any:
-    """Processes of this machine that talk over TLS with a key of this run: what Dask sends can run code, so that on a
-    shared machine nobody else may speak with them."""
+    """Worker processes that communicate over TLS with a key of this run: Dask messages can run code, so other users of
+    a shared machine must not be able to send any."""
     import distributed
 
     security: Any = distributed.Security
-    make: Any = distributed.LocalCluster  # it carries no types
-    threads = threads_each(place, scans)
+    make: Any = distributed.LocalCluster  # not typed
     return make(
         n_workers=fitting_workers(place, scans),
         threads_per_worker=1,
@@ -103,7 +99,7 @@ def _local(place: Place, scans: int, folder: str) -> Any:
         local_directory=folder,
         silence_logs=logging.CRITICAL,
         security=security.temporary(),
-        env=thread_variables(threads),
+        env=thread_variables(threads_each(place, scans)),
     )
 
 
@@ -118,21 +114,21 @@ def _slurm(place: Place) -> Any:
         cluster = jobqueue.SLURMCluster(**options | {"scheduler_options": scheduler})
     except (TypeError, ValueError) as cause:
         raise ConfigError(
-            f"Slurm options are not accepted: {cause}", remedy="give those of dask_jobqueue.SLURMCluster"
+            f"Slurm options are not accepted: {cause}", remedy="use options of dask_jobqueue.SLURMCluster"
         ) from cause
     cluster.scale(place.workers or 4)
     return cluster
 
 
 def read_options(path: Path) -> dict[str, Any]:
-    """Options of SLURMCluster from a YAML or JSON file.  ConfigError where it holds something else."""
+    """Options of SLURMCluster from a YAML or JSON file.  Raises ConfigError for any other content."""
     import yaml  # Dask brings it
 
     try:
         options = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as cause:
         reason = " ".join(str(cause).split())[:160]
-        raise ConfigError(f"{path} cannot be read: {reason}", remedy="give a YAML or JSON file of options") from cause
+        raise ConfigError(f"{path} cannot be read: {reason}", remedy="pass a YAML or JSON file of options") from cause
     if not isinstance(options, dict) or not all(isinstance(name, str) for name in options):
-        raise ConfigError(f"{path} holds no options by name", remedy="write lines such as `queue: normal`")
+        raise ConfigError(f"{path} holds no named options", remedy="write lines such as `queue: normal`")
     return options

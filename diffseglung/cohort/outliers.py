@@ -1,8 +1,8 @@
-"""Which scans lie far from the others, by a rule that the outliers themselves do not move.
+"""Outliers of a column, by a robust rule.
 
 The modified z score of Iglewicz and Hoaglin (How to Detect and Handle Outliers, ASQC 1993): a value is an outlier where
-|value - median| > 3.5 x 1.4826 x MAD, with MAD the median of |value - median|. Where more than half of the values are
-equal, MAD is 0, and 1.2533 x the mean of |value - median| takes the place of 1.4826 x MAD.
+|value - median| > 3.5 x 1.4826 x MAD, with MAD the median of |value - median|. If more than half of the values are
+equal, MAD is 0, and 1.2533 x the mean of |value - median| replaces 1.4826 x MAD.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from dataclasses import dataclass
 import numpy as np
 
 LIMIT = 3.5
-"""Of the modified z score."""
+"""Largest modified z score of a value that is not an outlier."""
 MAD_TO_SD = 1.4826
-"""1 / 0.6745: what makes MAD the standard deviation of normal values."""
+"""1 / 0.6745: ratio of standard deviation to MAD for normal values."""
 MEAN_TO_SD = 1.2533
-"""sqrt(pi / 2): the same for the mean distance from the median."""
+"""sqrt(pi / 2): ratio of standard deviation to mean absolute deviation."""
 FEWEST = 8
-"""Known values below which nothing is called an outlier, and no quartiles are drawn."""
+"""Fewest known values for outliers and quartiles."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Where the values of one column lie.
+    """The spread of the values of a column.
 
-    low, high: beyond them a value is an outlier (None: too few values, or all are equal).
-    outliers: positions in the column, in its order.
+    low, high: limits beyond which a value is an outlier (None: too few values, or all are equal).
+    outliers: their positions in the column, ascending.
     """
 
     count: int
@@ -38,7 +38,11 @@ class Spread:
 
 
 def spread(column: Sequence[float | None]) -> Spread:
-    """The spread of a column, of which None and NaN are left out."""
+    """The spread of a column; None and NaN are ignored.
+
+    >>> spread([3.0, 3.1, 2.9, 3.2, 2.8, 3.0, None, 3.1, 9.0]).outliers
+    (8,)
+    """
     every = np.array([np.nan if value is None else value for value in column], np.float64)
     known = every[np.isfinite(every)]
     if not len(known):

@@ -1,7 +1,7 @@
-"""index.html: the cohort as a table, as pictures and as distributions; one file beside the results, without a network.
+"""index.html: the cohort as a table, pictures and distributions, in one file beside the results that needs no network.
 
-The rows are in the page as JSON (about 0.6 kB a scan); a script of ours draws them. Pictures stay where they are. What
-came from outside is never markup: the script sets text, and the page's policy lets no other script run.
+The page holds the rows as JSON (about 0.6 kB per scan), which its script draws; pictures are linked. Text from files
+never becomes markup: the script sets text content only, and the page's policy allows no other script.
 """
 
 from __future__ import annotations
@@ -18,65 +18,57 @@ from typing import Any
 from urllib.parse import quote
 
 from diffseglung import __version__
-from diffseglung.cohort.columns import ALL, BY_NAME, Column
 from diffseglung.cohort.outliers import FEWEST, LIMIT, MAD_TO_SD, Spread, spread
-from diffseglung.cohort.table import BETWEEN_WARNINGS, Row
+from diffseglung.cohort.table import BETWEEN_WARNINGS, BY_NAME, COLUMNS, Column, Row
 from diffseglung.labels import HEALTHY, LESIONS, TISSUES
 from diffseglung.output.selfcontained import embedded, source_of
 from diffseglung.platform import atomic_files
 
 SHARES = ("lesions_percent", *(f"{label.name}_percent" for label in (*LESIONS, HEALTHY)))
 MEASURES = (*SHARES, "lung_ml", "mean_lung_density_hu")
-"""What has a distribution, and outliers."""
+"""Columns with a distribution and outliers."""
 SHOWN = ("scan", "status", *MEASURES, "lung_score", "noise_hu", "warnings")
-"""Columns that the table has at first."""
+"""Columns shown by default."""
 STATUSES = {"done": "labelled", "failed": "failed", "waiting": "waiting"}
 NUMBER = re.compile(r"(?<![\w.-])-?\d+(?:\.\d+)?(?!\w)")
-"""A figure in a warning; LAA-950 holds none."""
+"""A number in a warning, but not the one in LAA-950."""
 LONGEST_TEXT = 1000
-"""Characters of a text that the page holds; cohort.csv has all of it."""
+"""Most characters of a text in the page; cohort.csv has the whole text."""
 PREVIEW, REPORT = 1, 2
 FILES = {
-    "cohort.csv": "one row a scan, with all columns",
+    "cohort.csv": "one row per scan, with all columns",
     "cohort.parquet": "the same for pandas, R, DuckDB",
     "cohort_redcap.csv": "records for REDCap's Data Import Tool",
-    "redcap_data_dictionary.csv": "the fields they go into: a new project's Data Dictionary, or lines to add to one",
+    "redcap_data_dictionary.csv": "their fields: a Data Dictionary for a new project, or lines to add to one",
 }
 
 
 def write_page(rows: Sequence[Row], output: Path) -> Path:
-    """index.html in the cohort's folder; complete before it takes its name."""
+    """Write index.html into the cohort's folder, complete or not at all."""
     return atomic_files.write_bytes(output / "index.html", page(rows, output).encode("utf-8", "backslashreplace"))
 
 
 def page(rows: Sequence[Row], output: Path) -> str:
-    """The page's text.  output: where previews, reports and tables are looked for."""
+    """The text of the page.  output: the folder with previews, reports and tables."""
     static = files("diffseglung.cohort") / "static"
     read = {path.name: path.read_text(encoding="utf-8") for path in static.iterdir() if path.is_file()}
     script = "{\n" + read["scans.js"] + read["distributions.js"] + "}\n"
     known = {name: spread([_number(row[name]) for row in rows]) for name in MEASURES}
     counts = Counter(row["status"] for row in rows)
-    told = f"{counts['done']} of {len(rows)} scans labelled" + (
-        f", {counts['failed']} failed" if counts["failed"] else ""
-    )
+    failed = f", {counts['failed']} failed" if counts["failed"] else ""
     return Template(read["page.html"]).substitute(
-        policy=escape(_policy(script)),
+        policy=escape(
+            "default-src 'none'; img-src 'self' data: file:; style-src 'unsafe-inline'; "
+            f"script-src {source_of(script)}; base-uri 'none'; form-action 'none'"
+        ),
         title=escape(f"Cohort {output.resolve().name}".strip()),
-        counts=f"{told}. Shares are of both lungs.",
+        counts=f"{counts['done']} of {len(rows)} scans labelled{failed}. Shares are of both lungs.",
         style=_colours() + read["page.css"],
         rule=_rule(max(found.count for found in known.values())),
         files="".join(_file(name, what) for name, what in FILES.items() if (output / name).exists()),
         made=f"DiffSegLung {escape(__version__)}.",
         data=embedded(_data(rows, known, output)),
         script=script,
-    )
-
-
-def _policy(script: str) -> str:
-    """Of the page: its own script and style, pictures beside it, and nothing else."""
-    return (
-        "default-src 'none'; img-src 'self' data: file:; style-src 'unsafe-inline'; "
-        f"script-src {source_of(script)}; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -88,8 +80,8 @@ def _colours() -> str:
 def _rule(measured: int) -> str:
     rule = (
         f"Diamonds are outliers: further from the median than {LIMIT:g} &times; {MAD_TO_SD:g} &times; the median "
-        "distance from it (Iglewicz and Hoaglin 1993; dashed lines). An outlier in lung volume, and a low lung score, "
-        "is often a lung mask that failed: look at its picture."
+        "distance from it (Iglewicz and Hoaglin 1993; dashed lines). Outliers in lung volume and low lung scores are "
+        "often failed lung masks: check the picture."
     )
     return rule if measured >= FEWEST else f"Outliers and quartiles are shown from {FEWEST} measured scans on."
 
@@ -99,19 +91,19 @@ def _file(name: str, what: str) -> str:
 
 
 def _data(rows: Sequence[Row], known: dict[str, Spread], output: Path) -> dict[str, Any]:
-    """What the script draws."""
+    """The data for the script."""
     said = [_findings(row["warnings"]) for row in rows]
     warned = [list(dict.fromkeys(map(_kind, found))) for found in said]
     counts = Counter(kind for kinds in warned for kind in kinds)
     kinds = sorted(counts, key=lambda kind: (-counts[kind], kind))
     place = {kind: i for i, kind in enumerate(kinds)}
     return {
-        "columns": [_column(column) for column in ALL],
+        "columns": [_column(column) for column in BY_NAME.values()],
         "classes": [{"name": label.name, "title": label.title} for label in TISSUES],
-        "display": [*SHOWN, *(column.name for column in ALL if column.name not in SHOWN)],
+        "display": [*SHOWN, *(name for name in COLUMNS if name not in SHOWN)],
         "shares": SHARES,
         "statuses": STATUSES,
-        "rows": [[_value(row[column.name]) for column in ALL] for row in rows],
+        "rows": [[_value(row[name]) for name in COLUMNS] for row in rows],
         "folders": [quote(str(row["scan"]), safe="", errors="surrogateescape") for row in rows],
         "files": [_files(row, output) for row in rows],
         "warned": [[place[kind] for kind in kinds] for kinds in warned],
@@ -156,19 +148,19 @@ def _files(row: Row, output: Path) -> int:
 
 
 def _findings(warnings: str | int | float | None) -> list[str]:
-    """What each of a scan's warnings found, with its figures, without asides and consequences."""
+    """The finding of each warning, with its numbers, without the text in parentheses and after the colon."""
     texts = str(warnings or "").split(BETWEEN_WARNINGS)
     found = (re.sub(r"\s*\([^)]*\)", "", text).split(": ", 1)[0].strip()[:200] for text in texts)
     return [text for text in found if text]
 
 
 def _kind(finding: str) -> str:
-    """What a finding is about: itself without its figures."""
+    """A finding without its numbers."""
     return NUMBER.sub("\N{HORIZONTAL ELLIPSIS}", finding)
 
 
 def _ranged(kind: str, said: Sequence[Sequence[str]]) -> str:
-    """A kind of finding, with each figure's range over the scans in its place."""
+    """A kind of finding, with the range of each number over the scans."""
     figures = zip(*(NUMBER.findall(text) for found in said for text in found if _kind(text) == kind), strict=False)
     ends = [(min(column, key=float), max(column, key=float)) for column in figures]
     ranges = iter(low if float(low) == float(high) else f"{low} to {high}" for low, high in ends)

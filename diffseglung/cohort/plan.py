@@ -1,4 +1,4 @@
-"""What is to be done: one task for each scan of a folder, and which of them are finished already."""
+"""Plan the work: one task for each scan of a folder, and which of them are finished."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ from diffseglung import __version__
 from diffseglung.io.studies import Study, find_studies
 from diffseglung.lungs.external_tools import Source
 from diffseglung.output import Products
-from diffseglung.platform import atomic_files, serialization
+from diffseglung.output.record import load
+from diffseglung.platform import atomic_files
 from diffseglung.platform.config import SegmentConfig
 from diffseglung.platform.errors import ConfigError
 
 try:
     import fcntl
-except ImportError:  # Windows: two runs on one folder are not told apart
+except ImportError:  # Windows: two runs on one folder are not prevented
     fcntl = None  # type: ignore[assignment]
 
-RECORD = "run.json"
-"""Written last into a scan's folder: where it is and tells of this task, the scan is finished."""
 LOCK = ".lock"
 OWN_NAMES = ("cohort", "cohort_redcap", "redcap_data_dictionary", "index", "failed")
-"""Files of the cohort itself in the output folder, without their endings; no scan's folder takes their names."""
+"""Names, without endings, of the cohort's own files in the output folder; folders of scans do not use them."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """How every scan is labelled, the same in each worker.
+    """How to label every scan; the same in all workers.
 
     output: folder of the results.  model: weights file, None for the installed one.  model_hash: its SHA-256.
-    named: whether the method was asked for by name.  threads: of each worker.  keep: identifiers (`provenance`).
+    named: whether the user chose the method.  threads: per worker.  keep: write identifiers (`output.record.Origin`).
     """
 
     output: Path
@@ -52,7 +51,7 @@ class Order:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One scan.  name: of its folder, unique;  mark: what its result must tell of to count as finished."""
+    """One scan.  name: of its folder, unique.  mark: what the record of a finished result must contain."""
 
     name: str
     study: Study
@@ -60,21 +59,21 @@ class Task:
 
     @property
     def source(self) -> str:
-        """Where the scan lies, without what names the patient."""
+        """The path of the scan, without names that identify the patient."""
         return self.study.told(str(self.study.path))
 
 
 def plan(
     source: Path, order: Order, *, mask_suffix: str | None = None, tell: Callable[[str], None] | None = None
 ) -> list[Task]:
-    """A task for each scan at or below `source`, by name.  Raises InputError where there is none.
+    """A task for each scan at or below `source`, sorted by name.  Raises InputError if there is none.
 
     tell: as in `find_studies`.
     """
     tasks = []
     for study in find_studies(source, mask_suffix=mask_suffix, keep=order.keep, tell=tell):
         if order.output.resolve() in study.path.resolve().parents:
-            continue  # results of an earlier run, below the input
+            continue  # results of an earlier run in the input folder
         own = study.name.split(".")[0].lower() in OWN_NAMES
         name = f"{study.name}-{hashlib.sha256(study.name.encode()).hexdigest()[:8]}" if own else study.name
         tasks.append(Task(name, study, mark(study, order)))
@@ -83,9 +82,9 @@ def plan(
 
 @contextmanager
 def alone(output: Path) -> Iterator[None]:
-    """Let one command at a time work on an output folder; what a killed one left half-made there goes.
+    """Lock an output folder and remove partial files that a killed run left there.
 
-    Raises ConfigError while another one is at work there. The system gives the lock back however a process ends.
+    Raises ConfigError if another run holds the lock. The system releases it however a process ends.
     """
     output.mkdir(parents=True, exist_ok=True)
     with (output / LOCK).open("w") as lock:
@@ -93,10 +92,10 @@ def alone(output: Path) -> Iterator[None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(lock.fileno()).st_nlink == 0:
-                    raise BlockingIOError  # another run ended, and took its lock away, between the two lines above
+                    raise BlockingIOError  # another run removed the lock file between opening and locking
             except OSError as cause:
                 raise ConfigError(
-                    f"another run is at work in {output}", remedy="wait until it has ended, or choose another folder"
+                    f"another run is using {output}", remedy="wait until it has ended, or choose another folder"
                 ) from cause
         atomic_files.sweep(output, everybody=True)
         try:
@@ -107,12 +106,12 @@ def alone(output: Path) -> Iterator[None]:
 
 
 def mark(study: Study, order: Order) -> dict[str, Any]:
-    """What decides a result: the scan's files by size and time of change, settings, model, tool, and the version."""
+    """All that determines a result: size and modification time of the files, settings, model, tool and version."""
     files = list(dict.fromkeys(item.path for item in study.slices)) or [study.path]
     states = [path.stat() for path in (*files, *((study.mask,) if study.mask else ())) if path.exists()]
     return {
         "input": {
-            "path": hashlib.sha256(os.fsencode(study.path.resolve())).hexdigest()[:16],  # a path may name a patient
+            "path": hashlib.sha256(os.fsencode(study.path.resolve())).hexdigest()[:16],  # may identify the patient
             "files": len(files),
             "bytes": sum(s.st_size for s in states if s),
             "changed_ns": max((s.st_mtime_ns for s in states), default=0),
@@ -126,15 +125,6 @@ def mark(study: Study, order: Order) -> dict[str, Any]:
 
 
 def is_finished(task: Task, output: Path) -> bool:
-    """Whether the task's folder holds a complete result of this very scan with these settings."""
-    record = read_record(output / task.name) or {}
+    """Whether the task's folder holds a complete result of this scan with these settings."""
+    record = load(output / task.name) or {}
     return record.get("task") == task.mark and not record.get("failed")
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """run.json of a scan's folder; None where there is none that can be read."""
-    try:
-        record = serialization.read(folder / RECORD)
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None

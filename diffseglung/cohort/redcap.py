@@ -1,8 +1,8 @@
-"""The cohort for REDCap: cohort_redcap.csv holds the records, redcap_data_dictionary.csv the fields they go into.
+"""The cohort for REDCap: cohort_redcap.csv holds the records, redcap_data_dictionary.csv their fields.
 
-Names of fields follow REDCap: lower-case letters, digits and underscores, a letter first, at most 26 characters. The
-columns of the dictionary are the 18 that REDCap writes and reads. Of a text that a spreadsheet would take for a formula
-the beginning is quoted, as in cohort.csv.
+Field names follow REDCap's rules: lower-case letters, digits and underscores, beginning with a letter, at most 26
+characters. The dictionary has REDCap's 18 columns. Text that a spreadsheet would read as a formula is quoted, as in
+cohort.csv.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from diffseglung.cohort.columns import ALL, Column
-from diffseglung.cohort.table import Row, cell
+from diffseglung.cohort.table import BY_NAME, Column, Row, cell
 from diffseglung.platform import atomic_files
 
 DICTIONARY_COLUMNS = (
@@ -28,12 +27,12 @@ DICTIONARY_COLUMNS = (
 )  # fmt: skip
 FORM = "diffseglung"
 PREFIX = "dsl_"
-"""Before each name, so that none meets a field of the project that the records are added to."""
+"""Prefix of each name, which prevents clashes with fields of an existing project."""
 LEFT_OUT = ("input",)
-"""A path may name a patient."""
+"""Paths may identify a patient."""
 NOTES = ("error", "warnings")
 IDENTIFIERS = ("scan", "error")
-"""May hold the name of a file, and that the name of a patient."""
+"""Columns that may contain file names, which may identify a patient."""
 STATUS = "done, Labelled | failed, Failed | waiting, Waiting"
 SECTIONS = {
     "scan": "Scan",
@@ -42,22 +41,25 @@ SECTIONS = {
     "healthy_ml": "Tissue",
     "warnings": "How it was made",
 }
-"""Heading before the first column of each part."""
+"""First column of each section -> its heading."""
 LONGEST_ID = 100
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-EXPORTED = tuple(column for column in ALL if column.name not in LEFT_OUT)
+EXPORTED = tuple(column for column in BY_NAME.values() if column.name not in LEFT_OUT)
 
 
 def field_name(column: Column) -> str:
-    """The variable of a column."""
+    """The variable name of a column."""
     return PREFIX + column.name
 
 
 def record_id(name: str) -> str:
-    """A record's name for a scan: the scan's own where REDCap and spreadsheets take it as it is.
+    """The record name of a scan: its own name if REDCap and spreadsheets accept it, else plain letters and a hash.
 
-    Else its plain letters, and eight digits of its hash: the same for a scan whatever the others are called.
+    It does not depend on the names of other scans.
+
+    >>> record_id("case-7"), record_id("Müller 7")
+    ('case-7', 'M-ller-7-5cbbedf9')
     """
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-")[:LONGEST_ID]
     if plain == name:
@@ -67,7 +69,7 @@ def record_id(name: str) -> str:
 
 
 def records(rows: Sequence[Row]) -> list[list[str]]:
-    """Header, then one record a scan; unknown is empty."""
+    """The header, then one record per scan; unknown values are empty."""
     header = ["record_id", *map(field_name, EXPORTED)]
     return [header, *([record_id(str(row["scan"])), *(_value(row[c.name]) for c in EXPORTED)] for row in rows)]
 
@@ -82,7 +84,7 @@ def _value(value: str | int | float | None) -> str:
 
 
 def dictionary() -> list[list[str]]:
-    """Header, then one line a field, in the order of the records."""
+    """The header, then one line per field, in the order of the records."""
     record = {"Field Type": "text", "Field Label": "Record", "Field Note": "name of the scan", "Identifier?": "y"}
     fields = {"record_id": record} | {field_name(column): _field(column) for column in EXPORTED}
     lines = [{"Variable / Field Name": name, "Form Name": FORM} | field for name, field in fields.items()]
@@ -90,7 +92,7 @@ def dictionary() -> list[list[str]]:
 
 
 def _field(column: Column) -> dict[str, str]:
-    """What the dictionary says of a column; what is left out is empty."""
+    """The entries of a column's dictionary line; the others are empty."""
     line = {
         "Section Header": SECTIONS.get(column.name, ""),
         "Field Type": "notes" if column.name in NOTES else "text",
@@ -112,7 +114,7 @@ def _field(column: Column) -> dict[str, str]:
 
 
 def write_redcap(rows: Sequence[Row], output: Path) -> list[Path]:
-    """Both files, each complete before it takes its name."""
+    """Write both files, each complete or not at all."""
     return [
         atomic_files.write_bytes(output / "cohort_redcap.csv", _csv(records(rows))),
         atomic_files.write_bytes(output / "redcap_data_dictionary.csv", _csv(dictionary())),

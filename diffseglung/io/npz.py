@@ -1,8 +1,8 @@
 """Training cases on disk: `<dataset>__<patient>.npz` with the keys `ct`, `mask` and `meta`.
 
 `ct` is float32, normalised by the published window, norm = (HU + 1000) / 700 - 1, and clipped to [-1, 1]; `mask` is
-uint8 (0 outside, 1 lung, or 1 right and 2 left); `meta` is JSON text (affine, spacing_mm, dataset, source). Files
-without `meta` are read too. Nothing is ever unpickled.
+uint8 (0 outside, 1 lung, or 1 right and 2 left); `meta` is JSON text (affine, spacing_mm, dataset, source) and
+optional. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.io.scan import Scan
+from diffseglung.io.scan import Scan, reason
 from diffseglung.platform import atomic_files, serialization
 from diffseglung.platform.config import IntensityConfig
 from diffseglung.platform.errors import GeometryError, InputError
@@ -30,6 +30,7 @@ KEYS = ("ct", "mask", "meta")
 _WINDOW = IntensityConfig()
 _HALF = (_WINDOW.high_hu - _WINDOW.low_hu) / 2
 _ASSUMED = "the case gives no voxel spacing; 1 mm was assumed"
+_NORMALISE = "store norm = (HU + 1000) / 700 - 1, clipped to [-1, 1]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,11 @@ class Case:
     """One training case.
 
     ct: HU, float32.  lungs: uint8 on the same grid; 0 outside, 1 right, 2 left (or 1 for both).
-    meta: plain JSON values; `notes` holds sentences for the user.
+    meta: plain JSON values; the key `notes` holds sentences for the user.
+
+    >>> air = Volume(np.full((2, 2, 2), -1000, np.float32), np.eye(4))
+    >>> Case("osic__0042", air, air.with_array(np.ones((2, 2, 2), np.uint8))).dataset
+    'osic'
     """
 
     name: str
@@ -47,28 +52,28 @@ class Case:
 
     @property
     def dataset(self) -> str:
-        """The part of the name before the double underscore; empty where there is none."""
+        """The part of the name before the double underscore; empty if there is none."""
         head, mark, _ = self.name.partition("__")
         return head if mark else ""
 
 
 def read_case(path: Path | str) -> Case:
-    """Read one case. Raises InputError for a file that is damaged, pickled, lacks a key, or has an empty mask."""
+    """Read one case. Raises InputError if the file is damaged, pickled, lacks a key, or has an empty mask."""
     path = Path(path)
     arrays = _load(path)
     scan = _scan(path, arrays)
     if "mask" not in arrays:
-        raise InputError(f"{path} has no lung mask (key `mask`)", remedy="make the case with `diffseglung convert`")
+        raise InputError(f"{path} has no lung mask (key `mask`)", remedy="create the case with `diffseglung convert`")
     mask = arrays["mask"]
     if mask.shape != scan.volume.shape:
         raise GeometryError(
             f"{path}: the mask has shape {mask.shape}, the CT {scan.volume.shape}",
-            remedy="make the case again with a mask on the grid of its CT",
+            remedy="create the case again with a mask on the grid of its CT",
         )
     if mask.dtype.kind not in "biuf":
         raise InputError(f"{path}: the mask holds {mask.dtype} values", remedy="store numbers, 1 in the lungs")
     if not (mask > 0).any():
-        raise InputError(f"{path} has an empty lung mask", remedy="make the case again with `diffseglung convert`")
+        raise InputError(f"{path} has an empty lung mask", remedy="create the case again with `diffseglung convert`")
     lungs = mask.astype(np.uint8) if mask.max() <= 2 else (mask > 0).astype(np.uint8)
     meta = dict(scan.source)
     if scan.notes:
@@ -77,29 +82,24 @@ def read_case(path: Path | str) -> Case:
 
 
 def read(path: Path) -> Scan:
-    """The CT of a case in HU, with or without a mask beside it."""
+    """The CT of a case in HU; it needs no mask."""
     return _scan(path, _load(path))
 
 
-def read_lungs(path: Path) -> Volume:
-    """The mask of a case on the grid of its CT."""
-    return read_case(path).lungs
-
-
 def write_case(path: Path | str, case: Case, *, compress: bool = True) -> None:
-    """Write to a neighbour and rename. HU outside the published window are clipped.
+    """Write a case, complete or not at all. HU outside the published window are clipped.
 
-    compress: False stores the arrays as they are: several times larger, and many times faster to read.
+    compress: False stores the arrays uncompressed: several times larger, and many times faster to read.
     """
     path = Path(path)
     if path.suffix != ".npz":
-        raise InputError(f"{path} is not a case file by its name", remedy="use a name that ends in .npz")
+        raise InputError(f"{path} does not have the name of a case file", remedy="use the ending .npz")
     if not case.ct.same_grid(case.lungs):
         raise GeometryError(
-            f"case {case.name}: lungs and CT lie on different grids", remedy="make the lung mask from this CT"
+            f"case {case.name}: lungs and CT lie on different grids", remedy="create the lung mask from this CT"
         )
     if not np.isfinite(case.ct.array).all():
-        raise InputError(f"case {case.name} holds voxels that are not numbers", remedy="set them to -1024 HU first")
+        raise InputError(f"case {case.name} holds NaN or infinite voxels", remedy="set them to -1024 HU first")
     norm = np.clip((case.ct.array.astype(np.float32) - _WINDOW.low_hu) / _HALF - 1, -1, 1).astype(np.float32)
     spacing = [float(s) for s in case.ct.spacing_mm]
     meta = {**case.meta, "affine": case.ct.affine.tolist(), "spacing_mm": spacing, "dataset": case.dataset}
@@ -109,9 +109,9 @@ def write_case(path: Path | str, case: Case, *, compress: bool = True) -> None:
 
 
 def iter_cases(folder: Path | str, dataset: str | None = None) -> list[Path]:
-    """The case files of a folder in the order of their names; `dataset` keeps names that begin with it.
+    """The case files of a folder, sorted by name.  dataset: only names that begin with it.
 
-    Raises InputError when there are none.
+    Raises InputError if there are none.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -123,16 +123,13 @@ def iter_cases(folder: Path | str, dataset: str | None = None) -> list[Path]:
         wanted = f"cases of dataset {dataset!r}" if dataset else "cases (*.npz)"
         raise InputError(
             f"{folder} holds no {wanted}",
-            remedy="make cases with `diffseglung convert -i SCANS -o FOLDER`, or check the dataset's name",
+            remedy="create cases with `diffseglung convert -i SCANS -o FOLDER`, or check the dataset's name",
         )
     return found
 
 
 def without_spacing(paths: Iterable[Path]) -> list[Path]:
-    """The cases that give no voxel spacing, or were made from one that gives none, so that 1 mm stands for it.
-
-    Their arrays are not read. A file that is damaged is left to whoever reads it.
-    """
+    """The cases without voxel spacing, for which 1 mm was assumed; their arrays are not read. Skips damaged files."""
     found = []
     for path in paths:
         with suppress(InputError, OSError):
@@ -150,22 +147,26 @@ def _load(path: Path, keys: Sequence[str] = KEYS) -> dict[str, NDArray[Any]]:
         magic = file.read(6)
     if magic == b"\x93NUMPY":
         raise InputError(f"{path} is a single array", remedy="write it with np.savez(path, ct=..., mask=...)")
-    if magic.startswith(b"\x80"):  # a pickle, which np.load would name as such whatever the file is
+    if magic.startswith(b"\x80"):  # a pickle; np.load reports one for any unknown file
         raise _pickled(path)
-    if not magic.startswith(b"PK"):
-        raise _damaged(path, ValueError("it is no zip archive"))
     try:
+        if not magic.startswith(b"PK"):
+            raise ValueError("it is not a zip archive")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             _require_sizes(path)
             return {name: archive[name] for name in keys if name in archive.files}
     except InputError:
         raise
     except Exception as cause:  # a damaged file can fail anywhere in the reader
-        raise (_pickled(path) if "allow_pickle" in str(cause) else _damaged(path, cause)) from cause
+        if "allow_pickle" in str(cause):
+            raise _pickled(path) from cause
+        raise InputError(
+            f"{path} cannot be read as an NPZ case ({reason(cause)})", remedy="copy or create the file again"
+        ) from cause
 
 
 def _require_sizes(path: Path) -> None:
-    """Arrays that their members hold, and members that the file can hold; NumPy would allocate what is stated."""
+    """Raises InputError if a header states more data than the file can hold; NumPy would allocate it."""
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if member.filename.removesuffix(".npy") not in KEYS:
@@ -183,11 +184,6 @@ def _pickled(path: Path) -> InputError:
     )
 
 
-def _damaged(path: Path, cause: BaseException) -> InputError:
-    reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
-    return InputError(f"{path} cannot be read as an NPZ case ({reason})", remedy="copy or make the file again")
-
-
 def _scan(path: Path, arrays: dict[str, NDArray[Any]]) -> Scan:
     if "ct" not in arrays:
         raise InputError(f"{path} has no CT (key `ct`)", remedy="write it with np.savez(path, ct=..., mask=...)")
@@ -199,14 +195,14 @@ def _scan(path: Path, arrays: dict[str, NDArray[Any]]) -> Scan:
     ct = ct.astype(np.float32)
     if ct.min() >= -0.001:
         raise InputError(
-            f"{path}: `ct` runs from {ct.min():g} to {ct.max():g} and so holds no air: it is neither normalised nor HU",
-            remedy="store norm = (HU + 1000) / 700 - 1, clipped to [-1, 1]; it must not be scaled to 0..1 or 0..255",
+            f"{path}: `ct` runs from {ct.min():g} to {ct.max():g}, without air: it is neither normalised nor HU",
+            remedy=f"{_NORMALISE}; do not scale it to 0..1 or 0..255",
         )
     if np.isfinite(ct).all() and (ct.min() < -1.05 or ct.max() > 1.05):
         if ct.min() > -200:
             raise InputError(
                 f"{path}: `ct` runs from {ct.min():g} to {ct.max():g}, which is neither normalised nor HU",
-                remedy="store norm = (HU + 1000) / 700 - 1, clipped to [-1, 1]",
+                remedy=_NORMALISE,
             )
         notes.append("the case holds HU instead of normalised values; they were used as they are")
     else:
@@ -215,10 +211,7 @@ def _scan(path: Path, arrays: dict[str, NDArray[Any]]) -> Scan:
     source = {key: value for key, value in meta.items() if key not in ("affine", "spacing_mm", "spacing", "notes")}
     earlier = meta.get("notes")
     notes = [*(earlier if isinstance(earlier, list) else []), *notes, *note]
-    try:
-        return Scan(Volume(ct, affine), [str(text) for text in notes], {"format": "NPZ case", **source})
-    except GeometryError as error:
-        raise GeometryError(f"{path}: {error.problem}", remedy=error.remedy) from error
+    return Scan.of(path, ct, affine, [str(text) for text in notes], {"format": "NPZ case", **source})
 
 
 def _meta(path: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
@@ -235,7 +228,7 @@ def _meta(path: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
 
 
 def _grid(path: Path, meta: dict[str, Any]) -> tuple[NDArray[np.float64], list[str]]:
-    """The affine that `meta` gives; else canonical axes with its spacing; else canonical axes and 1 mm."""
+    """The affine in `meta`, else canonical axes with the spacing in `meta`, else with 1 mm; and notes."""
     try:
         if "affine" in meta:
             return np.array(meta["affine"], np.float64), []
@@ -243,7 +236,7 @@ def _grid(path: Path, meta: dict[str, Any]) -> tuple[NDArray[np.float64], list[s
         steps = [1.0, 1.0, 1.0] if spacing is None else [float(s) for s in np.broadcast_to(spacing, 3)]
     except (ValueError, TypeError) as cause:
         raise InputError(
-            f"{path}: `meta` holds an affine or a spacing that is no list of numbers",
+            f"{path}: the affine or spacing in `meta` is not a list of numbers",
             remedy="store spacing_mm as three numbers (Z, Y, X), or leave it out",
         ) from cause
     affine = np.zeros((4, 4))

@@ -1,7 +1,7 @@
-"""Measurements of a segmentation: what statistics.json holds.
+"""Measurements of a segmentation: the content of statistics.json.
 
-Every entry of the result carries TotalSegmentator's two keys, `volume` (mm3) and `intensity` (mean HU), so that parsers
-of its statistics.json go on working. Fractions lie in 0..1. What cannot be known (the mean of nothing) is None.
+Every entry has TotalSegmentator's two keys, `volume` (mm3) and `intensity` (mean HU), so that parsers of its
+statistics.json keep working. Fractions are in 0..1. Undefined values (the mean of no voxels) are None.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HAA_HU = (-600, -250)
 PERCENTILES = (5, 10, 15, 25, 50, 75, 90, 95)
 
 RANGE_HU, STEP_HU = (-1100.0, 4000.0), 0.1
-"""Densities are counted within, in steps that are exact for whole HU and as fine as percentiles are given."""
+"""Range and bin width of the histogram of densities: exact for whole HU, and as fine as the percentiles are rounded."""
 
 _CODES = len(ALL)
 
@@ -37,8 +37,14 @@ def measure(
     """Volumes, shares and densities of every class, of all lesions together, and of the lungs.
 
     ct (Z, Y, X) HU, lungs 0/1 right/2 left, label_map ids of `labels`.
-    expected_voxels: the posterior summed over the lungs, in the order of `labels.TISSUES` (5,); None where unknown.
-    Lung voxels are those inside `lungs`, vessels and small airways included. GeometryError when the grids differ.
+    expected_voxels: the posterior summed over the lungs, in the order of `labels.TISSUES` (5,); None if unknown.
+    Lung voxels are those inside `lungs`, including vessels and small airways. Raises GeometryError if grids differ.
+
+    >>> ct = Volume(np.array([-850.0, -600.0]).reshape(1, 1, 2), np.diag([10.0, 10.0, 10.0, 1.0]))
+    >>> lungs = ct.with_array(np.array([1, 2], np.uint8).reshape(1, 1, 2))
+    >>> label_map = ct.with_array(np.array([1, 3], np.uint8).reshape(1, 1, 2))
+    >>> measure(ct, lungs, label_map)["ggo"]["left"]
+    {'volume': 1000.0, 'intensity': -600.0, 'volume_ml': 1.0, 'fraction_of_lung': 1.0, 'mean_hu': -600.0}
     """
     for other in (lungs, label_map):
         if not ct.same_grid(other):
@@ -54,7 +60,7 @@ def measure(
             tallies[name].add(hu)
 
     def entry(columns: list[int]) -> dict[str, Any]:
-        """One class or group of classes: both lungs, then each."""
+        """The entry of a class or group of classes: both lungs, then each."""
         n, total = counts[:, columns].sum(1), sums[:, columns].sum(1)
         whole = _amount(n.sum(), total.sum(), counts.sum(), ct.voxel_ml)
         parts = {name: _amount(n[s], total[s], counts[s].sum(), ct.voxel_ml) for name, s in SIDES.items()}
@@ -78,9 +84,9 @@ def measure(
 
 @dataclass(eq=False)
 class Tally:
-    """How often each density occurs among lung voxels that come in parts.
+    """Running densitometry of lung voxels.
 
-    counts: voxels by HU in steps of STEP_HU.  total_hu: exact sum.  below: voxels under each of LAA_HU.
+    counts: histogram in steps of STEP_HU.  total_hu: exact sum.  below: voxels below each of LAA_HU.
     high: voxels within HAA_HU.
     """
 
@@ -90,7 +96,7 @@ class Tally:
     high: int = 0
 
     def add(self, hu: NDArray[Any]) -> None:
-        """Count voxels, HU (N,)."""
+        """Add voxels, HU (N,)."""
         self.counts += np.bincount(_bin(hu), minlength=len(self.counts))
         self.total_hu += float(hu.sum(dtype=np.float64))
         self.below += [np.count_nonzero(hu < limit) for limit in LAA_HU]
@@ -102,7 +108,7 @@ class Tally:
         )
 
     def density(self) -> dict[str, Any]:
-        """Densitometry: mean lung density, LAA, HAA, percentiles (HU, linear between voxels). None where N is 0."""
+        """Mean lung density, LAA, HAA and percentiles (HU, linear between voxels); None without voxels."""
         n = int(self.counts.sum())
         shares = [_round(count / n, 6) if n else None for count in (*self.below, self.high)]
         return {
@@ -113,7 +119,7 @@ class Tally:
         }
 
     def _percentile(self, percent: float) -> float:
-        """Between the two voxels around its place in the order of densities, as numpy.percentile."""
+        """Linear between the two nearest ranks, as numpy.percentile."""
         cumulative = self.counts.cumsum()
         place = percent / 100 * (int(cumulative[-1]) - 1)
         low, high = (np.searchsorted(cumulative, int(rank), side="right") for rank in (place, np.ceil(place)))
@@ -121,15 +127,8 @@ class Tally:
         return float(RANGE_HU[0] + at * STEP_HU)
 
 
-def density(hu: NDArray[Any]) -> dict[str, Any]:
-    """Densitometry of lung voxels, HU (N,)."""
-    tally = Tally()
-    tally.add(hu)
-    return tally.density()
-
-
 def _bin(hu: Any) -> Any:
-    """Index of HU in `Tally.counts`; beyond RANGE_HU the first or last."""
+    """Index of HU in `Tally.counts`, clipped to RANGE_HU."""
     return np.rint((np.clip(hu, *RANGE_HU, dtype=np.float64) - RANGE_HU[0]) / STEP_HU).astype(np.int64)
 
 
@@ -145,5 +144,5 @@ def _amount(count: int, total_hu: float, lung_count: int, voxel_ml: float) -> di
 
 
 def _round(value: Any, digits: int) -> float | None:
-    """A plain number for JSON; None for what is unknown."""
+    """A plain number for JSON; None if it is unknown."""
     return round(float(value), digits) if value is not None and np.isfinite(value) else None

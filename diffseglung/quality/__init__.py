@@ -1,1 +1,1 @@
-"""What is measured of a scan to tell how far its result can be trusted."""
+"""Image quality of a scan, and warnings about results that it makes unreliable."""

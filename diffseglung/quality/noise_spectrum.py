@@ -1,6 +1,6 @@
-"""How a scan's reconstruction kernel shows in its noise: strength and in-plane power spectrum in soft tissue.
+"""Noise of a scan in soft tissue: strength and in-plane power spectrum, which depends on the reconstruction kernel.
 
-Soft tissue is told by its density, not by an organ: small plane patches whose smoothed picture is even.
+It is measured in small in-plane patches with the density of soft tissue that are uniform after smoothing.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from scipy import ndimage
 from diffseglung.volume import Volume
 
 PATCH_MM, LEAST_PIXELS = 16.0, 8
-"""Edge of a patch: its length in mm, and the fewest pixels that still hold a spectrum."""
+"""Edge of a patch in mm, and the fewest pixels for a spectrum."""
 SMOOTHINGS_MM, EVEN_HU = (1.5, 4.0), 100.0
-"""A patch is even where its picture, smoothed by this sd, spans less than this: no border of fat, bone or air. Where
-noise survives the first smoothing in most patches, the second one is tried."""
+"""A patch is uniform if its range is below EVEN_HU after smoothing with this sd, so it has no border of fat, bone or
+air. The second smoothing is used if too few patches are uniform after the first, because of noise."""
 TISSUE_HU = (-20.0, 350.0)
-"""Mean of an even patch: muscle, heart and liver, also with contrast medium."""
+"""Range of the mean of a patch: muscle, heart and liver, with or without contrast agent."""
 MOST_SLICES, ENOUGH_PATCHES, LEAST_PATCHES = 24, 200, 30
 
 
@@ -27,7 +27,7 @@ MOST_SLICES, ENOUGH_PATCHES, LEAST_PATCHES = 24, 200, 30
 class NoiseSpectrum:
     """sd_hu: of the noise.  power: (n, n) mean periodogram, fft order.  pixel_mm: in-plane pixel edge.
 
-    patches: how many even patches were seen.
+    patches: number of uniform patches.
     """
 
     sd_hu: float
@@ -43,17 +43,17 @@ class NoiseSpectrum:
 
     @property
     def centroid(self) -> float:
-        """Mean radial frequency of the noise power, cycles per mm: higher for sharper kernels."""
+        """Mean radial frequency of the noise power in cycles per mm: higher for sharper kernels."""
         return float((self.power * self.frequency).sum() / self.power.sum())
 
     @property
     def whiteness(self) -> float:
-        """Centroid as a share of the Nyquist frequency; 0.765 where neighbouring pixels are unrelated."""
+        """Centroid as a fraction of the Nyquist frequency; 0.765 for uncorrelated pixels (white noise)."""
         return self.centroid * 2 * self.pixel_mm
 
 
 def noise_spectrum(upright: Volume, first: int, last: int) -> NoiseSpectrum | None:
-    """Noise of slices first..last of a canonical scan in HU; None where too little even soft tissue is seen."""
+    """Noise of slices first..last of a canonical scan in HU; None if there is too little uniform soft tissue."""
     pixel_mm = float(np.mean(upright.spacing_mm[1:]))
     size = max(LEAST_PIXELS, round(PATCH_MM / pixel_mm))
     if min(upright.shape[1:]) < size:
@@ -78,7 +78,7 @@ def noise_spectrum(upright: Volume, first: int, last: int) -> NoiseSpectrum | No
 
 
 def _even_patches(hu: NDArray[np.float32], size: int, smoothing: float) -> NDArray[np.float32]:
-    """(N, size, size) patches of one slice, half overlapping, that hold soft tissue alone; smoothing: in pixels."""
+    """Half-overlapping patches (N, size, size) of one slice that hold soft tissue only.  smoothing: sd in pixels."""
     smooth = ndimage.gaussian_filter(hu, smoothing)
     step = size // 2
     windows = np.lib.stride_tricks.sliding_window_view(smooth, (size, size))[::step, ::step]
@@ -88,7 +88,7 @@ def _even_patches(hu: NDArray[np.float32], size: int, smoothing: float) -> NDArr
 
 
 def _without_plane(patches: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Patches (N, n, n) less their least-squares plane."""
+    """Patches (N, n, n) minus their least-squares plane."""
     size = patches.shape[1]
     y, x = np.mgrid[:size, :size].astype(np.float64)
     basis = np.stack([np.ones(size * size), y.ravel(), x.ravel()], 1)

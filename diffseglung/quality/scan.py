@@ -1,7 +1,7 @@
-"""When a result should not be trusted, told from the scan itself: figures first, then a sentence for each bad one.
+"""Quality of a scan, and a warning for each value that makes results unreliable.
 
-`quality` measures; `warnings` judges. A figure that cannot be measured is None and raises no warning. Where each
-limit comes from is written beside it; docs/quality.md has the measurements.
+`quality` measures; `warnings` judges. A value that cannot be measured is None and causes no warning. The source of each
+limit is given beside it; docs/quality.md has the measurements.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from diffseglung.volume import Volume
 EXHALE_HU = -790.0
 """Healthy lung reads about -850 in inspiration and 100 HU more in expiration (docs/science.md)."""
 NOISE_HU = 40.0
-"""Noise of this sd puts 2 % of even lung at -868 HU below -950: as much as LAA-950 of healthy people (PMC3703944)."""
+"""Noise of this sd puts 2 % of uniform lung at -868 HU below -950, as in LAA-950 of healthy people (PMC3703944)."""
 QUIET_HU = 4.0
-"""The quietest scan that was looked at, without visible smoothing, has 6 HU."""
+"""The quietest scan examined without visible smoothing has 6 HU."""
 BLURRED_PER_MM, BLURRED_SHARE = 0.20, 0.45
-"""Mean frequency of the noise (cycles per mm; share of Nyquist) below both: smoothed. Soft kernels: 0.26 and 0.40."""
+"""Smoothed if the mean noise frequency (cycles per mm; share of Nyquist) is below both. Soft kernels: 0.26, 0.40."""
 SHARP_PER_MM, WHITE_SHARE = 0.39, 0.70
-"""Mean frequency above one of them: a sharp kernel. Soft to medium ones reach 0.37 and 0.65, white noise 0.765."""
+"""Sharp kernel if the mean noise frequency is above one of them. Medium kernels: 0.37 and 0.65, white noise: 0.765."""
 TRACHEA_HU = (-1030.0, -935.0)
-"""Lower than -1000 by noise that was clipped there, higher by the wall's share of each block."""
+"""Range around -1000 HU: lower values come from noise, higher ones from the tracheal wall within coarse voxels."""
 BLOOD_HU = (15.0, 80.0)
-"""Plain scans read 33 to 57; more is contrast medium or a shifted scale, less a shifted scale."""
+"""Scans without contrast read 33 to 57; more is contrast agent or a shifted scale, less is a shifted scale."""
 VOLUME_LITRES = (2.0, 9.0)
-"""Of adults, from a deep expiration to hyperinflation."""
+"""Lungs of adults, from deep expiration to hyperinflation."""
 IMBALANCE_HU = 80.0
-"""A level between the lungs is wrong by half of it in each, as much as -900 HU differs from the aligned -860."""
+"""One level for both lungs would be off by half of this in each, the distance of -900 HU from the aligned -860."""
 DENSE_HU, DENSE_SHARE = (-700.0, 200.0), 0.5
-"""The densest inspiratory scan that settings were chosen on has 0.39."""
+"""The densest inspiratory scan used to choose settings has 0.39."""
 PIXEL_MM = 1.5
-"""Chest CT has pixels of 0.5 to 1 mm; larger ones were resampled, and fine texture is gone."""
+"""Chest CT has pixels of 0.5 to 1 mm; larger ones are resampled and lack fine texture."""
 
 SUBJECTS = (
     ("mm apart",),
@@ -52,18 +52,18 @@ SUBJECTS = (
     ("contrast agent", "contrast medium"),
     ("hardly any lung", "the lungs measure"),
 )
-"""What a scan's header, its reader, or the check of its lungs may have told already: words of either sentence."""
+"""Subjects on which header, reader or the check of the lungs may have warned already: words of their sentences."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """What was measured; None where it cannot be.
+    """Measured values; None if not measurable.
 
     slice_mm, pixel_mm:  distance between slices, and the larger in-plane pixel edge.
     height_mm:           of the scan, feet to head.      darkest_hu: lowest value.
     noise_hu:            sd in even soft tissue.
     noise_per_mm:        mean frequency of the noise in plane, cycles per mm; whiteness: as a share of Nyquist.
-    air_hu, trachea_hu:  what air reads around the body and in the trachea (None where clipped).
+    air_hu, trachea_hu:  air around the body and in the trachea (None where clipped).
     blood_hu:            soft tissue between the lungs: heart and great vessels.
     level_hu:            healthy lung; right_hu, left_hu: the most frequent density of each lung.
     lung_litres:         both lungs.                     dense_share: of the lungs, from -700 to 200 HU.
@@ -91,7 +91,7 @@ class Quality:
 def quality(ct: Volume, lungs: Volume, level: HealthyLevel, torso: Torso | None = None) -> Quality:
     """Measure a scan (HU), its lungs (0 outside, 1 right, 2 left; any grid orientation) and its healthy level.
 
-    torso: of this scan, made where it is not known already.
+    torso: of this scan; computed if not given.
     """
     torso = torso or Torso.of(ct)
     upright, mask = torso.turn.apply(ct), torso.turn.apply(lungs)
@@ -125,7 +125,7 @@ def quality(ct: Volume, lungs: Volume, level: HealthyLevel, torso: Torso | None 
 
 
 def _trachea_hu(torso: Torso, darkest_hu: float) -> float | None:
-    """Median of the middle of trachea and main bronchi; None without them, and where the scan was clipped there."""
+    """Median HU in the core of trachea and main bronchi; None if there are none, or values are clipped there."""
     core = shrink(torso.airways, 5.0, torso.coarse.spacing_mm) & (torso.coarse.hu < -900)
     if np.count_nonzero(core) < 20:
         return None
@@ -134,14 +134,14 @@ def _trachea_hu(torso: Torso, darkest_hu: float) -> float | None:
 
 
 def _blood_hu(coarse: Coarse, lungs: NDArray[np.bool_]) -> float | None:
-    """Median density of soft tissue between the lungs, 8 mm from them; None where there is hardly any."""
+    """Median density of soft tissue between the lungs, at least 8 mm from them; None if there is hardly any."""
     between = shrink(slice_hulls(lungs) & ~lungs, 8.0, coarse.spacing_mm)
     values = coarse.hu[between & (coarse.hu > -50) & (coarse.hu < 500)]
     return float(np.median(values)) if values.size * coarse.voxel_ml > 20 else None
 
 
 def _peak_hu(values: NDArray[np.float32]) -> float | None:
-    """Most frequent density, smoothed by 12 HU; None of fewer than 500 values."""
+    """Most frequent density, smoothed by 12 HU; None for fewer than 500 values."""
     if len(values) < 500:
         return None
     counts, edges = np.histogram(values, bins=np.arange(-1000.0, -399.0, 4.0))
@@ -149,28 +149,28 @@ def _peak_hu(values: NDArray[np.float32]) -> float | None:
 
 
 def warnings(quality: Quality) -> list[str]:
-    """A sentence for each figure that is off: what was found, and what not to trust. Empty for a good scan."""
+    """A sentence for each value out of range: the finding, and what it makes unreliable. Empty for a good scan."""
     q = quality
     notes = scan_sentences(max(q.slice_mm, q.pixel_mm), q.height_mm, q.darkest_hu, q.air_hu)
     return [*notes, *_about_lungs(q), *_about_scale(q), *_about_noise(q)]
 
 
 def merged(notes: Sequence[str], quality: Quality) -> list[str]:
-    """What was told already, by a scan's reader or of its lungs, then what `warnings` adds: one sentence a subject."""
+    """The notes of the reader and on the lungs, then the `warnings` on other subjects."""
     known = " | ".join(notes)
-    told = [subject for subject in SUBJECTS if any(word in known for word in subject)]
-    return [*notes, *(w for w in warnings(quality) if not any(word in w for subject in told for word in subject))]
+    covered = [word for subject in SUBJECTS if any(word in known for word in subject) for word in subject]
+    return [*notes, *(warning for warning in warnings(quality) if not any(word in warning for word in covered))]
 
 
 def _about_lungs(q: Quality) -> list[str]:
     notes = []
     if q.cut:
-        notes.append(f"the lungs are cut off ({'; '.join(q.cut)}): volumes and percentages are of a part only")
+        notes.append(f"the lungs are cut off ({'; '.join(q.cut)}): volumes and percentages cover only a part")
     low, high = VOLUME_LITRES
     if not low <= q.lung_litres <= high:
         notes.append(
             f"the lungs measure {q.lung_litres:.1f} litres, outside {low:g} to {high:g}: the scan or the "
-            "mask is incomplete, its spacing wrong, or the patient a child; volumes cannot be compared"
+            "mask is incomplete, the spacing is wrong, or the patient is a child; volumes cannot be compared"
         )
     if q.level_hu > EXHALE_HU:
         notes.append(
@@ -179,13 +179,13 @@ def _about_lungs(q: Quality) -> list[str]:
         )
     elif q.dense_share > DENSE_SHARE:
         notes.append(
-            f"{100 * q.dense_share:.0f} % of the lungs is denser than {DENSE_HU[0]:.0f} HU, more than in any scan that "
-            "settings were chosen on: the healthy level, and so every share, is uncertain"
+            f"{100 * q.dense_share:.0f} % of the lungs is denser than {DENSE_HU[0]:.0f} HU, more than in any scan used "
+            "to choose settings: the healthy level, and so every share, is uncertain"
         )
     if q.right_hu is not None and q.left_hu is not None and abs(q.right_hu - q.left_hu) > IMBALANCE_HU:
         notes.append(
-            f"the right lung reads {q.right_hu:.0f} HU and the left {q.left_hu:.0f} HU: emphysema or GGO of one of "
-            "them may be wrong throughout (run.json tells which healthy level each was given)"
+            f"the right lung reads {q.right_hu:.0f} HU and the left {q.left_hu:.0f} HU: emphysema or GGO may be wrong "
+            "throughout one of them (run.json records the healthy level of each)"
         )
     return notes
 
@@ -199,13 +199,13 @@ def _about_scale(q: Quality) -> list[str]:
         )
     if q.blood_hu is not None and q.blood_hu > BLOOD_HU[1]:
         notes.append(
-            f"tissue between the lungs reads {q.blood_hu:.0f} HU (plain: 30 to 60): contrast medium or a shifted "
-            "scale; densities are not comparable with plain scans, and vessels may pass for fibrosis or consolidation"
+            f"tissue between the lungs reads {q.blood_hu:.0f} HU (without contrast: 30 to 60): contrast medium or a "
+            "shifted scale; densities are not comparable, and vessels may look like fibrosis or consolidation"
         )
     if q.blood_hu is not None and q.blood_hu < BLOOD_HU[0]:
         notes.append(
-            f"tissue between the lungs reads {q.blood_hu:.0f} HU (plain: 30 to 60): the scale is shifted, and "
-            "emphysema and density figures are off"
+            f"tissue between the lungs reads {q.blood_hu:.0f} HU (without contrast: 30 to 60): the scale is shifted, "
+            "and emphysema and density figures are off"
         )
     return notes
 
@@ -215,14 +215,14 @@ def _about_noise(q: Quality) -> list[str]:
     if PIXEL_MM < q.pixel_mm <= THICK_MM:
         notes.append(
             f"pixels are {q.pixel_mm:.1f} mm wide (chest CT has 0.5 to 1 mm): the scan was resampled, and fine "
-            "texture, and so fibrosis, cannot be told reliably"
+            "texture, and so fibrosis, cannot be recognised reliably"
         )
     if q.noise_hu is None or q.noise_per_mm is None or q.whiteness is None:
         return notes
     if q.noise_hu > NOISE_HU:
         notes.append(
             f"noise is {q.noise_hu:.0f} HU (more than {NOISE_HU:g}): LAA-950 counts noise as emphysema, and mild "
-            "emphysema and fine fibrosis cannot be told"
+            "emphysema and fine fibrosis cannot be recognised"
         )
     if q.noise_hu < QUIET_HU or (q.noise_per_mm < BLURRED_PER_MM and q.whiteness < BLURRED_SHARE):
         notes.append(
@@ -232,6 +232,6 @@ def _about_noise(q: Quality) -> list[str]:
     elif q.noise_per_mm > SHARP_PER_MM or q.whiteness > WHITE_SHARE:
         notes.append(
             f"noise is concentrated at {q.noise_per_mm:.2f} cycles per mm: a sharp kernel; its noise looks like "
-            "texture, and emphysema percentages read points too high; prefer a soft kernel"
+            "texture, and emphysema percentages are several points too high; prefer a soft kernel"
         )
     return notes

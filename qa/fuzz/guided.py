@@ -66,7 +66,7 @@ def main(form: str, seconds: str, folder: str) -> None:
         import nibabel  # noqa: F401
         import pydicom.filereader  # noqa: F401
 
-        import diffseglung.io.dicom.listing
+        import diffseglung.io.dicom.reader
         import diffseglung.io.itk
         import diffseglung.io.nifti
         import diffseglung.io.npz

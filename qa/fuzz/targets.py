@@ -189,7 +189,7 @@ def read_itk(folder: Path) -> None:
 def read_dicom(folder: Path) -> None:
     """As `segment`, `cohort` and `info` do."""
     from diffseglung.io import read_scan
-    from diffseglung.io.dicom.listing import list_series
+    from diffseglung.io.dicom.reader import list_series
     from diffseglung.io.studies import find_studies
 
     _all_of(lambda: read_scan(folder), lambda: [s.read() for s in find_studies(folder)], lambda: list_series(folder))
@@ -247,10 +247,10 @@ def read_patches(folder: Path) -> None:
 
 def read_record(folder: Path) -> None:
     """As `rerun` and `view` do."""
-    from diffseglung import rerun
+    from diffseglung.output.record import read
     from diffseglung.viewer.contents import gather
 
-    _all_of(lambda: rerun.read(folder), lambda: gather(folder))
+    _all_of(lambda: read(folder), lambda: gather(folder))
 
 
 def read_table(folder: Path) -> None:

@@ -196,7 +196,7 @@ def damage(folder: Path) -> list[str]:
 def _mixture(path: Path) -> list[str]:
     """A record tells of the files beside it: of all of them, and of this label map."""
     from diffseglung.io import read_mask
-    from diffseglung.output.provenance import fingerprint
+    from diffseglung.output.record import fingerprint
 
     record = json.loads(path.read_text())
     missing = [name for name in record["files"] if not (path.parent / name).exists()]

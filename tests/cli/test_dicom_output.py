@@ -15,7 +15,7 @@ from diffseglung.cli import main
 from diffseglung.cli.output_options import OBJECTS
 from diffseglung.output.dicom import NAMES
 from tests.cohort.cohort_toys import write_scans
-from tests.output.dicom.test_segments import validated
+from tests.output.dicom.test_images import validated
 
 
 @pytest.fixture(scope="module")

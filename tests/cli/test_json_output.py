@@ -12,7 +12,7 @@ import pytest
 from diffseglung.cli import COMMANDS, build_parser, check, run_command
 from diffseglung.cli.cohort import _Progress
 from diffseglung.cli.json_output import answer, say
-from diffseglung.cohort.work import Outcome
+from diffseglung.cohort.run import TaskResult
 from tests.toys import toy_cases
 
 SILENT = {"completion", "view"}
@@ -96,7 +96,7 @@ def test_check_and_clusters_print_one_document(
 def test_a_cohort_tells_of_its_scans_on_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = argparse.Namespace(json=True, quiet=False, output=tmp_path)
     progress = _Progress(args, [], {}, before=0)
-    progress(Outcome("one", "one.nii.gz", seconds=2.5))
+    progress(TaskResult("one", "one.nii.gz", seconds=2.5))
     assert capsys.readouterr() == ("", "one: 2.5 s\n")
 
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from diffseglung.cohort.columns import ALL
 from diffseglung.cohort.page import LONGEST_TEXT, page, write_page
-from diffseglung.cohort.table import COLUMNS, Row
+from diffseglung.cohort.table import BY_NAME, COLUMNS, Row
 from tests.cohort.cohort_rows import HOSTILE, a_cohort, a_row
 
 
@@ -58,7 +57,7 @@ def test_every_scan_is_in_the_data_with_every_column(tmp_path: Path) -> None:
     found = data(rows, tmp_path)
     assert [column["name"] for column in found["columns"]] == list(COLUMNS)
     for row, values in zip(rows, found["rows"], strict=True):
-        assert values == [row[column.name] for column in ALL]
+        assert values == [row[column.name] for column in BY_NAME.values()]
     assert sorted(found["display"]) == sorted(COLUMNS)
 
 

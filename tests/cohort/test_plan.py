@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffseglung.cohort.plan import OWN_NAMES, Order, alone, is_finished, plan, read_record
+from diffseglung.cohort.plan import OWN_NAMES, Order, alone, is_finished, plan
 from diffseglung.lungs import external_tools
 from diffseglung.output import Products
+from diffseglung.output.record import load
 from diffseglung.platform.config import SegmentConfig
 from diffseglung.platform.errors import ConfigError, InputError
 
@@ -99,7 +100,7 @@ def test_a_mark_holds_no_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{", "[1]", "null", "\xff"])
 def test_a_record_that_cannot_be_read_is_none(content: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(content, encoding="latin-1")
-    assert read_record(tmp_path) is None
+    assert load(tmp_path) is None
 
 
 def test_results_below_the_input_are_not_taken_for_scans(tmp_path: Path) -> None:

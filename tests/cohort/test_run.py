@@ -17,11 +17,11 @@ import pytest
 
 pytest.importorskip("distributed")
 
-from diffseglung.cohort import cluster, run, work
+from diffseglung.cohort import cluster, run
 from diffseglung.cohort.cluster import Place, connected, fitting_workers, read_options, threads_each
 from diffseglung.cohort.plan import Order, Task, alone, is_finished, plan
+from diffseglung.cohort.run import TaskResult
 from diffseglung.cohort.table import row_of, with_result
-from diffseglung.cohort.work import TaskResult
 from diffseglung.output import Products
 from diffseglung.platform.config import PatienceConfig, SegmentConfig
 from diffseglung.platform.errors import ConfigError
@@ -169,19 +169,19 @@ def test_a_scan_is_an_outcome_and_an_accident_is_not(tmp_path: Path, monkeypatch
     toys.write_scans(tmp_path / "in", 1)
     order = an_order(tmp_path)
     (task,) = plan(tmp_path / "in", order)
-    assert work.label(task, order).error is None
+    assert run.label(task, order).error is None
     before = (order.output / task.name / "label_map.nii.gz").stat().st_mtime_ns
     task.study.path.write_bytes(b"no scan")
-    assert "cannot be read" in str(work.label(task, order).error)
+    assert "cannot be read" in str(run.label(task, order).error)
     assert (order.output / task.name / "label_map.nii.gz").stat().st_mtime_ns == before
 
     def accident(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(work, "_segmenter", accident)
+    monkeypatch.setattr(run, "_segmenter", accident)
     toys.write_scans(tmp_path / "in", 1)
     with pytest.raises(ZeroDivisionError):
-        work.label(task, order)
+        run.label(task, order)
 
 
 def test_a_file_that_fails_costs_a_scan_no_figures(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_file_that_fails_costs_a_scan_no_figures(tmp_path: Path) -> None:
     toys.write_scans(tmp_path / "in", 1)
     order = replace(an_order(tmp_path), products=Products(preview=False, report=False, dicom=("seg",)))
     (task,) = plan(tmp_path / "in", order)
-    outcome = work.label(task, order)
+    outcome = run.label(task, order)
     assert "segmentation.dcm could not be made" in str(outcome.error)
     assert (order.output / task.name / "label_map.nii.gz").exists()
     assert not is_finished(task, order.output)

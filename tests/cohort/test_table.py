@@ -9,8 +9,17 @@ from pathlib import Path
 import pytest
 
 from diffseglung.cohort.plan import Task
-from diffseglung.cohort.table import COLUMNS, read_failed, read_table, rows_of, with_result, write_failed, write_tables
-from diffseglung.cohort.work import TaskResult
+from diffseglung.cohort.run import TaskResult
+from diffseglung.cohort.table import (
+    BY_NAME,
+    COLUMNS,
+    read_failed,
+    read_table,
+    rows_of,
+    with_result,
+    write_failed,
+    write_tables,
+)
 from diffseglung.io.studies import Study
 from diffseglung.output import Products, write
 from diffseglung.platform.errors import InputError
@@ -102,3 +111,15 @@ def test_what_is_no_table_is_refused(content: str | bytes, words: str, tmp_path:
     (tmp_path / "cohort.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=words):
         read_table(tmp_path)
+
+
+def test_units_are_those_in_the_names() -> None:
+    units = {"ml": "mL", "percent": "%", "hu": "HU", "mm": "mm", "seconds": "s", "score": ""}
+    for column in BY_NAME.values():
+        assert column.title
+        assert column.unit == ("" if column.is_text else units[column.name.split("_")[-1]]), column.name
+
+
+def test_shares_end_at_a_hundred() -> None:
+    for column in BY_NAME.values():
+        assert (column.low, column.high) == (0, 100) or not column.name.endswith("_percent")

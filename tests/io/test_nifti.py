@@ -136,7 +136,7 @@ def test_interrupted_write_leaves_the_old_file(tmp_path: Path, chest: Volume, mo
 
 
 def test_other_endings_are_refused(tmp_path: Path, chest: Volume) -> None:
-    with pytest.raises(InputError, match="not a NIfTI file by its name"):
+    with pytest.raises(InputError, match="not have the name of a NIfTI file"):
         write_nifti(tmp_path / "a.mha", chest)
 
 

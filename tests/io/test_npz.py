@@ -196,10 +196,10 @@ def _write_broken(path: Path, chest: Volume, kind: str) -> None:
         ("other shape", "mask has shape"),
         ("2D", "shape"),
         ("strings", "type"),
-        ("unit range", "runs from 0 to 1 and so holds no air"),
+        ("unit range", "runs from 0 to 1, without air"),
         ("counts", "neither normalised nor HU"),
         ("meta", "not JSON"),
-        ("spacing", "no list of numbers"),
+        ("spacing", "not a list of numbers"),
         ("affine", "singular"),
     ],
 )
@@ -216,13 +216,13 @@ def test_missing_case_is_refused(tmp_path: Path) -> None:
 
 
 def test_bad_cases_are_not_written(tmp_path: Path, case: Case) -> None:
-    with pytest.raises(InputError, match="not a case file by its name"):
+    with pytest.raises(InputError, match="not have the name of a case file"):
         write_case(tmp_path / "a.nii", case)
     moved = Volume(case.lungs.array, case.ct.affine + np.eye(4))
     with pytest.raises(GeometryError, match="different grids"):
         write_case(tmp_path / "a.npz", Case("a", case.ct, moved))
     holes = case.ct.with_array(np.where(case.ct.array > 0, np.nan, case.ct.array))
-    with pytest.raises(InputError, match="not numbers"):
+    with pytest.raises(InputError, match="NaN or infinite"):
         write_case(tmp_path / "a.npz", Case("a", holes, case.lungs))
     assert list(tmp_path.iterdir()) == []
 

@@ -58,12 +58,12 @@ def _spoilt(hu: np.ndarray, kind: str) -> np.ndarray:
 @pytest.mark.parametrize(
     ("kind", "word"),
     [
-        ("nan", "7 voxels that are not numbers"),
-        ("inf", "3 voxels that are not numbers"),
+        ("nan", "7 voxels that are NaN"),
+        ("inf", "3 voxels that are NaN"),
         ("constant", "constant: every voxel is -1000"),
         ("normalised", "is normalised"),
         ("unit range", "is normalised"),
-        ("picture", "picture grey levels"),
+        ("picture", "image grey levels"),
         ("mask", "mask or label map"),
         ("labels", "mask or label map"),
         ("labels of 16 bits", "mask or label map"),

@@ -9,11 +9,19 @@ import numpy as np
 import pytest
 
 from diffseglung.labels import BACKGROUND, LESIONS, TISSUES, UNASSIGNED
-from diffseglung.output.record import plain, write_json
-from diffseglung.output.statistics import LAA_HU, density, measure
+from diffseglung.output.record import write_json
+from diffseglung.output.statistics import LAA_HU, Tally, measure
 from diffseglung.platform.errors import GeometryError
+from diffseglung.platform.serialization import plain
 from diffseglung.segmentation import Segmentation
 from diffseglung.volume import Volume
+
+
+def density(hu: np.ndarray) -> dict:
+    """Densitometry of lung voxels, HU (N,)."""
+    tally = Tally()
+    tally.add(hu)
+    return tally.density()
 
 
 def measured(chest: Segmentation) -> dict:

@@ -134,7 +134,7 @@ def test_no_subject_is_told_twice(good: tuple[Volume, Volume]) -> None:
     ct, lungs = _spoilt("thick", *_spoilt("contrast", *_spoilt("high", *good)))
     found = quality(ct, lungs, LEVEL)
     assert len(warnings(found)) == 3
-    header = ["contrast agent was given: vessels and enhancing tissue are denser than in a plain scan", "a flip"]
+    header = ["contrast agent was given: vessels and enhancing tissue are denser than without contrast", "a flip"]
     assert merged([*header, *quality_notes(ct)], found) == [*header, *quality_notes(ct)]
     assert merged([], found) == warnings(found)
     assert merged(header, found) == [*header, *(w for w in warnings(found) if "contrast" not in w)]

@@ -1,5 +1,5 @@
-// One plot for each measure: a dot for each scan, piled up where many are alike, over the median and, of enough scans,
-// a box of the quartiles.
+// One plot for each measure: a dot for each scan, stacked where values are equal, over the median and, if there are
+// enough scans, a box of the quartiles.
 const PLOT = { height: 158, left: 14, right: 14, top: 14, floor: 122 };
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -18,13 +18,13 @@ function ticks(low, high) {
   return { found, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9) + (step / power === 2.5 ? 1 : 0)) };
 }
 
-// As NumPy's default: linear between the two nearest.
+// Linear between the two nearest values, as NumPy's default.
 function quantile(ordered, share) {
   const place = (ordered.length - 1) * share, below = Math.floor(place);
   return ordered[below] + (place - below) * ((ordered[below + 1] ?? ordered[below]) - ordered[below]);
 }
 
-// Heights of dots at `places` (ascending), piled on both sides of the middle; piles too high are pressed together.
+// Heights of dots at `places` (ascending), stacked on both sides of the middle; tall stacks are compressed.
 function piled(places, middle, room, radius) {
   const size = 2 * radius, piles = new Map();
   places.forEach((x, i) => {
@@ -55,7 +55,7 @@ function plot(column, width) {
   if (high <= low) [low, high] = column.meter ? [low, low + 1] : [low - 1, high + 1];
   const scale = value => PLOT.left + (value - low) / (high - low) * (width - PLOT.left - PLOT.right);
   const svg = shape("svg", { viewBox: `0 0 ${width} ${PLOT.height}`, tabindex: 0, role: "application",
-    "aria-label": `${column.title}, ${known.length} scans: ${summary}, outliers: ${odd}. Arrow keys go from scan to scan, Enter opens one.` });
+    "aria-label": `${column.title}, ${known.length} scans: ${summary}, outliers: ${odd}. Use arrow keys to step between scans and Enter to show one.` });
   axis(svg, scale, low, high, width);
   const middle = (PLOT.top + PLOT.floor) / 2, places = ordered.map(scale), radius = known.length > 400 ? 1.9 : 3.2;
   const heights = piled(places, middle, (PLOT.floor - PLOT.top) / 2 - radius, radius);
@@ -138,7 +138,7 @@ function listen(svg, dots, told) {
   });
 }
 
-// Plots are drawn when they come near, and follow the filter one by one when nobody types any more.
+// Plots are drawn when they are about to be visible, and updated one by one when typing has stopped.
 const faints = new Set();
 let behind = [], waiting = 0;
 document.addEventListener("filtered", () => {

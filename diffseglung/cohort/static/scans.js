@@ -1,11 +1,11 @@
-// The scans: sorted, filtered, as a table or as pictures. Text from outside is set by textContent alone.
+// The scans, sorted and filtered, as a table or as pictures. Text from files is set by textContent only.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const CHUNK = { table: 50, gallery: 24 };
 const at = Object.fromEntries(DATA.columns.map((column, i) => [column.name, i]));
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 const $ = id => document.getElementById(id);
 
-// Control and direction characters, made visible so that no name changes how its surroundings read.
+// Control and direction characters, made visible so that they cannot change how other text is displayed.
 const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
 const shownText = text => String(text).replace(HIDDEN,
   c => "\u2039U+" + c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0") + "\u203a");
@@ -47,7 +47,7 @@ const state = {
   columns: new Set(DATA.columns.filter(column => column.shown).map(column => column.name)),
 };
 
-// ---- which, and in what order
+// ---- filtering and sorting
 
 function chosen() {
   const text = $("text").value.trim().toLowerCase(), status = $("status").value, warning = $("warning").value;
@@ -100,7 +100,7 @@ function draw(count = CHUNK[state.view]) {
   place.append(...next.map(state.view === "table" ? line : card));
   state.drawn += next.length;
   $("more").hidden = state.drawn >= state.rows.length;
-  atEnd.unobserve($("more"));  // observed anew, it tells again that it is in sight
+  atEnd.unobserve($("more"));  // observing it again reports again whether it is visible
   atEnd.observe($("more"));
 }
 const atEnd = new IntersectionObserver(seen => {
@@ -231,7 +231,7 @@ function totals() {
 }
 
 function warnings() {
-  if (!DATA.kinds.length) return $("warnings").append(make("p", { class: "dim" }, "Nothing was warned of."));
+  if (!DATA.kinds.length) return $("warnings").append(make("p", { class: "dim" }, "No warnings."));
   $("warnings").append(make("table", { class: "plain" }, make("tbody", {}, DATA.kinds.map((kind, i) => {
     const button = make("button", { type: "button", class: "quiet" }, shownText(kind.name));
     button.addEventListener("click", () => {

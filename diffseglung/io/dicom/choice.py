@@ -1,9 +1,8 @@
-"""Which of several CT series is the scan: a pure rule, and a sentence that says what it took and why.
+"""Choose one of several CT series by a fixed rule, and explain the choice in a sentence.
 
-In this order: slices across the body; a whole chest, or most of the length that any of them covers; original rather
-than reformatted; thin; soft kernel; then the longer one, and the one with more slices in a chest's length. Two that are
-equal in all of it are left to the user. So are series of several patients, and of several studies unless one is of a
-better kind: which patient, or which time, is no question of quality.
+The criteria, in this order: axial; covers a whole chest, or most of the longest series; original rather than
+reformatted; thin; soft kernel; longer; more slices per length. The user must choose between series that are equal in
+all of these, between patients, and between studies unless one is better before length and number of slices count.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ from diffseglung.io.dicom.series import THIN_MM, Series
 from diffseglung.platform.errors import InputError
 
 WHOLE_SHARE, WHOLE_MM = 0.6, 240.0
-"""A series that covers less than this share of the longest axial one, and less than lungs are high, is a part."""
+"""A series is partial if it covers less than this share of the longest axial one and less than the height of lungs."""
 LONG_MM = 400.0
-"""What a series covers beyond the height of a chest (abdomen, legs) counts for nothing."""
+"""Coverage beyond the height of a chest (abdomen, legs) does not count."""
 LENGTH_STEP_MM = 20.0
-"""Differences in length below this do not matter."""
+"""Differences in length below this are ignored."""
 
 
 @dataclass(frozen=True, order=True)
 class Rank:
-    """Criteria in the order in which they count; greater is better."""
+    """The criteria in order of priority; greater is better."""
 
     axial: bool
     whole: bool
@@ -36,12 +35,12 @@ class Rank:
 
     @property
     def kind(self) -> tuple[bool, ...]:
-        """Without the amount."""
+        """The criteria without length and number of slices."""
         return (self.axial, self.whole, self.original, self.thin, self.soft)
 
 
 def rank(series: Series, longest_mm: float) -> Rank:
-    """longest_mm: of the axial series."""
+    """The rank of a series.  longest_mm: coverage of the longest axial series."""
     return Rank(
         series.is_axial,
         series.coverage_mm >= min(WHOLE_SHARE * longest_mm, WHOLE_MM),
@@ -54,7 +53,7 @@ def rank(series: Series, longest_mm: float) -> Rank:
 
 
 def choose(candidates: Sequence[Series], name: str) -> Series:
-    """The best of the usable series. Raises InputError where none is usable, or two are equally good."""
+    """The best of the usable series. Raises InputError if none is usable, or two are equally good."""
     usable = [series for series in candidates if series.defect is None]
     if not usable:
         raise _unusable(candidates, name)
@@ -80,7 +79,7 @@ def choose(candidates: Sequence[Series], name: str) -> Series:
 
 
 def find(candidates: Sequence[Series], wish: str, name: str) -> Series:
-    """The series with a UID, a hash of it, or a number. Raises InputError where there is none, or several."""
+    """The series with this UID, hash of the UID, or number. Raises InputError if there is none, or several."""
     found = [s for s in candidates if wish in (s.first.series_uid, s.first.series_hash, s.first.series_number)]
     found = [s for s in found if not s.first.foreign] or found
     if len(found) != 1:
@@ -93,18 +92,18 @@ def find(candidates: Sequence[Series], wish: str, name: str) -> Series:
 
 
 def reason(best: Series, candidates: Sequence[Series]) -> str:
-    """What was taken of several series, and why; no free text of the header."""
+    """A sentence on which of several series was chosen, and why, without free text of the header."""
     first = best.first
     words = [
         "axial" if best.is_axial else "not axial",
         "original" if best.is_original else "reformatted or derived",
         f"{'thin' if best.is_thin else f'thicker than {THIN_MM:g} mm'} "
         f"(thickness {_mm(first.thickness_mm)}, distance {_mm(best.spacing_mm)})",
-        f"{'sharp' if best.is_sharp else 'soft'} kernel ({first.kernel})" if first.kernel else "kernel not told",
+        f"{'sharp' if best.is_sharp else 'soft'} kernel ({first.kernel})" if first.kernel else "kernel not stated",
         f"{best.count} slices",
     ]
     usable = [series for series in candidates if series.defect is None]
-    text = f"series {best.label} of {len(candidates)} CT series was taken: {', '.join(words)}"
+    text = f"series {best.label} of {len(candidates)} CT series was chosen: {', '.join(words)}"
     if len(usable) < len(candidates):
         text += f"; {len(candidates) - len(usable)} of the others cannot be used"
     longest = max((s.coverage_mm for s in candidates if s.is_axial), default=0.0)
@@ -117,13 +116,13 @@ def reason(best: Series, candidates: Sequence[Series]) -> str:
 
 
 def listing(candidates: Sequence[Series]) -> str:
-    """Titles for a message, at most eight."""
+    """The titles of at most eight series, for a message."""
     rows = [series.title for series in candidates]
     return "; ".join(rows[:8]) + ("; ..." if len(rows) > 8 else "")
 
 
 def _mm(value: float | None) -> str:
-    return "not told" if value is None else f"{value:g} mm"
+    return "not stated" if value is None else f"{value:g} mm"
 
 
 def _unusable(candidates: Sequence[Series], name: str) -> InputError:

@@ -1,7 +1,7 @@
-"""Where the slices of a stack lie, and the regular grid that holds them.
+"""The positions of the slices of a stack, and the regular grid that holds them.
 
-A stack whose slices are shifted against each other (gantry tilt) or unevenly spaced is resampled: each slice linearly
-within its own plane, then linearly between neighbouring slices. Everything here is numbers; no file is read.
+A stack with gantry tilt (each slice shifted in its plane) or uneven spacing is resampled: each slice linearly within
+its own plane, then linearly between neighbouring slices.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from diffseglung.platform.out_of_core import zeros
 Floats = NDArray[np.float64]
 
 EVEN_MM, EVEN_SHARE = 0.05, 0.05
-"""Slices this near to even places (mm, or share of a step) count as even: headers round positions to 0.1 mm."""
+"""Deviation from even positions (mm, or share of a step) that is ignored: headers round positions to 0.1 mm."""
 UNEVEN_SHARE = 0.25
-"""A step may differ from the usual one by this share and be interpolated; beyond, reconstructions are mixed."""
+"""Deviation from the median step, as a share, up to which slices are interpolated; beyond, series are mixed."""
 GAP_SHARE = 1.5
-"""A step longer than this many usual ones lacks a slice. It is never made up: a lesion may lie in it."""
+"""A step longer than this many median steps lacks a slice, which is never interpolated: it may show a lesion."""
 MANY_LONG = 0.45
-"""Share of long steps beyond which they are no gaps: two reconstructions were mixed."""
+"""Share of long steps from which they are not gaps but two mixed reconstructions."""
 SHIFT_PIXELS = 0.5
-"""Slices shifted against each other by less than half a pixel over the whole stack count as upright."""
+"""In-plane shift over the whole stack, in pixels, up to which there is no tilt."""
 LINE_MM = 0.5
-"""First pixels farther than this from one straight line belong to several stacks."""
+"""First pixels farther than this from a straight line belong to several stacks."""
 MAX_TILT_DEGREES = 30.0
-"""CT gantries tilt by at most 30 degrees; more is a stack of another kind, or a damaged header."""
+"""CT gantries tilt by at most 30 degrees; more means another kind of stack or a damaged header."""
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """The regular grid of a stack of n slices, and how the slices come onto it.
+    """The regular grid of a stack of n slices, and the place of the slices on it.
 
     affine: (4, 4), index (z, y, x) to patient mm.  shape: (Z, Y, X).
-    shifts: (n, 2) pixels, place of each slice's first pixel on the grid (down, across).
-    heights: (n,) place of each slice along Z, in slices of the grid.
-    notes: what was resampled, and why; empty where the slices are the grid.
+    shifts: (n, 2) pixels, position of each slice's first pixel on the grid (down, across).
+    heights: (n,) position of each slice along Z, in slices of the grid.
+    notes: what was resampled, and why; empty if the slices are the grid.
     """
 
     affine: Floats
@@ -57,7 +57,11 @@ class Grid:
 
 
 def normal_of(cosines: Floats, where: str) -> Floats:
-    """Unit normal of a slice plane: row direction x column direction. Raises GeometryError."""
+    """Unit normal of a slice plane, row direction x column direction.  Raises GeometryError.
+
+    >>> normal_of(np.array([1.0, 0, 0, 0, 1, 0]), "a.dcm")
+    array([0., 0., 1.])
+    """
     row, column = cosines[:3], cosines[3:]
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if not (np.isfinite(cosines).all() and np.allclose(lengths, 1, atol=0.01) and abs(row @ column) < 0.005):
@@ -69,10 +73,10 @@ def normal_of(cosines: Floats, where: str) -> Floats:
 
 
 def fit(positions: Floats, cosines: Floats, pixel_spacing: Sequence[float], matrix: tuple[int, int], name: str) -> Grid:
-    """The grid of slices sorted along their normal, at least two of them, no two at one position.
+    """The grid of at least two slices, sorted along their normal, at different positions.
 
     positions: (n, 3) first pixels.  cosines: (6,).  pixel_spacing: between rows, columns.  matrix: rows, columns.
-    Raises GeometryError for several stacks, missing slices, uneven steps and steep tilt beyond the tolerances.
+    Raises GeometryError for several stacks, missing slices, and uneven steps or tilt beyond the tolerances.
     """
     normal = normal_of(cosines, name)
     across = cosines[:3] / np.linalg.norm(cosines[:3])
@@ -88,8 +92,8 @@ def fit(positions: Floats, cosines: Floats, pixel_spacing: Sequence[float], matr
     notes = []
     if off * usual > max(EVEN_MM, EVEN_SHARE * usual):
         notes.append(
-            f"slice distances run from {steps.min():.2f} to {steps.max():.2f} mm: the slices were interpolated onto "
-            f"even distances of {usual:.2f} mm, and the label map lies there, not on the original slices"
+            f"slice distances run from {steps.min():.2f} to {steps.max():.2f} mm: the slices were interpolated to even "
+            f"distances of {usual:.2f} mm, and the label map has these slices, not the original ones"
         )
     else:
         heights = np.arange(len(along), dtype=np.float64)
@@ -97,7 +101,7 @@ def fit(positions: Floats, cosines: Floats, pixel_spacing: Sequence[float], matr
     if np.abs(shifts[-1] - shifts[0]).max() > SHIFT_PIXELS:
         notes.append(
             f"the slices are shifted against each other (gantry tilt of {tilt:.1f} degrees): they were resampled onto "
-            "an upright grid, and the label map lies there, not on the original slices"
+            "an upright grid, and the label map has its slices, not the original ones"
         )
         shifts = (along - along[0])[:, None] * slope @ np.column_stack([down, across]) / np.asarray(pixel_spacing)
         low = np.floor(shifts.min(0) + 1e-6)
@@ -111,27 +115,26 @@ def fit(positions: Floats, cosines: Floats, pixel_spacing: Sequence[float], matr
 
 
 def _tilt(positions: Floats, along: Floats, normal: Floats, name: str) -> tuple[float, Floats]:
-    """Angle between the stack's direction and its normal, and the shift in the plane (x, y, z) for each mm along it."""
+    """Angle between the stack's direction and its normal, and in-plane shift (x, y, z) per mm along the normal."""
     run, length = positions[-1] - positions[0], float(along[-1] - along[0])
     line = positions[0] + np.outer((along - along[0]) / max(length, 1e-9), run)
     if length < 0.01 * (len(along) - 1) or np.abs(positions - line).max() > LINE_MM:
         raise GeometryError(
-            f"{name} is a mixed series: its slices do not lie one behind the other",
+            f"{name} is a mixed series: its slices do not form one stack",
             remedy="separate the stacks into folders and pass one of them",
         )
     slope = run / length - normal
     tilt = float(np.degrees(np.arctan(np.linalg.norm(slope))))
     if tilt > MAX_TILT_DEGREES:
         raise GeometryError(
-            f"{name} is sheared by {tilt:.1f} degrees: its slices are shifted against each other by more than a gantry "
-            f"tilts ({MAX_TILT_DEGREES:g} degrees)",
+            f"{name} is sheared by {tilt:.1f} degrees, more than any gantry tilts ({MAX_TILT_DEGREES:g} degrees)",
             remedy="export the axial series again from its source",
         )
     return tilt, slope
 
 
 def _require_steps(along: Floats, steps: Floats, name: str) -> None:
-    """No slice is missing, and no step differs too much from the usual one."""
+    """Raises GeometryError if a slice is missing, or a step differs too much from the median."""
     usual = float(np.median(steps))
     times = steps / usual
     long = times > GAP_SHARE
@@ -153,14 +156,14 @@ def _require_steps(along: Floats, steps: Floats, name: str) -> None:
 
 
 def _mixed(times: Floats, long: NDArray[np.bool_]) -> bool:
-    """Whether long steps (in usual ones) are another reconstruction's: no whole number of steps, or many, or a run."""
+    """Whether long steps come from mixed reconstructions: they are fractional (in median steps), many, or in a run."""
     broken = np.abs(times - np.rint(times)) > UNEVEN_SHARE
     run = long[2:] & long[1:-1] & long[:-2]
     return bool((broken | (times < 1 - UNEVEN_SHARE)).any() or long.mean() > MANY_LONG or run.any())
 
 
 def resample(images: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
-    """Slices (n, Y, X) in HU on the grid; -1024 HU where there was none."""
+    """Slices (n, Y, X) in HU, resampled onto the grid; -1024 HU outside them."""
     volume = zeros(grid.shape, np.float32)
     known: dict[int, NDArray[np.float32]] = {}
     for k in range(grid.shape[0]):
@@ -173,7 +176,7 @@ def resample(images: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
 
 
 def _shifted(image: NDArray[np.float32], shift: Floats, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """One slice moved by a number of pixels (down, across), not whole, onto a larger matrix; linear."""
+    """One slice shifted by a fractional number of pixels (down, across), linearly, into a larger matrix."""
     whole = np.floor(shift + 1e-6).astype(int)
     part = np.clip(shift - whole, 0, 1)
     part[part < 1e-5] = 0

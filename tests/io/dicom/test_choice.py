@@ -12,9 +12,8 @@ import pytest
 from diffseglung.io import read_scan
 from diffseglung.io.dicom.choice import choose, find, rank, reason
 from diffseglung.io.dicom.grid import normal_of
-from diffseglung.io.dicom.headers import read_headers
+from diffseglung.io.dicom.headers import Slice, read_headers
 from diffseglung.io.dicom.series import group
-from diffseglung.io.dicom.slices import Slice
 from diffseglung.platform.errors import InputError
 from diffseglung.volume import Volume
 from tests.io.conftest import write_series_of
@@ -69,7 +68,7 @@ def test_better_series_is_taken(template: Slice, name: str, swapped: bool) -> No
     best = choose(series, "x")
     assert best.label == str(numbers[0])
     assert choose(series[::-1], "x") is best
-    assert f"series {best.label} of 2 CT series was taken" in reason(best, series)
+    assert f"series {best.label} of 2 CT series was chosen" in reason(best, series)
 
 
 def test_equal_series_are_left_to_the_user(template: Slice) -> None:
@@ -141,6 +140,6 @@ def test_note_tells_kernel_and_thickness_but_no_free_text(tmp_path: Path, uprigh
     scan = read_scan(tmp_path)
     assert np.array_equal(scan.volume.array, upright.array)
     assert scan.notes[0] == (
-        "series 3 of 2 CT series was taken: axial, original, thin (thickness 2.5 mm, distance 2.5 mm), "
+        "series 3 of 2 CT series was chosen: axial, original, thin (thickness 2.5 mm, distance 2.5 mm), "
         "soft kernel (B30f), 12 slices"
     )

@@ -145,7 +145,7 @@ def test_tilted_series_is_read_at_its_place(tmp_path: Path, upright: Volume, wri
     scan = read_scan(tmp_path)
     assert scan.source["grid"] == "resampled"
     assert scan.frames == ()
-    assert any("17.0 degrees" in note and "not on the original slices" in note for note in scan.notes)
+    assert any("17.0 degrees" in note and "not the original ones" in note for note in scan.notes)
     ball = np.argwhere(scan.volume.array > 600)
     weights = scan.volume.array[tuple(ball.T)]
     found = scan.volume.affine[:3, :3] @ np.average(ball, axis=0, weights=weights) + scan.volume.affine[:3, 3]

@@ -15,7 +15,7 @@ from diffseglung.output.statistics import measure
 from diffseglung.segmentation import Segmentation
 from tests.io.dicom.test_headers import enhanced
 from tests.output.dicom.conftest import identify_patient
-from tests.output.dicom.test_segments import validated
+from tests.output.dicom.test_images import validated
 
 
 def test_frames_in_another_order_than_slices(tmp_path: Path) -> None:

@@ -17,14 +17,14 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from diffseglung.io import Scan, read_scan
-from diffseglung.output.attempts import Attempts
 from diffseglung.output.dicom import NAMES, write_objects
+from diffseglung.output.products import Attempts
 from diffseglung.output.statistics import measure
 from diffseglung.segmentation import Segmentation
 from tests.io.dicom.test_headers import enhanced
 from tests.io.dicom_defects import edit, write_good
 from tests.output.dicom.conftest import identify_patient
-from tests.output.dicom.test_segments import validated
+from tests.output.dicom.test_images import validated
 
 Change = Callable[[Any], object]
 
@@ -180,7 +180,7 @@ def test_a_report_does_without_its_segmentation(tmp_path: Path, monkeypatch: pyt
     def fail(*_: object) -> None:
         raise ValueError
 
-    monkeypatch.setattr("diffseglung.output.dicom.segments.segments", fail)
+    monkeypatch.setattr("diffseglung.output.dicom.images.segments", fail)
     attempts = Attempts(tmp_path)
     write_objects(result, scan.frames, ("seg", "sr"), bytes, attempts)
     assert set(attempts.failed) == {NAMES["seg"]}

@@ -10,7 +10,7 @@ import pytest
 
 from diffseglung import output
 from diffseglung.output import Products, dicom
-from diffseglung.output.attempts import Attempts
+from diffseglung.output.products import Attempts
 from diffseglung.platform.errors import InputError, OutputError
 from diffseglung.segmentation import Segmentation
 

@@ -12,13 +12,14 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
 from diffseglung import output
 from diffseglung.io.scan import Frame
 from diffseglung.labels import TISSUES
 from diffseglung.output import Products
 from diffseglung.output.dicom import NAMES, codes
-from diffseglung.output.dicom.header import CARRIED
+from diffseglung.output.dicom.source import CARRIED
 from diffseglung.platform.errors import OutputError
 from diffseglung.segmentation import Segmentation
 from tests.output.dicom.conftest import Labelled
@@ -195,3 +196,11 @@ def test_several_multi_frame_files_are_refused(labelled: Labelled, tmp_path: Pat
     frames = tuple(Frame(frame.path, 1) for frame in labelled.scan.frames)
     with pytest.raises(OutputError, match="multi-frame"):
         output.write(labelled.result, tmp_path / "out", SEG_ONLY, frames=frames)
+
+
+def test_pixels_are_those_of_the_preview(labelled: Labelled, tmp_path: Path) -> None:
+    output.write(labelled.result, tmp_path / "out", Products(dicom=("sc",)), frames=labelled.scan.frames)
+    item = pydicom.dcmread(tmp_path / "out" / NAMES["sc"])
+    png = np.asarray(Image.open(tmp_path / "out" / "preview.png").convert("RGB"))
+    np.testing.assert_array_equal(item.pixel_array, png)
+    assert "Research use only" in item.ImageComments
