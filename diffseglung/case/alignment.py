@@ -19,9 +19,27 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.case.median import median_at
 from diffseglung.io.plausibility import air_peak_hu, darkest_hu
+from diffseglung.platform.runtime import spread
 from diffseglung.volume import Volume
+
+CHUNK = 50_000
+
+
+def median_at(hu: NDArray[np.float32], voxels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Median (N,) of the 3 x 3 x 3 neighbourhoods of voxels (N, 3); beyond the edge the nearest voxel counts again."""
+    padded = np.pad(hu, 1, mode="edge")
+    strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
+    offsets = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), -1).reshape(-1, 3) @ strides
+    flat, values = voxels @ strides, padded.ravel()
+
+    def medians(start: int) -> NDArray[np.float32]:
+        around = values[flat[start : start + CHUNK, None] + offsets]
+        around.partition(13, axis=1)
+        return np.array(around[:, 13])
+
+    return np.concatenate([np.empty(0, np.float32), *spread(medians, range(0, len(flat), CHUNK))])
+
 
 AIR_HU, REFERENCE_HU, TISSUE_HU = -1000.0, -860.0, 0.0
 """Where the aligned scale puts air, healthy lung and soft tissue.

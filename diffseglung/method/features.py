@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import numpy as np
 import torch
@@ -19,9 +20,9 @@ from torch import Tensor
 
 from diffseglung.case.positions import Positions
 from diffseglung.method.diffusion import DiffusionModel, noised, per_patch
-from diffseglung.method.heads import StudentHead, bring
-from diffseglung.method.memory import call_bytes
+from diffseglung.method.distillation import StudentHead, bring
 from diffseglung.method.patches import cut, lung_corners, place, taper, tile_corners
+from diffseglung.method.unet import call_bytes
 from diffseglung.platform.config import FeatureConfig
 from diffseglung.platform.resources import is_out_of_memory, memory_bytes
 from diffseglung.platform.runtime import Runtime, patch_noise, spread
@@ -188,3 +189,36 @@ def at_positions(features: Tensor, stride: int, where: Positions, *, described_a
             index.append(np.minimum(low[axis] + up, values.shape[axis + 1] - 1))
         rows += weight[:, None] * values[:, index[0], index[1], index[2]].T
     return torch.from_numpy(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """z = ((row - mean) / scale) @ axes.
+
+    mean, scale: (F,);  axes: (F, P), the leading eigenvectors of the correlation matrix, divided by the root of their
+    eigenvalue when whitened.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    axes: Tensor
+
+    @classmethod
+    def fit(cls, rows: Tensor, dimensions: int | None = None, *, whiten: bool = False) -> Self:
+        """From rows (N, F); `dimensions` None keeps all of them unrotated."""
+        mean, scale = rows.mean(0), rows.std(0).clamp(min=1e-6)
+        if dimensions is None or dimensions >= rows.shape[1]:
+            return cls(mean, scale, torch.eye(rows.shape[1], dtype=rows.dtype))
+        z = (rows - mean) / scale
+        values, vectors = torch.linalg.eigh((z.T.double() @ z.double()) / len(z))
+        axes = vectors.flip(1)[:, :dimensions]
+        axes = axes * torch.where(
+            axes.abs().amax(0) == axes.amax(0), 1.0, -1.0
+        )  # a sign that does not depend on LAPACK
+        if whiten:
+            axes = axes / values.flip(0)[:dimensions].clamp(min=1e-9).sqrt()
+        return cls(mean, scale, axes.to(rows.dtype))
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(N, F) -> (N, P)."""
+        return ((rows - self.mean) / self.scale) @ self.axes

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from diffseglung.case.median import median_at
+from diffseglung.case.alignment import median_at
 from diffseglung.case.positions import middle
 from diffseglung.labels import FIBROSIS, TISSUES
 from diffseglung.platform.config import FusionConfig

@@ -12,8 +12,7 @@ from torch import Tensor
 from diffseglung.case.resample import resample
 from diffseglung.method.diffusion import Denoiser, DiffusionModel
 from diffseglung.method.patches import choose_corners, cut
-from diffseglung.method.samplers import NoiseSource, ddim, ddpm, logsnr_steps, patch_draws, spaced_steps
-from diffseglung.method.solver import dpm_solver
+from diffseglung.method.samplers import NoiseSource, ddim, ddpm, dpm_solver, logsnr_steps, patch_draws, spaced_steps
 from diffseglung.platform.config import SampleConfig
 from diffseglung.platform.errors import ConfigError
 from diffseglung.platform.runtime import Runtime

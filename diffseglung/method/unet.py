@@ -9,15 +9,31 @@ and resampling is cheap, which costs a third of the arithmetic.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from diffseglung.method.convolution import Conv3d
 from diffseglung.platform.config import UNetConfig
 from diffseglung.platform.errors import InputError
+from diffseglung.volume import Shape
+
+
+class Conv3d(nn.Conv3d):
+    """`nn.Conv3d`, in float32 where a CPU would train it in bfloat16 on a grid two voxels deep.
+
+    There oneDNN's bfloat16 weight gradient reads memory that it never wrote (seen with PyTorch 2.13 on a processor with
+    AVX512-BF16: errors of order one, now and then NaN). Such grids are the smallest of the network, so this is free.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, Z, Y, X) -> (B, C', Z', Y', X')."""
+        if x.shape[2] == 2 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled():
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float())
+        return super().forward(x)
 
 
 def step_embedding(fraction: Tensor, channels: int) -> Tensor:
@@ -229,3 +245,25 @@ def unshuffle(x: Tensor, stride: int) -> Tensor:
     b, _, z, y, w = x.shape
     cubes = x.reshape(b, stride, stride, stride, z, y, w).permute(0, 4, 1, 5, 2, 6, 3)
     return cubes.reshape(b, 1, z * stride, y * stride, w * stride)
+
+
+WORKSPACE = 2.0
+"""Memory of a call over that of its layers' outputs: kernels keep inputs and buffers of their own. Measured calls of
+the named networks took 0.5 to 1.7 times those outputs on a processor (`benchmarks.network`, docs/performance.md)."""
+
+
+def call_bytes(config: UNetConfig, tile: Shape) -> int:
+    """Bytes that one call on one tile (Z, Y, X) takes at most, about, in float32; nothing is computed."""
+    numbers = 0
+
+    def count(module: Any, inputs: Any, output: Any) -> None:
+        nonlocal numbers
+        numbers += output.numel() if isinstance(output, Tensor) else 0
+
+    with torch.device("meta"), torch.inference_mode():
+        network = UNet(config)
+        for module in network.modules():
+            if not list(module.children()):
+                module.register_forward_hook(count)
+        network(torch.empty(1, 2, *tile), torch.empty(1))
+    return int(WORKSPACE * 4 * numbers)

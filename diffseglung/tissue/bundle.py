@@ -14,8 +14,8 @@ from torch import Tensor
 from diffseglung.labels import TISSUES
 from diffseglung.method import checkpoint
 from diffseglung.method.card import ModelCard
+from diffseglung.method.distillation import load_student
 from diffseglung.method.features import FeatureSource
-from diffseglung.method.heads import load_student
 from diffseglung.platform.errors import CheckpointError
 from diffseglung.tissue.classifier import TissueModel
 from diffseglung.tissue.segmenter import load_segmentation_head
@@ -94,9 +94,9 @@ def tissue_models(weights: Mapping[str, Tensor]) -> dict[str, TissueModel]:
             found[method] = TissueModel.from_tensors(tensors)
             found[method].posterior(tensors["projection.mean"].new_zeros(1, len(tensors["projection.mean"])))
         except (KeyError, ValueError, RuntimeError, TypeError, IndexError, OverflowError) as cause:
-            reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
             raise CheckpointError(
-                f"the tissue model of method {method[:40]!r} is incomplete or does not fit together ({reason})",
+                f"the tissue model of method {method[:40]!r} is incomplete or inconsistent "
+                f"({checkpoint.first_line(cause)})",
                 remedy="fit it again: diffseglung fit",
             ) from cause
     return found

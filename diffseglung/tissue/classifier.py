@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from diffseglung.labels import TISSUES
-from diffseglung.method.projection import Projection
+from diffseglung.method.features import Projection
 from diffseglung.platform.config import TissueFitConfig
 from diffseglung.platform.errors import CheckpointError
 from diffseglung.platform.runtime import generator

@@ -30,18 +30,17 @@ from diffseglung.case.positions import STRIDE, Positions, middle, positions
 from diffseglung.case.prepared import PreparedScan
 from diffseglung.labels import HEALTHY, TISSUES
 from diffseglung.method.attention import attention_posterior
-from diffseglung.method.features import FeatureSource, Progress, at_positions, diffusion_features
+from diffseglung.method.features import FeatureSource, Progress, Projection, at_positions, diffusion_features
 from diffseglung.method.mixture import Mixture, fit, fit_by_bic
 from diffseglung.method.naming import named_posterior
-from diffseglung.method.projection import Projection
 from diffseglung.platform.config import FeatureConfig, SegmentConfig
 from diffseglung.platform.runtime import Runtime
 from diffseglung.tissue.bundle import Bundle
 from diffseglung.tissue.local import local_descriptors, shaped
 from diffseglung.tissue.low_confidence import without_low_confidence_components
 from diffseglung.tissue.rule import physics_posterior
+from diffseglung.tissue.segmenter import student_posterior
 from diffseglung.tissue.smoothed_rule import physics_in_context
-from diffseglung.tissue.student import student_posterior
 
 PUBLISHED_DIMENSIONS = 16
 LESION_LOG_ODDS = 0.5

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffseglung.labels import TISSUES
-from diffseglung.method.convolution import Conv3d
-from diffseglung.method.unet import UNet, groups_of
+from diffseglung.labels import FIBROSIS, GGO, TISSUES
+from diffseglung.method.unet import Conv3d, UNet, groups_of
 from diffseglung.platform.errors import CheckpointError
 
 PREFIX = "segmenter."
@@ -53,3 +52,27 @@ def load_segmentation_head(weights: Mapping[str, Tensor], network: UNet) -> Segm
             remedy="use a file written by diffseglung finetune, unchanged",
         ) from cause
     return head.float().eval().requires_grad_(False)
+
+
+LEAST = 1e-4
+"""Neither is ever surer than that, so that one alone cannot rule a class out."""
+OPACITY = [TISSUES.index(GGO), TISSUES.index(FIBROSIS)]
+
+
+def geometric_mean(rule: Tensor, network: Tensor) -> Tensor:
+    """b of the module's text, (N, 5), of two posteriors (N, 5)."""
+    mean = (rule.clamp(min=LEAST) * network.clamp(min=LEAST)).sqrt()
+    return mean / mean.sum(1, keepdim=True)
+
+
+def with_split_of(both: Tensor, rule: Tensor) -> Tensor:
+    """s of the module's text, (N, 5)."""
+    share = rule[:, OPACITY].clamp(min=1e-9)
+    found = both.clone()
+    found[:, OPACITY] = both[:, OPACITY].sum(1, keepdim=True) * share / share.sum(1, keepdim=True)
+    return found
+
+
+def student_posterior(rule: Tensor, network: Tensor) -> Tensor:
+    """Both together, (N, 5)."""
+    return with_split_of(geometric_mean(rule, network), rule)

@@ -15,13 +15,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from diffseglung.method.radiomics.firstorder import FIRST_ORDER, first_order_patch
-from diffseglung.method.radiomics.gabor import gabor_names, gabor_plane
-from diffseglung.method.radiomics.glcm import GLCM, glcm_patch
-from diffseglung.method.radiomics.lbp import LBP, lbp_plane
+from diffseglung.method.radiomics.firstorder import FIRST_ORDER, first_order_batch, first_order_patch, tally
+from diffseglung.method.radiomics.gabor import energy_maps, gabor_names, gabor_plane
+from diffseglung.method.radiomics.glcm import GLCM, glcm_batch, glcm_patch
+from diffseglung.method.radiomics.lbp import BINS, LBP, codes_batch, lbp_plane
 from diffseglung.platform.config import RadiomicsConfig
+from diffseglung.platform.runtime import spread
 
 __all__ = ["DESCRIPTOR_NAMES", "RadiomicsConfig", "describe_patch", "descriptor_names"]
 
@@ -69,3 +72,66 @@ def _average(rows: list[tuple[Any, ...]], column: int) -> NDArray[np.float64]:
         if of_axis:
             means.append(np.average([value for _, value in of_axis], axis=0, weights=[n for n, _ in of_axis]))
     return np.asarray(np.mean(means, axis=0)) if means else np.full(len(rows[0][column]), np.nan)
+
+
+GROUP_VOXELS = 2**17
+"""Voxels of a group of patches on a processor."""
+MANY_VOXELS = 2**23
+"""Voxels of a group on an accelerator."""
+
+
+@torch.no_grad()
+def describe_batch(hu: Tensor, lung: Tensor, config: RadiomicsConfig | None = None) -> Tensor:
+    """Descriptors (B, 34) float32 of patches.
+
+    hu: (B, Z, Y, X) in HU.  lung: (B, Z, Y, X), true or positive in the lung.
+    """
+    config = config or RadiomicsConfig()
+    voxels = GROUP_VOXELS if hu.device.type == "cpu" else MANY_VOXELS
+    size = max(1, voxels // max(1, hu[:1].numel()))
+    groups = zip(torch.split(hu, size), torch.split(lung, size), strict=True)
+    work = map if len(hu) <= size else spread
+    return torch.cat(list(work(lambda group: _describe(group[0], group[1], config), groups)))
+
+
+@torch.no_grad()
+def _describe(hu: Tensor, lung: Tensor, config: RadiomicsConfig) -> Tensor:
+    """`describe_batch` of one group."""
+    with torch.autocast(hu.device.type, enabled=False):  # half precision would spoil counts and moments
+        inside = (lung > 0) & (hu.abs() < torch.inf)  # finite, and quicker than isfinite
+        clipped = torch.where(inside, hu.float(), config.low_hu).clamp_(config.low_hu, config.high_hu)
+        first_order = first_order_batch(clipped, inside, config)
+        mean = first_order[:, 0].nan_to_num().view(-1, 1, 1, 1)
+        planes = _plane_descriptors(clipped, inside, mean, config)
+        return torch.cat([first_order, glcm_batch(clipped, inside, config), planes], 1)
+
+
+def _plane_descriptors(hu: Tensor, lung: Tensor, mean: Tensor, config: RadiomicsConfig) -> Tensor:
+    """LBP shares and Gabor energies (B, 23), averaged over the axes whose planes hold lung.  mean: (B, 1, 1, 1)."""
+    views = []
+    for axis in (1, 2, 3):
+        image, mask = hu.movedim(axis, 1), lung.movedim(axis, 1)  # (B, P, H, W)
+        if config.planes == "middle":
+            middle = image.shape[1] // 2
+            image, mask = image[:, middle : middle + 1], mask[:, middle : middle + 1]
+        views.append(((image - mean) * mask, mask))
+    if len({mask.shape for _, mask in views}) == 1:  # a cube: all planes go together
+        views = [(torch.cat([image for image, _ in views]), torch.cat([mask for _, mask in views]))]
+    sums = torch.cat([_plane_sums(image, mask, config) for image, mask in views]).view(3, len(hu), -1)
+    size = torch.cat([mask.flatten(1).sum(1) for _, mask in views]).view(3, len(hu), 1)
+    return (sums / size.clamp(min=1)).sum(0) / (size > 0).sum(0)  # 0 / 0 makes NaN where no plane holds lung
+
+
+def _plane_sums(image: Tensor, lung: Tensor, config: RadiomicsConfig) -> Tensor:
+    """Sums over lung pixels (B, 23): 10 LBP codes, 12 Gabor energies and their mean.
+
+    image: (B, P, H, W), centred.  lung: (B, P, H, W) bool.
+    """
+    planes, patches, side = image.flatten(0, 1), len(image), BINS + 1
+    code = torch.where(lung, codes_batch(planes).view(lung.shape).int(), BINS)
+    code += torch.arange(patches, dtype=torch.int32, device=code.device).view(-1, 1, 1, 1) * side
+    shares = tally(code, patches * side).view(patches, side)[:, :BINS]
+    weight = lung.flatten(0, 1).float()
+    energy = torch.stack([(values * weight).sum((1, 2)) for values in energy_maps(planes, config)], 1)
+    energy = energy.view(patches, -1, energy.shape[1]).sum(1)
+    return torch.cat([shares, energy, energy.mean(1, keepdim=True)], 1)

@@ -10,10 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffseglung.method import losses
 from diffseglung.method.diffusion import DiffusionModel
-from diffseglung.method.heads import StudentHead, TeacherHead
-from diffseglung.method.teacher import Standardiser, as_rows, describe, family_weights
+from diffseglung.method.distillation import (
+    Standardiser,
+    StudentHead,
+    TeacherHead,
+    as_rows,
+    describe,
+    family_weights,
+    info_nce,
+    soft_targets,
+    warmup,
+)
 from diffseglung.method.train.data import Batch, Patches
 from diffseglung.method.unet import UNet
 from diffseglung.platform.config import DiffusionConfig, DistillConfig, IntensityConfig
@@ -102,7 +110,7 @@ class DistillObjective(Objective):
         self.network = network
         self.model = DiffusionModel.of(network, config)
         self.distill, self.intensity, self.seed = distill, intensity, seed
-        self.head = StudentHead.of(network, distill)
+        self.head = StudentHead(network, distill)
         self.standardiser = Standardiser(logs=distill.loss == "local")
         self.teacher_head = TeacherHead(len(self.standardiser.mean), distill)
         self.register_buffer("family", family_weights(), persistent=False)
@@ -152,7 +160,7 @@ class DistillObjective(Objective):
         student = self.head(taps)  # (B, D, z, y, x)
         with torch.autocast(student.device.type, enabled=False):  # distances of like positions need float32
             contrastive = self._contrastive(student, contrast)
-        weight = losses.warmup(iteration, self.distill)
+        weight = warmup(iteration, self.distill)
         terms: dict[str, float | Tensor] = {"contrastive": contrastive.detach(), "lambda": weight}
         return LossOutput(
             each.mean() + weight * contrastive, each.detach(), batch.step / self.model.config.steps, terms
@@ -169,9 +177,9 @@ class DistillObjective(Objective):
             targets = torch.eye(len(fixed), device=fixed.device)
         else:
             rows = as_rows(student)
-            targets = losses.soft_targets(fixed, self.family, self.distill.teacher_temperature)
+            targets = soft_targets(fixed, self.family, self.distill.teacher_temperature)
         mine, wanted = rows[contrast.where], targets[contrast.at]
-        each = losses.info_nce(mine, self.teacher_head(fixed), wanted, self.distill.temperature)
+        each = info_nce(mine, self.teacher_head(fixed), wanted, self.distill.temperature)
         return contrast.parts * each.sum() / max(len(fixed), 1)
 
 

@@ -101,9 +101,8 @@ def damage(path: Path) -> Iterator[None]:
     except Exception as cause:
         if is_out_of_memory(cause):
             raise
-        reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
         raise CheckpointError(
-            f"{path} is not the state of a training run ({reason})",
+            f"{path} is not the state of a training run ({checkpoint.first_line(cause)})",
             remedy="remove it to start the run again, or choose another --results_dir",
         ) from cause
 
