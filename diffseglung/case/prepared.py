@@ -93,7 +93,7 @@ def prepare_scan(ct: Volume, lungs: Volume, spacing_mm: float, *, step: int = ST
 
 
 def axis_weights(count: int, origin_mm: float, spacing_mm: float, grid_mm: float, length: int) -> tuple[Array, Array]:
-    """Linear interpolation along an axis: for each of `count` window voxels, lower grid index and weight of the next."""
+    """Linear interpolation along an axis: for `count` window voxels, lower grid index and weight of the next."""
     place = np.clip((np.arange(count) * spacing_mm - origin_mm) / grid_mm, 0, length - 1)
     lower = np.minimum(place.astype(np.int64), max(length - 2, 0))
     return lower, (place - lower).astype(np.float32)
