@@ -16,7 +16,7 @@ from diffseglung.case.positions import positions
 from diffseglung.case.prepared import PreparedScan
 from diffseglung.case.repeats import own_voxels
 from diffseglung.method.features import at_once, tile_features, tiles
-from diffseglung.method.memory import call_bytes
+from diffseglung.method.unet import call_bytes
 from diffseglung.pipeline import Segmenter, network_settings, prepare
 from diffseglung.platform import out_of_core
 from diffseglung.platform.resources import memory_bytes

@@ -30,15 +30,14 @@ PARTS = ("diffseglung", "studies", "qa", "tests", "scripts", "pyproject.toml")
 
 CORE = {
     "method/mixture.py": "tests/method/test_mixture.py",
-    "method/projection.py": "tests/method/test_projection.py",
+    "method/features.py": "tests/method/test_features.py",
     "method/samplers.py": "tests/method/test_samplers.py",
-    "method/solver.py": "tests/method/test_solver.py",
     "method/diffusion.py": "tests/method/test_diffusion.py",
     "method/radiomics/firstorder.py": "tests/method/radiomics/test_firstorder.py",
     "method/radiomics/glcm.py": "tests/method/radiomics/test_glcm.py",
     "method/radiomics/lbp.py": "tests/method/radiomics/test_lbp.py",
     "method/radiomics/gabor.py": "tests/method/radiomics/test_gabor.py",
-    "method/teacher.py": "tests/method/test_teacher.py",
+    "method/distillation.py": "tests/method/test_distillation.py",
     "method/fusion.py": "tests/method/test_fusion.py",
     "volume.py": "tests/test_volume.py",
     "case/resample.py": "tests/case/test_resample.py",

@@ -81,7 +81,7 @@ BOXES = {
     "patches": Box(0.0, TRAIN_Y, "Cases, patches", "unlabelled CT", "method/patches.py", LEARNED),
     "training": Box(2.1, TRAIN_Y, "Stage 1: diffusion", "3D U-Net learns\nhow lung looks", "method/train/", LEARNED),
     "distillation": Box(
-        4.2, TRAIN_Y, "Stage 2: distillation", "InfoNCE with\nthe teacher", "method/losses.py", LEARNED
+        4.2, TRAIN_Y, "Stage 2: distillation", "InfoNCE with\nthe teacher", "method/distillation.py", LEARNED
     ),
     "radiomics": Box(
         6.3, TRAIN_Y, "Radiomic teacher", "34 descriptors: HU,\nGLCM, LBP, Gabor", "method/radiomics/", LEARNED

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from diffseglung.labels import TISSUES
 from diffseglung.method.attention import attention_posterior
+from diffseglung.method.features import Projection
 from diffseglung.method.mixture import fit, fit_by_bic
 from diffseglung.method.naming import component_hu, named_posterior, physics_name
-from diffseglung.method.projection import Projection
 from diffseglung.method.radiomics.descriptor import descriptor_names
 from diffseglung.platform.config import FeatureConfig, RadiomicsConfig, TissueFitConfig
 from diffseglung.tissue.classifier import TissueModel

@@ -130,7 +130,7 @@ def _describe(
     """Radiomics (N, 34) of the patches; NaN where one is not defined."""
     import torch
 
-    from diffseglung.method.radiomics.batch import describe_batch
+    from diffseglung.method.radiomics.descriptor import describe_batch
 
     shape: Shape = (patch, patch, patch)
     described = []

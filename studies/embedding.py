@@ -22,7 +22,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from diffseglung.case.intensity import denormalise
-from diffseglung.method.radiomics.batch import describe_batch
+from diffseglung.method.radiomics.descriptor import describe_batch
 from diffseglung.platform.config import IntensityConfig, RadiomicsConfig
 from diffseglung.platform.errors import CheckpointError
 from studies.frechet import Groups, Rows

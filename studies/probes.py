@@ -19,8 +19,8 @@ from torch import Tensor
 from diffseglung.case.intensity import normalise
 from diffseglung.case.positions import Positions
 from diffseglung.case.prepared import PreparedScan
+from diffseglung.method.distillation import bring
 from diffseglung.method.features import FeatureSource, at_positions, diffusion_features
-from diffseglung.method.heads import bring
 from diffseglung.method.radiomics.dense import describe_dense
 from diffseglung.pipeline import describe
 from diffseglung.platform import atomic_files

@@ -23,8 +23,7 @@ from diffseglung.case.resample import resample
 from diffseglung.io import read_mask, read_volume
 from diffseglung.method.diffusion import DiffusionModel, noised
 from diffseglung.method.patches import choose_corners, cut
-from diffseglung.method.samplers import ddim, ddpm, logsnr_steps, patch_draws, spaced_steps
-from diffseglung.method.solver import dpm_solver
+from diffseglung.method.samplers import ddim, ddpm, dpm_solver, logsnr_steps, patch_draws, spaced_steps
 from diffseglung.platform import atomic_files
 from diffseglung.platform.config import GenerationConfig, IntensityConfig, PatchConfig
 from diffseglung.platform.errors import GeometryError, InputError

@@ -163,7 +163,7 @@ def test_each_voxel_stored_several_times(times: tuple[int, int, int]) -> None:
     assert result.statistics == once.statistics
     assert result.run["scan"] == once.run["scan"] | {"voxels_stored_times": list(times)}
     assert result.run["lung_network"] == {"name": "lung-finder", "sha256": sha256(WEIGHTS.read_bytes()).hexdigest()}
-    assert "worked on as one" in result.run["warnings"][-1]
+    assert "processed as one" in result.run["warnings"][-1]
 
 
 @pytest.mark.parametrize(

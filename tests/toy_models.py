@@ -12,7 +12,7 @@ import torch
 from diffseglung.case.prepared import prepare_scan
 from diffseglung.method import checkpoint
 from diffseglung.method.card import ModelCard
-from diffseglung.method.heads import StudentHead
+from diffseglung.method.distillation import StudentHead
 from diffseglung.method.unet import UNet
 from diffseglung.phantom.procedural import make_phantom
 from diffseglung.phantom.record import Phantom
@@ -62,7 +62,7 @@ def toy_model(path: Path) -> Path:
 def _toy_model() -> tuple[dict[str, torch.Tensor], ModelCard]:
     torch.manual_seed(0)
     network, distill = UNet(DEEPER), DistillConfig(dimensions=8, hidden=8)
-    head = StudentHead.of(network, distill)
+    head = StudentHead(network, distill)
     weights = {f"network.{k}": v for k, v in network.state_dict().items()}
     weights |= {f"head.{k}": v for k, v in head.state_dict().items()}
     card = ModelCard(unet=DEEPER, distill=distill, stage=2, name="tiny")

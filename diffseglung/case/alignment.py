@@ -1,13 +1,13 @@
-"""Each scan's own healthy level: what normal lung reads here, at this breath, at this height in the chest.
+"""Healthy level of a scan: HU of normal lung at this inspiration, by height in the chest.
 
 Mild emphysema differs from healthy lung by less than two patients differ from each other, and dependent lung is denser
 by tens of HU. So the healthy level (the mode of local medians, with a weak prior) and its front-to-back slope are
 estimated from the scan, and a monotone map takes air, the healthy level and soft tissue to fixed values.
 
-Two lungs of a patient may be filled differently: behind a narrowed bronchus or without its blood a lung reads 100 HU
-below the other, and no level between them fits either. Each lung then has its own level, if what it reads can be
-healthy lung: between -910 HU, a deep inspiration, and -750 HU, where ground glass begins, in most of it, and with no
-more weight than a lung has. A lung full of ground glass is denser or heavier, and keeps the common level.
+The two lungs of a patient may be aerated differently: distal to a narrowed bronchus, or underperfused, a lung may be
+100 HU below the other, and no common level fits. Each lung then has its own level, provided that most of it can be
+healthy lung, between -910 HU (deep inspiration) and -750 HU (where ground glass begins), and that it weighs no more
+than a lung does. A lung full of ground glass is denser or heavier, and keeps the common level.
 """
 
 from __future__ import annotations
@@ -19,31 +19,55 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.case.median import median_at
 from diffseglung.io.plausibility import air_peak_hu, darkest_hu
+from diffseglung.platform.runtime import spread
 from diffseglung.volume import Volume
 
-AIR_HU, REFERENCE_HU, TISSUE_HU = -1000.0, -860.0, 0.0
-"""Where the aligned scale puts air, healthy lung and soft tissue.
+CHUNK = 50_000
 
-Normal inspiratory lung reads about -850 to -910 HU, a fitted healthy component -829 (docs/science.md, HU facts).
+
+def median_at(hu: NDArray[np.float32], voxels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Median (N,) of the 3 x 3 x 3 neighbourhoods of voxels (N, 3), edge voxels repeated.
+
+    Faster than a median filter of the whole grid.
+
+    >>> median_at(np.arange(27, dtype=np.float32).reshape(3, 3, 3), np.array([[1, 1, 1]]))
+    array([13.], dtype=float32)
+    """
+    padded = np.pad(hu, 1, mode="edge")
+    strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
+    offsets = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), -1).reshape(-1, 3) @ strides
+    flat, values = voxels @ strides, padded.ravel()
+
+    def medians(start: int) -> NDArray[np.float32]:
+        around = values[flat[start : start + CHUNK, None] + offsets]
+        around.partition(13, axis=1)
+        return np.array(around[:, 13])
+
+    return np.concatenate([np.empty(0, np.float32), *spread(medians, range(0, len(flat), CHUNK))])
+
+
+AIR_HU, REFERENCE_HU, TISSUE_HU = -1000.0, -860.0, 0.0
+"""Air, healthy lung and soft tissue on the aligned scale.
+
+Normal inspiratory lung measures about -850 to -910 HU, a fitted healthy component -829 (docs/science.md, HU facts).
 """
 AIR_ERROR_HU, CLIPPED_HU = 30.0, 8.0
-"""A larger calibration error of air is not believed; air this near to the darkest value of a scan was clipped."""
+"""Larger calibration errors of air are ignored; air this near to the lowest value of a scan was clipped."""
 PRIOR_HU, PRIOR_SD_HU = -850.0, 90.0
-"""Wide enough for lungs that are breathed out (-700 to -790 HU) and have emphysema near -850 HU."""
+"""Wide enough for lungs in expiration (-700 to -790 HU) with emphysema near -850 HU."""
 SLOPE_LIMIT = 0.6
 NEAR_HU = 60.0
-"""Medians this near to the healthy level count as healthy."""
+"""Medians this near to the healthy level are healthy."""
 APART_HU = 60.0
-"""Levels of two lungs that differ by more: one between them is wrong by 30 HU, as much as mild emphysema."""
+"""Lungs whose levels differ by more have their own: a common one is wrong by 30 HU, as much as mild emphysema."""
 FEWEST_MEDIANS = 500
 HEALTHY_HU = (-910.0, -750.0)
-"""What healthy lung may read by itself, from a deep inspiration to where ground glass begins (docs/science.md)."""
+"""Range of healthy lung, from deep inspiration to where ground glass begins (docs/science.md)."""
 LEAST_LITRES, MOST_KG, LEAST_EVEN = 0.5, 0.6, 0.5
-"""Of a lung with its own level: how large and how heavy it is, and which share of it is near that level.
+"""Limits for a lung with its own level: volume, weight, and share of medians near that level.
 
-A lung of the near-normal scans weighs 0.39 to 0.50 kg with its blood.
+Lungs of near-normal scans weigh 0.39 to 0.50 kg with their blood.
 """
 
 
@@ -51,7 +75,7 @@ A lung of the near-normal scans weighs 0.39 to 0.50 kg with its blood.
 class HealthyLevel:
     """level_hu: healthy lung at height `middle_mm`; slope: HU per mm towards the back (canonical +Y).
 
-    air_hu: what air reads in this scan.
+    air_hu: HU of air in this scan.
     """
 
     level_hu: float
@@ -65,10 +89,10 @@ class HealthyLevel:
 
 
 def air_level(ct: Volume) -> float:
-    """HU that air reads in the scan: its peak around the body; -1000 where none is seen, or where it was clipped.
+    """HU of air in the scan: its peak around the body; -1000 if there is none or it was clipped.
 
-    Correcting by the scan's own air made emphysema measures repeatable (Am J Respir Crit Care Med 2004,
-    doi 10.1164/rccm.200403-326OC). Aeration is measured between what air and what tissue read.
+    Correction by the scan's own air made emphysema measures repeatable (Am J Respir Crit Care Med 2004,
+    doi 10.1164/rccm.200403-326OC). Aeration is relative to the HU of air and of tissue.
     """
     peak = air_peak_hu(ct)
     if peak is None or abs(peak - AIR_HU) > AIR_ERROR_HU or peak - darkest_hu(ct) < CLIPPED_HU:
@@ -76,31 +100,31 @@ def air_level(ct: Volume) -> float:
     return peak
 
 
-def _mode(values: NDArray[np.floating[Any]], prior_sd: float) -> float:
+def _mode(values: NDArray[np.floating[Any]]) -> float:
     """Mode (HU) of values after smoothing by 12 HU, weighted by the prior."""
     counts, edges = np.histogram(values, bins=np.arange(-1000.0, -499.0, 4.0))
     centres = (edges[1:] + edges[:-1]) / 2
     smooth = ndimage.gaussian_filter1d(counts.astype(float), 3.0)
-    weight = np.exp(-0.5 * ((centres - PRIOR_HU) / prior_sd) ** 2)
+    weight = np.exp(-0.5 * ((centres - PRIOR_HU) / PRIOR_SD_HU) ** 2)
     return float(centres[np.argmax(smooth * weight)])
 
 
 def healthy_level(hu: NDArray[np.float32], lungs: NDArray[np.bool_], spacing_mm: float) -> HealthyLevel:
     """Estimate from HU (Z, Y, X) on a canonical isotropic grid.
 
-    The level is the mode of local medians, of 3 x 3 x 3 voxels that are all lung; the slope is a trimmed least-squares
-    line through the medians near it.
+    The level is the mode of local medians, of 3 x 3 x 3 voxels that are all lung; the slope is that of a trimmed
+    least-squares line through the medians near it.
     """
     inside = _inner(lungs)
     if len(inside) < FEWEST_MEDIANS:
-        return HealthyLevel(_mode(hu[lungs], PRIOR_SD_HU), 0.0, 0.0)
+        return HealthyLevel(_mode(hu[lungs]), 0.0, 0.0)
     return _fitted(median_at(hu, inside), inside[:, 1] * spacing_mm)
 
 
 def lung_levels(
     hu: NDArray[np.float32], sides: NDArray[np.integer[Any]], spacing_mm: float
 ) -> tuple[HealthyLevel, HealthyLevel] | None:
-    """Levels of the right and the left lung where each has its own (see the module's text); else None.
+    """Levels of the right and the left lung if each has its own (see above), else None.
 
     sides: (Z, Y, X), 0 outside, 1 right, 2 left.
     """
@@ -128,7 +152,7 @@ def _inner(lungs: NDArray[np.bool_]) -> NDArray[np.int64]:
 def _fitted(values: NDArray[np.float32], depth: NDArray[np.floating[Any]]) -> HealthyLevel:
     """Level and slope of medians (N,) at distances (N,) in mm from the front of the grid."""
     middle = float(np.median(depth))
-    level, slope = _mode(values, PRIOR_SD_HU), 0.0
+    level, slope = _mode(values), 0.0
     for _ in range(4):
         residual = values - (level + slope * (depth - middle))
         near = np.abs(residual) < NEAR_HU
@@ -137,14 +161,18 @@ def _fitted(values: NDArray[np.float32], depth: NDArray[np.floating[Any]]) -> He
         centred = depth[near] - depth[near].mean()
         slope += float((residual[near] * centred).sum() / max((centred**2).sum(), 1e-6))
         slope = float(np.clip(slope, 0.0, SLOPE_LIMIT))
-        level = _mode(values - slope * (depth - middle), PRIOR_SD_HU)
+        level = _mode(values - slope * (depth - middle))
     return HealthyLevel(level, slope, middle)
 
 
 def align(hu: NDArray[np.float32], level: HealthyLevel, spacing_mm: float) -> NDArray[np.float32]:
     """HU (Z, Y, X) on the common scale, linear between its points; above 0 unchanged.
 
-    What air reads goes to -1000, healthy lung to -860, soft tissue, 0 HU, stays.
+    The scan's air maps to -1000, healthy lung to -860; soft tissue, 0 HU, is fixed.
+
+    >>> hu = np.array([-1000, -800, 0, 60], np.float32).reshape(1, 1, 4)
+    >>> align(hu, HealthyLevel(-800.0, 0.0, 0.0), 1.5).ravel().round()
+    array([-1000.,  -860.,     0.,    60.], dtype=float32)
     """
     healthy = level.at(np.arange(hu.shape[1]) * spacing_mm).astype(np.float32)[None, :, None]
     return align_to(hu, healthy, level.air_hu)

@@ -11,7 +11,11 @@ from diffseglung.platform.config import IntensityConfig
 
 
 def normalise(hu: NDArray[Any], config: IntensityConfig | None = None) -> NDArray[np.float32]:
-    """Map HU of any shape linearly from [low_hu, high_hu] to [-1, 1], clipping outside."""
+    """Map HU of any shape linearly from [low_hu, high_hu] to [-1, 1], clipped.
+
+    >>> normalise(np.array([-1100.0, -1000.0, -300.0, 400.0]))
+    array([-1., -1.,  0.,  1.], dtype=float32)
+    """
     config = config or IntensityConfig()
     half = (config.high_hu - config.low_hu) / 2
     norm = np.clip(np.asarray(hu, np.float32), config.low_hu, config.high_hu)
@@ -22,7 +26,7 @@ def normalise(hu: NDArray[Any], config: IntensityConfig | None = None) -> NDArra
 
 
 def denormalise(norm: NDArray[Any], config: IntensityConfig | None = None) -> NDArray[np.float32]:
-    """Inverse of `normalise` inside the window: [-1, 1] back to HU."""
+    """Inverse of `normalise` within the window: [-1, 1] to HU."""
     config = config or IntensityConfig()
     half = (config.high_hu - config.low_hu) / 2
     return (np.asarray(norm, np.float32) + np.float32(1)) * np.float32(half) + np.float32(config.low_hu)

@@ -1,4 +1,4 @@
-"""A scan as the pipeline sees it: canonical axes, cropped to the lungs, on the isotropic model grid, aligned."""
+"""A scan prepared for the pipeline: canonical axes, cropped to the lungs, on the isotropic model grid, aligned."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ from diffseglung.volume import Array, Reorientation, Shape, Volume
 MARGIN_MM = 12.0
 MINIMUM_VOXELS = 2000
 STEP = 12
-"""The model grid begins at a multiple of so many of its voxels: of every stride at which positions are described."""
+"""The model grid begins at a multiple of this many voxels, a multiple of every stride of positions."""
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedScan:
     """hu, aligned: (Z, Y, X) float32 on the model grid;  lungs: boolean;  level: the scan's healthy level.
 
-    lung_levels: those of the right and the left lung where each has its own, by which `aligned` then goes.
-
+    lung_levels: those of the right and the left lung if each has its own; `aligned` then uses them.
     low: first canonical voxel of the crop;  window: the crop on the scan's canonical grid;  grid: the model grid.
     """
 
@@ -52,7 +51,7 @@ def lung_box(
 ) -> tuple[Shape, Shape]:  # fmt: skip
     """Lowest and one-past-highest index of lungs with these cross-sections, widened by a margin.
 
-    limits: the box in which the margin stays (default: the scan).
+    limits: box that bounds the margin (default: the scan).
     """
     low, high = [], []
     for area, mm, limit in zip(areas, spacing_mm, limits or [slice(0, len(a)) for a in areas], strict=True):
@@ -65,15 +64,13 @@ def lung_box(
 def prepare_scan(ct: Volume, lungs: Volume, spacing_mm: float, *, step: int = STEP) -> PreparedScan:
     """Bring a scan and its lungs (non-zero inside) onto the model grid, which begins at a multiple of `step` voxels.
 
-    Raises InputError when the lungs hold too few voxels to measure anything.
+    Raises InputError if the lungs have too few voxels.
     """
     reorientation = Reorientation.of(ct)
     whole, mask = reorientation.apply(ct), reorientation.apply(lungs)
     areas = cross_sections(mask.array)
     if not areas[0].any():
-        raise InputError(
-            "the lung mask is empty", remedy="check the mask, or leave it out to find the lungs automatically"
-        )
+        raise InputError("the lung mask is empty", remedy="check the mask, or omit it to find the lungs automatically")
     low, high = lung_box(areas, whole.spacing_mm, limits=occupied(whole))
     window = whole.crop(low, high)
     places = lattice(window, spacing_mm, step)
@@ -83,7 +80,7 @@ def prepare_scan(ct: Volume, lungs: Volume, spacing_mm: float, *, step: int = ST
     if kept.sum() < MINIMUM_VOXELS:
         litres = float(kept.sum()) * grid.voxel_ml / 1000
         raise InputError(
-            f"the lung mask holds only {litres:.3f} litres", remedy="check that the mask covers the lungs of this scan"
+            f"the lung mask has only {litres:.3f} litres", remedy="check that the mask covers the lungs of this scan"
         )
     level = replace(healthy_level(grid.array, kept, spacing_mm), air_hu=air_level(ct))
     aligned = align(grid.array, level, spacing_mm)
@@ -96,14 +93,14 @@ def prepare_scan(ct: Volume, lungs: Volume, spacing_mm: float, *, step: int = ST
 
 
 def axis_weights(count: int, origin_mm: float, spacing_mm: float, grid_mm: float, length: int) -> tuple[Array, Array]:
-    """For each of `count` window voxels along one axis: lower model-grid index and weight of the next one."""
+    """Linear interpolation along an axis: for `count` window voxels, lower grid index and weight of the next."""
     place = np.clip((np.arange(count) * spacing_mm - origin_mm) / grid_mm, 0, length - 1)
     lower = np.minimum(place.astype(np.int64), max(length - 2, 0))
     return lower, (place - lower).astype(np.float32)
 
 
 def onto_window(prepared: PreparedScan, values: NDArray[np.float32], planes: slice) -> NDArray[np.float32]:
-    """Channels (C, z, y, x) of the model grid on window slices `planes`, (C, planes, Y, X), linear."""
+    """Channels (C, z, y, x) of the model grid interpolated linearly onto window slices: (C, planes, Y, X)."""
     directions = prepared.window.affine[:3, :3] / np.array(prepared.window.spacing_mm)
     offset = np.linalg.solve(directions, prepared.grid.affine[:3, 3] - prepared.window.affine[:3, 3])
     out = values

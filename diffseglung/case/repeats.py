@@ -1,7 +1,7 @@
-"""Scans whose voxels are stored several times: enlarged by whole factors, as viewers and some archives export them.
+"""Scans enlarged by whole factors, with each voxel stored several times, as exported by viewers and some archives.
 
-Copies of a voxel are no finer voxels. Smoothing and noise are judged by the voxel's size, so such a scan is worked on
-as it was before it was enlarged, and what is found is given to every copy.
+Smoothing and noise are judged by voxel size, and copies are not finer voxels. So such a scan is processed without the
+copies, and the result is repeated.
 """
 
 from __future__ import annotations
@@ -18,13 +18,19 @@ from diffseglung.volume import Array, Shape, Volume
 
 @dataclass(frozen=True)
 class Repeats:
-    """times: how often each voxel is stored along (Z, Y, X)."""
+    """times: how often each voxel is stored along (Z, Y, X).
+
+    >>> volume = Volume(np.repeat(np.arange(8.0).reshape(2, 2, 2), 3, axis=2), np.diag([1.0, 1.0, 1.0, 1.0]))
+    >>> repeats = Repeats.of(volume)
+    >>> repeats.times, repeats.once(volume).shape
+    ((1, 1, 3), (2, 2, 2))
+    """
 
     times: Shape = (1, 1, 1)
 
     @classmethod
     def of(cls, *volumes: Volume) -> Repeats:
-        """Whole factors by which all these volumes of one grid were enlarged; 1 along an axis on which none changes."""
+        """Factors by which all these volumes of one grid were enlarged; 1 along an axis without changes."""
         shape, spacing_mm = volumes[0].shape, volumes[0].spacing_mm
         times = [_times([volume.array for volume in volumes], axis) for axis in range(3)]
         plausible = [t < n and t * mm <= SPACING_MM[1] for t, n, mm in zip(times, shape, spacing_mm, strict=True)]
@@ -33,11 +39,11 @@ class Repeats:
 
     @property
     def copies(self) -> int:
-        """Stored voxels of one of the scan's own."""
+        """Stored voxels per original voxel."""
         return prod(self.times)
 
     def once(self, volume: Volume) -> Volume:
-        """The volume on its own voxels, a view."""
+        """The volume without copies, a view."""
         if self.copies == 1:
             return volume
         affine = volume.affine.copy()
@@ -47,7 +53,7 @@ class Repeats:
         return Volume(volume.array[::z, ::y, ::x], affine)
 
     def again(self, array: Array) -> Array:
-        """Values (Z, Y, X, ...) of the scan's own voxels on every stored one."""
+        """Values (Z, Y, X, ...) of the original voxels, repeated."""
         if self.copies == 1:
             return array
         counts = [n * t for n, t in zip(array.shape, self.times, strict=False)]
@@ -61,15 +67,15 @@ class Repeats:
         return out
 
     def notes(self) -> list[str]:
-        """A sentence about it, where there is anything to tell."""
+        """A note for the user if there are copies."""
         stored = " x ".join(map(str, self.times))
-        return [f"each voxel is stored {stored} times (Z, Y, X): worked on as one"] if self.copies > 1 else []
+        return [f"each voxel is stored {stored} times (Z, Y, X): processed as one"] if self.copies > 1 else []
 
 
 def own_voxels(ct: Volume, mask: Volume | None) -> tuple[Repeats, Volume, Volume | None]:
-    """How often voxels of a scan and of its mask are stored, and both on the scan's own voxels.
+    """How often voxels of a scan and its mask are stored, and both without copies.
 
-    A mask on another grid stays as it is.
+    A mask on another grid is unchanged.
     """
     if mask is None or not mask.same_grid(ct):
         repeats = Repeats.of(ct)
@@ -79,9 +85,9 @@ def own_voxels(ct: Volume, mask: Volume | None) -> tuple[Repeats, Volume, Volume
 
 
 def _times(arrays: list[Array], axis: int) -> int:
-    """Common divisor of the places at which any of the arrays changes along an axis, and of its length.
+    """Greatest common divisor of the indices at which any array changes along an axis, and of its length.
 
-    One plane through the middle answers for almost every scan; only where it repeats are all looked at.
+    A plane through the middle settles almost every scan; all planes are read only if that one has repeats.
     """
     across = 1 if axis == 0 else 0
     middle = [array.take(array.shape[across] // 2, across) for array in arrays]  # (n, m), axis first or last of them
@@ -101,7 +107,7 @@ def _times(arrays: list[Array], axis: int) -> int:
 
 
 def _divisor(arrays: list[Array], axis: int, found: int) -> int:
-    """gcd of `found` and the indices at which planes across `axis` differ from the one before."""
+    """gcd of `found` and the indices at which planes across `axis` differ from the previous one."""
     for array in arrays:
         moved = np.moveaxis(array, axis, 0)
         changes = (moved[1:] != moved[:-1]).any(tuple(range(1, moved.ndim)))
@@ -110,7 +116,7 @@ def _divisor(arrays: list[Array], axis: int, found: int) -> int:
 
 
 def _along_slices(array: Array, found: int) -> int:
-    """The same for slices, of which those at multiples of `found` may change."""
+    """The same for slices along Z; those at multiples of `found` may differ."""
     for index in range(1, len(array)):
         if (not found or index % found) and not np.array_equal(array[index], array[index - 1]):
             found = gcd(found, index)

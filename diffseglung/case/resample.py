@@ -1,6 +1,6 @@
-"""Moving a volume to another grid: same place in the patient, other voxels.
+"""Resample a volume onto another grid at the same place in the patient.
 
-Voxels are boxes, so grids share their outer faces, not their outer voxel centres. Coarsening first smooths with the
+Voxels are boxes, so grids share their outer faces, not their outer voxel centres. Downsampling first smooths with the
 Gaussian that turns one voxel size into the other (Cardoso et al., MICCAI 2015, doi 10.1007/978-3-319-24571-3_81:
 sigma^2 = (after^2 - before^2) / (8 ln 2), the voxel size read as a full width at half maximum).
 """
@@ -22,26 +22,30 @@ from diffseglung.volume import Array, Shape, Volume
 FWHM = sqrt(8 * log(2))
 """Full width at half maximum of a Gaussian, in standard deviations."""
 EXACT = 1e-6
-"""Share of a block within which a place on its face counts as on it."""
+"""Tolerance, as a share of a block, for a point on its face."""
 INTERPOLATORS = {0: "sitkNearestNeighbor", 1: "sitkLinear", 3: "sitkBSpline"}
 
 
 def resample(volume: Volume, spacing_mm: float | tuple[float, float, float], *, order: int = 1) -> Volume:
     """The volume at `spacing_mm` along its own axes (Z, Y, X), over the same extent.
 
-    The grid keeps its centre; its last voxels reach past the old outer faces by less than one voxel in all.
+    The grid keeps its centre and extends past the old outer faces by less than one voxel in all.
     order: 0 for labels (dtype kept, no smoothing), 1 linear or 3 cubic for intensities (float32).
+
+    >>> volume = Volume(np.zeros((10, 20, 20), np.int16), np.diag([3.0, 1.0, 1.0, 1.0])[[2, 1, 0, 3]])
+    >>> resample(volume, 1.5, order=0).shape
+    (20, 14, 14)
     """
     return resample_onto(volume, grid_at(volume, spacing_mm), order=order)
 
 
 def coarsened(volume: Volume, grid: Volume, value: Callable[[Array], Array] = np.asarray) -> Volume:
-    """The volume on a grid of the same axes, to first order, a few slices at a time: it is never in memory as a whole.
+    """The volume on a grid of the same axes by linear interpolation, a few slices at a time to save memory.
 
-    value: what of the voxels is resampled.  Beyond its faces the volume goes on as it ends there.
+    value: applied to the voxels first.  Beyond its faces the volume continues with its outermost voxels.
     """
     step = grid.spacing_mm[0] / volume.spacing_mm[0]
-    first = float((np.linalg.inv(volume.affine) @ grid.affine)[0, 3])  # place of the grid's first plane
+    first = float((np.linalg.inv(volume.affine) @ grid.affine)[0, 3])  # position of the grid's first plane
     reach = ceil(3 * max(step, 1.0)) + 2  # of smoothing and interpolation, in slices
     thick = max(1, int(SLAB_MIB * 2**20 / (volume.array[0].size * 4 * step)))
     spare = _overhang(volume, grid)
@@ -59,10 +63,10 @@ def coarsened(volume: Volume, grid: Volume, value: Callable[[Array], Array] = np
 
 
 def lattice(volume: Volume, spacing_mm: float, multiple: int) -> Volume:
-    """An empty isotropic grid over the extent of `volume` whose voxels lie at fixed places of the patient.
+    """An empty isotropic grid over the extent of `volume` with voxels at fixed places in the patient.
 
-    Voxels fill the boxes between whole multiples of `spacing_mm` from the scanner's origin, along the volume's axes;
-    the first is a multiple of `multiple` of them. So a crop, a border or finer voxels do not shift what is measured.
+    Voxel faces are whole multiples of `spacing_mm` from the scanner's origin, along the volume's axes; the first voxel
+    is at a multiple of `multiple` voxels. So a crop, a border or finer voxels do not shift the grid.
     """
     before, count = np.asarray(volume.spacing_mm), np.asarray(volume.shape)
     low = volume.first_mm - before / 2
@@ -77,7 +81,7 @@ def lattice(volume: Volume, spacing_mm: float, multiple: int) -> Volume:
 
 
 def _overhang(volume: Volume, grid: Volume) -> tuple[tuple[int, int], ...]:
-    """Voxels by which a grid of the same axes reaches past the volume's faces, before and behind, (Z, Y, X)."""
+    """Voxels by which a grid of the same axes extends past the volume's faces, before and after, (Z, Y, X)."""
     index_map = np.linalg.inv(volume.affine) @ grid.affine
     first = index_map[:3, 3]
     last = first + index_map[:3, :3].diagonal() * (np.asarray(grid.shape) - 1)
@@ -94,7 +98,7 @@ def _extended(volume: Volume, spare: tuple[tuple[int, int], ...]) -> Volume:
 
 
 def grid_at(volume: Volume, spacing_mm: float | tuple[float, float, float]) -> Volume:
-    """An empty grid (array of zero strides, no memory) with `spacing_mm` on the extent of `volume`."""
+    """An empty grid (an array of zero strides, without memory) of `spacing_mm` over the extent of `volume`."""
     after = np.broadcast_to(np.asarray(spacing_mm, np.float64), (3,))
     if not (np.isfinite(after).all() and (after > 0).all()):
         raise ConfigError(f"a spacing of {spacing_mm} mm", remedy="give positive millimetres")
@@ -109,11 +113,11 @@ def grid_at(volume: Volume, spacing_mm: float | tuple[float, float, float]) -> V
 
 
 def resample_onto(volume: Volume, grid: Volume, *, order: int = 1, fill: float | None = None) -> Volume:
-    """The volume's values on the shape and affine of `grid`, for any two grids that overlap.
+    """The volume's values on the shape and affine of `grid`, for any two overlapping grids.
 
     order: 0 nearest voxel (labels, dtype kept), 1 linear, 3 cubic (both float32).
-    fill:  value outside the volume; by default 0 for labels and NaN, unknown, for intensities.
-    Raises GeometryError when the grids do not overlap.
+    fill:  value outside the volume; by default 0 for labels and NaN (unknown) for intensities.
+    Raises GeometryError if the grids do not overlap.
     """
     if order not in INTERPOLATORS:
         raise ConfigError(f"interpolation order {order}", remedy="use 0 (labels), 1 (linear) or 3 (cubic)")
@@ -128,7 +132,7 @@ def resample_onto(volume: Volume, grid: Volume, *, order: int = 1, fill: float |
 
 
 def covers_same_box(a: Volume, b: Volume) -> bool:
-    """Whether both grids fill one box of the patient, whatever their axes and voxels (to a tenth of a voxel)."""
+    """Whether both grids fill the same box of the patient, whatever their axes and voxels (to a tenth of a voxel)."""
     corners_a, corners_b = (np.unique(_outer_corners(v).round(6), axis=0) for v in (a, b))
     gaps = np.linalg.norm(corners_a[:, None] - corners_b[None], axis=2)
     tolerance = max(0.02, 0.1 * min(*a.spacing_mm, *b.spacing_mm))
@@ -136,26 +140,28 @@ def covers_same_box(a: Volume, b: Volume) -> bool:
 
 
 def _outer_corners(volume: Volume) -> NDArray[np.float64]:
-    """(8, 3) corners of the box that the voxels fill, patient mm."""
-    ends = [(-0.5, n - 0.5) for n in volume.shape]
-    corners = np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1)
-    return np.asarray((volume.affine @ np.vstack([corners, np.ones(8)]))[:3].T, np.float64)
+    """(8, 3) corners of the box that the voxels fill, in patient mm."""
+    return np.asarray((volume.affine @ _box(volume.shape))[:3].T, np.float64)
+
+
+def _box(shape: Shape) -> NDArray[np.float64]:
+    """(4, 8) corners of a grid's box as homogeneous voxel indices."""
+    corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in shape], indexing="ij")).reshape(3, -1)
+    return np.vstack([corners, np.ones(8)])
 
 
 def _check_overlap(index_map: NDArray[np.float64], source: Shape, target: Shape) -> None:
-    """Refuse two grids whose boxes (around the source's axes) are apart."""
-    ends = [(-0.5, n - 0.5) for n in target]
-    corners = np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1)
-    reached = (index_map @ np.vstack([corners, np.ones(8)]))[:3]
+    """Raise GeometryError if the boxes of two grids (along the source's axes) are disjoint."""
+    reached = (index_map @ _box(target))[:3]
     if (reached.max(axis=1) < -0.5).any() or (reached.min(axis=1) > np.asarray(source) - 0.5).any():
         raise GeometryError(
             "the two grids lie in different places of the patient and do not overlap",
-            remedy="check that both files belong to the same scan and carry their positions",
+            remedy="check that both files belong to the same scan and contain their positions",
         )
 
 
 def _smooth_for(array: Array, steps: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Gaussian along the axes on which the target steps over more than one voxel. steps: (3, 3), voxels a step."""
+    """Gaussian smoothing along axes on which the target is coarser.  steps: (3, 3), source voxels per target voxel."""
     smooth = np.asarray(array, np.float32)
     for axis, factor in enumerate(np.abs(steps).max(axis=1)):
         if factor > 1.01:
@@ -165,7 +171,7 @@ def _smooth_for(array: Array, steps: NDArray[np.float64]) -> NDArray[np.float32]
 
 
 def _interpolate(array: Array, index_map: NDArray[np.float64], shape: Shape, *, order: int, fill: float) -> Array:
-    """Values of `array` at index_map @ (z, y, x, 1), done by ITK in index coordinates, so sheared grids work too."""
+    """Values of `array` at index_map @ (z, y, x, 1), by ITK in index coordinates, which supports sheared grids."""
     import SimpleITK  # heavy import, needed here only
 
     sitk: Any = SimpleITK  # it carries no types

@@ -159,8 +159,7 @@ def check_sampler(folder: Path, device: str) -> str:
     import torch
 
     from diffseglung.method.diffusion import signal_of
-    from diffseglung.method.samplers import ddim, logsnr_steps
-    from diffseglung.method.solver import dpm_solver
+    from diffseglung.method.samplers import ddim, dpm_solver, logsnr_steps
 
     mean, std = 0.3, 0.4
     signal = signal_of(DiffusionConfig())
@@ -183,8 +182,7 @@ def check_radiomics(folder: Path, device: str) -> str:
     import numpy as np
     import torch
 
-    from diffseglung.method.radiomics.batch import describe_batch
-    from diffseglung.method.radiomics.descriptor import DESCRIPTOR_NAMES, describe_patch
+    from diffseglung.method.radiomics.descriptor import DESCRIPTOR_NAMES, describe_batch, describe_patch
     from diffseglung.platform import runtime
 
     hu, inside = toy_chest((20, 28, 28), seed=3)
@@ -208,7 +206,7 @@ def check_distillation(folder: Path, device: str) -> str:
     """The weight warms up, and stage 2 moves the features towards the teacher."""
     import torch
 
-    from diffseglung.method.losses import warmup
+    from diffseglung.method.distillation import warmup
     from diffseglung.method.train.data import Draws
     from diffseglung.method.train.objective import DistillObjective, fit_standardiser
     from diffseglung.method.unet import UNet

@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
     config = read_config(args, TrainConfig, command="distill")
     distill = read_config(args, DistillConfig, command="distill")
     resume = checkpoint_to_begin_with(args, "stage 2 needs a stage 1 checkpoint", "results/ddpm_base.pt")
-    from diffseglung.method import checkpoint, losses
+    from diffseglung.method import checkpoint
+    from diffseglung.method.distillation import warmup
     from diffseglung.method.train.data import Draws
     from diffseglung.method.train.loop import Run, Trainer
     from diffseglung.method.train.objective import DistillObjective, fit_standardiser
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     patch, intensity = patch_settings(patches)
     with runtime.start(args.device, config.precision) as process:
         if config.iterations < distill.warmup_end and process.is_first:
-            weight = losses.warmup(config.iterations, distill)
+            weight = warmup(config.iterations, distill)
             say(args, f"note: the run ends within the warm-up, at lambda {weight:.2f} of {distill.lambda_max:g}")
         digest = checkpoint.sha256(resume)
         before = {"sha256": digest, "iteration": base.iteration, **base.training}

@@ -1,7 +1,7 @@
-"""Lungs by air alone: a second opinion on any lung mask that owes nothing to a network.
+"""Lungs by air alone, without a network: an independent check of any lung mask.
 
-Thresholds, connectivity and the body's outline, after Hu et al., IEEE Trans Med Imaging 2001;20:490. It sees no airless
-lung, and tells lung from bowel only by place and evenness.
+Thresholds, connectivity and the body's outline, after Hu et al., IEEE Trans Med Imaging 2001;20:490. It does not find
+airless lung, and separates lung from bowel only by position and homogeneity.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from diffseglung.lungs.coarse import Coarse, Mask, bounds, components, fine_cros
 AIR_HU = -320.0
 LEAST_ML = 15.0
 GAS_HU, GAS_SD_HU = -940.0, 60.0
-"""Gas of bowel and stomach is darker than the one and more even than the other; lung holds vessels."""
+"""Gas of bowel and stomach has a lower mean and standard deviation than these; lung contains vessels."""
 LUNGS = 2
 BELOW_SHARE, HIGH_SHARE = 0.8, 0.2
-"""Bowel lies under the diaphragm: more than the first share of it has no lung beneath, and less than the second lies in
-the upper half of the lungs, into which a vanished lung reaches."""
+"""Bowel lies below the diaphragm: more than the first share of it has no lung beneath, and less than the second lies in
+the upper half of the lungs, which a destroyed lung reaches."""
 ROUNDS = 2
-"""Of growing back after the erosion: its own voxel, and the partial volume at the pleura."""
+"""Dilations after the erosion: the eroded voxel, and partial volume at the pleura."""
 
 
 def plain_air(coarse: Coarse, body: Mask, airways: Mask) -> Mask:
-    """Aerated lung (Z, Y, X), canonical axes.  body, airways: as `body_mask` and `find_airways` give them."""
+    """Aerated lung (Z, Y, X), canonical axes.  body, airways: from `body_mask` and `find_airways`."""
     lung = np.zeros_like(body)
     if not body.any():
         return lung
@@ -45,7 +45,7 @@ def plain_air(coarse: Coarse, body: Mask, airways: Mask) -> Mask:
 def _is_bowel(
     hu: NDArray[np.float32], labels: NDArray[np.int32], sizes: NDArray[np.int64], large: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Which of the `large` components are even gas below the lungs."""
+    """Whether each of the `large` components is homogeneous gas below the lungs."""
     if not len(large):
         return np.zeros(0, bool)
     inside = labels > 0

@@ -1,7 +1,7 @@
-"""Trachea and main bronchi, found from the tracheal air column and grown with a guard against leaks into the lung.
+"""Trachea and main bronchi, grown from the tracheal air column without leaking into the lung.
 
-Growing with rising thresholds until the volume jumps: Mori et al., IEEE Trans Biomed Eng 2000;47:1516 and the
-"explosion control" of later airway work.
+The threshold is raised until the volume jumps: Mori et al., IEEE Trans Biomed Eng 2000;47:1516, and the "explosion
+control" of later airway work.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from scipy import ndimage
 from diffseglung.lungs.coarse import Coarse, Mask, Spacing, bounds, components, padded, within
 
 COLUMN_HU = -850.0
-"""Tracheal air stays below this on block means; the wall voxels do not."""
+"""Block means of tracheal air are below this; those with wall are not."""
 AREA_MM2 = (30.0, 800.0)
 LEAST_COLUMN_MM = 20.0
 THRESHOLDS_HU = range(-990, -840, 10)
 LARGEST_ML, LARGEST_STEP_ML = 130.0, 15.0
 WALL_MM = 2.6
 REACH_MM = 30.0
-"""Margin of the first box in which airways are grown."""
+"""Initial margin of the box in which airways are grown."""
 
 
 def find_airways(coarse: Coarse, inside: Mask) -> Mask:
-    """Trachea and main bronchi with their walls (Z, Y, X); empty when there is no tracheal column.
+    """Trachea and main bronchi with their walls (Z, Y, X); empty if there is no tracheal column.
 
-    inside: voxels within the body, so that air outside is no candidate.
+    inside: voxels within the body; air outside is ignored.
     """
     column = _tracheal_column(coarse, inside)
     if not column.any():
@@ -43,9 +43,9 @@ def find_airways(coarse: Coarse, inside: Mask) -> Mask:
 
 
 def _grown(seed: Mask, air: Mask, coarse: Coarse) -> Mask:
-    """The seed and the air that is connected to it; of more than LARGEST_ML a part that is larger than that.
+    """The seed and the air connected to it; of more than LARGEST_ML a part larger than that.
 
-    Looked for in a box around the seed, which grows until it holds the whole.
+    The search box around the seed grows until it contains the whole.
     """
     start, reach_mm = bounds(seed), REACH_MM
     while True:
@@ -90,7 +90,7 @@ def _tracheal_column(coarse: Coarse, inside: Mask, off_middle: float = 0.2) -> M
 
 
 def _discs(air: Mask, inside: Mask, spacing_mm: Spacing, off_middle: float) -> list[Mask]:
-    """Components of a slice (Y, X) with the area and compactness of a trachea, near the body's middle."""
+    """Components of a slice (Y, X) with the area and compactness of a trachea, near the middle of the body."""
     labels, count = ndimage.label(air)
     if not count:
         return []

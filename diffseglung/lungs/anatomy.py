@@ -1,14 +1,12 @@
-"""What a chest is made of, at 6 mm: room, body, right lung, left lung, airways.
+"""Anatomy of a chest at 6 mm: room, body, right lung, left lung, airways.
 
-Thresholds see air. What is lung where there is none, which side an airless lung belongs to, and which air is bowel,
-gown or bulla, is anatomy. A 3D U-Net (Cicek et al., MICCAI 2016, arXiv 1606.06650) learns it from chests that are
-varied more than patients vary (Billot et al., Med Image Anal 2023;86:102789): `scripts/train_lung_finder.py`. It sees
-no label of a pathology.
+Thresholds detect air only. Airless lung and its side, and whether air is bowel, gown or bulla, need anatomy. A 3D U-Net
+(Cicek et al., MICCAI 2016, arXiv 1606.06650) learns it from chests varied more than patients vary (Billot et al., Med
+Image Anal 2023;86:102789): `scripts/train_lung_finder.py`. No label of a pathology is used.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,27 +17,28 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from diffseglung.case.resample import coarsened, lattice
-from diffseglung.lungs.orientation import exchanged, field_around
+from diffseglung.lungs.orientation import exchanged, field_around, with_weights
+from diffseglung.method.checkpoint import sha256
 from diffseglung.volume import Volume
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "lung-finder.safetensors"
 SPACING_MM = 6.0
 WINDOWS_HU = ((-1000.0, 200.0), (-150.0, 150.0), (100.0, 800.0))
-"""The HU ranges that become the input channels, each -1..1: lung, soft tissue with its fat, bone."""
+"""HU ranges of the input channels, each scaled to -1..1: lung, soft tissue with fat, bone."""
 ROOM, BODY, RIGHT, LEFT, AIRWAY = range(5)
-"""Classes. RIGHT and LEFT are told by place, as in the lung mask; AIRWAY is trachea and main bronchi."""
+"""Classes. RIGHT and LEFT are sides of the patient, as in the lung mask; AIRWAY is trachea and main bronchi."""
 CLASSES = 5
 AIR_HU = -1000.0
 DEEPEST = 16
-"""Voxels of the input in one of the lowest level."""
+"""Input voxels per voxel of the lowest level, along each axis."""
 CHANNELS = (24, 48, 96, 96)
-"""Of the levels of 12, 24, 48 and 96 mm."""
+"""Channels of the levels at 12, 24, 48 and 96 mm."""
 
 
 class AnatomyNet(nn.Module):
-    """3D U-Net: HU windows (B, 3, Z, Y, X) to the logits of the classes (B, 5, Z, Y, X); edges are multiples of 16.
+    """3D U-Net: HU windows (B, 3, Z, Y, X) to class logits (B, 5, Z, Y, X); sides are multiples of 16.
 
-    Blocks of 2 x 2 x 2 voxels enter and leave as channels, which makes it fast on a processor.
+    Input and output are blocks of 2 x 2 x 2 voxels as channels, which is fast on a CPU.
     """
 
     def __init__(self, channels: tuple[int, ...] = CHANNELS) -> None:
@@ -76,12 +75,12 @@ class Anatomy:
 
     @classmethod
     def of(cls, upright: Volume) -> Anatomy:
-        """upright: HU, axes (Z, Y, X) running to the head, the back and the left, any spacing."""
+        """upright: HU, axes (Z, Y, X) to the head, the back and the left, any spacing."""
         coarse = coarsened(upright, lattice(upright, SPACING_MM, DEEPEST))
         hu = np.where(within_scan(upright, coarse), np.nan_to_num(coarse.array, nan=AIR_HU), np.float32(AIR_HU))
         padded = np.pad(hu, [(0, -n % DEEPEST) for n in hu.shape], constant_values=AIR_HU).astype(np.float32)
         seen = windows(torch.from_numpy(padded))
-        with torch.inference_mode():  # with its mirror image: two answers, which a processor gives in the time of one
+        with torch.inference_mode():  # with its mirror image: on a CPU two take little longer than one
             logits = _network()(torch.stack([seen, seen.flip(-1)]))
         there, mirror = torch.softmax(logits, 1)
         classes = (there + mirror.flip(-1)[[ROOM, BODY, LEFT, RIGHT, AIRWAY]]) / 2
@@ -91,9 +90,9 @@ class Anatomy:
         return cls(classes.numpy(), coarse, exchanged(field_around(seen[:, :z, :y, :x], lungs)))
 
     def onto(self, target: Volume) -> NDArray[np.float32]:
-        """The probabilities on another grid of the same axes, (5, Z, Y, X): linear, beyond the ends the outermost."""
+        """The probabilities on another grid of the same axes, (5, Z, Y, X): linear, constant beyond the ends."""
         values = self.classes
-        for axis in (2, 1, 0):  # the costliest to index while there is least of it
+        for axis in (2, 1, 0):  # the slowest to index first, while the array is smallest
             n, count = self.grid.shape[axis], target.shape[axis]
             start = (target.first_mm[axis] - self.grid.first_mm[axis]) / self.grid.spacing_mm[axis]
             places = start + target.spacing_mm[axis] / self.grid.spacing_mm[axis] * np.arange(count)
@@ -106,12 +105,16 @@ class Anatomy:
 
 
 def windows(hu: Tensor) -> Tensor:
-    """HU (..., Z, Y, X) -> (..., 3, Z, Y, X): the windows of WINDOWS_HU scaled to -1..1 and clipped."""
+    """HU (..., Z, Y, X) -> (..., 3, Z, Y, X): the windows of WINDOWS_HU scaled to -1..1 and clipped.
+
+    >>> windows(torch.full((1, 1, 1), -400.0)).flatten()
+    tensor([ 0., -1., -1.])
+    """
     return torch.stack([((hu - low) / (high - low) * 2 - 1).clamp(-1, 1) for low, high in WINDOWS_HU], -4)
 
 
 def within_scan(volume: Volume, grid: Volume) -> NDArray[np.bool_]:
-    """Which voxels of a grid of the same axes have their centre in the volume: beyond it is air, not more tissue."""
+    """Whether voxels of a grid of the same axes have their centre in the volume; beyond it there is air."""
     axes = []
     for first, step, n, start, mm, count in zip(
         grid.first_mm, grid.spacing_mm, grid.shape, volume.first_mm, volume.spacing_mm, volume.shape, strict=True
@@ -124,17 +127,12 @@ def within_scan(volume: Volume, grid: Volume) -> NDArray[np.bool_]:
 @cache
 def weights_hash() -> str:
     """SHA-256 of the weights file, hexadecimal."""
-    with WEIGHTS.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(WEIGHTS)
 
 
 @cache
 def _network() -> AnatomyNet:
-    from safetensors.torch import load_file
-
-    network = AnatomyNet().eval()
-    network.load_state_dict({name: weight.float() for name, weight in load_file(WEIGHTS).items()})
-    return network
+    return with_weights(AnatomyNet(), WEIGHTS)
 
 
 def _blocks(x: Tensor) -> Tensor:

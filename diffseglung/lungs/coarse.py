@@ -1,4 +1,4 @@
-"""The coarse grid on which anatomy is found, and the morphology used on it. Canonical axes (Z, Y, X) throughout."""
+"""The coarse grid of the lung finder, and morphology on it. Canonical axes (Z, Y, X)."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ HU = NDArray[np.float32]
 Spacing = tuple[float, float, float]
 Box = tuple[slice, slice, slice]
 SHELL_MM = 2.5
-"""Shells of tissue thinner than twice SHELL_MM (table, clothing) are not the body."""
+"""Sheets of tissue thinner than twice SHELL_MM (table, clothing) are not body."""
 SLACK = 1 + 1e-5
-"""Distances that equal a reach but for rounding are within it."""
+"""Distances equal to a reach except for rounding are within it."""
 LOW_HU, HIGH_HU = -1024.0, 1000.0
-"""Clipping before averaging: padding outside the field of view and metal must not leak into their neighbours."""
+"""Clipped before averaging, so that padding outside the field of view and metal do not affect their neighbours."""
 
 
 def clipped(hu: Array) -> Array:
-    """HU that may be averaged."""
+    """HU clipped for averaging."""
     return np.asarray(np.clip(hu, np.float32(LOW_HU), np.float32(HIGH_HU), dtype=np.float32))
 
 
 @dataclass(frozen=True)
 class Coarse:
-    """Block means of a scan. hu: (Z, Y, X) float32; factors: fine voxels a block along each axis.
+    """Block means of a scan. hu: (Z, Y, X) float32; factors: fine voxels per block along each axis.
 
     skipped: fine voxels before the first block. Blocks begin at multiples of their size from the scanner's origin, so
     that a crop or a border does not shift them.
@@ -45,13 +45,15 @@ class Coarse:
 
     @classmethod
     def of(cls, ct: Volume, grid_mm: float, value: Callable[[Array], Array] = clipped) -> Coarse:
-        """Average whole blocks of about `grid_mm`; an axis that is coarser than that stays as it is.
+        """Average whole blocks of about `grid_mm`; a coarser axis is unchanged.
 
-        value: what of the voxels is averaged.
+        value: applied to the voxels before averaging.
         """
         factors = [max(1, round(grid_mm / s)) for s in ct.spacing_mm]
         factors = [min(f, n) for f, n in zip(factors, ct.shape, strict=True)]
-        places = np.floor(ct.first_mm / ct.spacing_mm + 0.3).astype(int)  # halves and wholes are common: no ties there
+        places = np.floor(ct.first_mm / ct.spacing_mm + 0.3).astype(
+            int
+        )  # avoids ties at whole and half voxels, which are common
         skipped = [int(-p % f) if n >= 2 * f else 0 for p, f, n in zip(places, factors, ct.shape, strict=True)]
         kept = ct.array[tuple(slice(n, None) for n in skipped)]
         means = np.empty([n // f for n, f in zip(kept.shape, factors, strict=True)], np.float32)
@@ -64,7 +66,7 @@ class Coarse:
         return cls(means, (z, y, x), (factors[0], factors[1], factors[2]), (skipped[0], skipped[1], skipped[2]))
 
     def over(self, fine: Volume) -> Volume:
-        """The block means as a volume, at their place in the patient; fine: the scan that they come from."""
+        """The block means as a volume at their place in the patient; fine: the scan."""
         affine, factors = fine.affine.copy(), np.asarray(self.factors)
         affine[:3, 3] += affine[:3, :3] @ (np.asarray(self.skipped) + (factors - 1) / 2)
         affine[:3, :3] *= factors
@@ -72,7 +74,7 @@ class Coarse:
 
     @property
     def scanned(self) -> Mask:
-        """Where slices (Y, X) were reconstructed: beyond is padding."""
+        """Where slices (Y, X) were reconstructed; the rest is padding."""
         return np.asarray((self.hu > LOW_HU + 0.5).any(0))
 
     @property
@@ -81,7 +83,7 @@ class Coarse:
         return float(np.prod(self.spacing_mm)) / 1000.0
 
     def spread(self, mask: Array, shape: Shape, planes: slice = slice(None)) -> Array:
-        """Block values repeated on `planes` of the fine grid of `shape`; faces beyond the blocks take the nearest."""
+        """Block values repeated on `planes` of the fine grid of `shape`; voxels beyond the blocks take the nearest."""
         out = mask
         for axis, (factor, before, n) in enumerate(zip(self.factors, self.skipped, shape, strict=True)):
             if axis == 0 or factor > 1 or out.shape[axis] != n:
@@ -110,8 +112,13 @@ def _mean_of_blocks(values: NDArray[np.float32], axis: int, factor: int) -> NDAr
 def within(mask: Mask, reach_mm: float, spacing_mm: Spacing) -> Mask:
     """Voxels at most `reach_mm` from the mask: dilation by a ball.
 
-    Exact squared distances, axis by axis (Saito and Toriwaki, Pattern Recognition 1994;27:1551), no farther than
-    `reach_mm`: faster than a full distance map for balls of a few voxels.
+    Exact squared distances, axis by axis (Saito and Toriwaki, Pattern Recognition 1994;27:1551), up to `reach_mm`:
+    faster than a full distance map for balls of a few voxels.
+
+    >>> mask = np.zeros((1, 1, 5), bool)
+    >>> mask[0, 0, 0] = True
+    >>> within(mask, 2.0, (1.0, 1.0, 1.0)).astype(int)
+    array([[[1, 1, 1, 0, 0]]])
     """
     if reach_mm <= 0 or not mask.any():
         return mask
@@ -141,34 +148,31 @@ def shrink(mask: Mask, reach_mm: float, spacing_mm: Spacing) -> Mask:
     return core
 
 
-def close(mask: Mask, reach_mm: float, spacing_mm: Spacing, *, back_mm: float = 0.0) -> Mask:
-    """Closing by a ball of radius `reach_mm`, as if the array went on beyond its faces.
-
-    back_mm: how much farther to shrink than to grow, which leaves out shallow dents.
-    """
+def close(mask: Mask, reach_mm: float, spacing_mm: Spacing) -> Mask:
+    """Closing by a ball of radius `reach_mm`, as if the array continued beyond its faces."""
     box = bounds(mask)
     pads = [int(np.ceil(reach_mm / s)) + 1 for s in spacing_mm]
     grown = within(np.pad(mask[box], [(p, p) for p in pads]), reach_mm, spacing_mm)
     inner = tuple(slice(p, -p) for p in pads)
     closed = mask.copy()
-    closed[box] |= shrink(grown, reach_mm + back_mm, spacing_mm)[inner]
+    closed[box] |= shrink(grown, reach_mm, spacing_mm)[inner]
     return closed
 
 
 def bounds(mask: Mask) -> Box:
-    """Slices of the smallest box that holds every True voxel of a mask that is not empty."""
+    """Slices of the bounding box of a mask that is not empty."""
     z, y, x = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
     return slice(z[0], z[-1] + 1), slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1)
 
 
 def padded(box: Box, pads: Sequence[int], shape: tuple[int, ...]) -> Box:
-    """The box with so many voxels more on both sides of each axis, within an array of `shape`."""
+    """The box widened by `pads` voxels on both sides of each axis, within an array of `shape`."""
     z, y, x = (slice(max(0, s.start - p), min(s.stop + p, n)) for s, p, n in zip(box, pads, shape, strict=True))
     return z, y, x
 
 
 def fine_cross(spacing_mm: Spacing) -> Mask:
-    """Face neighbours along the axes whose voxels are at most 3 mm; all axes when none is that fine."""
+    """Face neighbours along axes whose voxels are at most 3 mm, or at most the finest if none are."""
     cross = np.asarray(ndimage.generate_binary_structure(3, 1), bool)
     fine = [spacing <= max(3.0, min(spacing_mm)) for spacing in spacing_mm]
     for axis in np.flatnonzero(~np.asarray(fine)):
@@ -180,7 +184,7 @@ def fine_cross(spacing_mm: Spacing) -> Mask:
 
 
 def components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Face-connected components: labels from 1, and voxels per label (index 0 counts nothing)."""
+    """Face-connected components: labels from 1, and voxels per label (0 for index 0)."""
     labels = np.zeros(mask.shape, np.int32)
     if not mask.any():
         return labels, np.zeros(1, np.int64)
@@ -190,13 +194,17 @@ def components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
 
 
 def mean_and_variance(hu: HU, reach: list[int]) -> tuple[HU, HU]:
-    """Over a cube of so many voxels."""
+    """Mean and variance over a cube of `reach` voxels."""
     mean = ndimage.uniform_filter(hu, reach)
     return mean, np.maximum(ndimage.uniform_filter(hu**2, reach) - mean**2, 0)
 
 
 def cube(mm: float, spacing_mm: Spacing) -> list[int]:
-    """Voxels along each axis of a cube with edges of `mm`."""
+    """Voxels along each axis of a cube with edges of `mm`.
+
+    >>> cube(9.0, (3.0, 1.5, 1.5))
+    [3, 6, 6]
+    """
     return [max(1, round(mm / spacing)) for spacing in spacing_mm]
 
 
@@ -209,10 +217,10 @@ def slice_hulls(mask: Mask) -> Mask:
 
 
 def body_mask(coarse: Coarse) -> Mask:
-    """The body itself: the largest solid of tissue, and the air that it encloses in each axial slice.
+    """The body: the largest solid of tissue, and the air that it encloses in each axial slice.
 
-    Couch, clothing and the air around, under and between them are outside; so is air that reaches a slice's border
-    through a gap wider than two voxels (the chest wall of thin people is not much thicker than that).
+    Table, clothing and the air around, under and between them are outside; so is air connected to a slice's border
+    through a gap wider than two voxels (the chest wall of thin people is not much thicker).
     """
     tissue = coarse.hu > TISSUE_HU
     labels, sizes = components(shrink(tissue, SHELL_MM, coarse.spacing_mm))
@@ -249,7 +257,7 @@ def _hull(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _lower_envelope(
     rows: NDArray[np.int64], values: NDArray[np.float64], every: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Largest convex function of the row that stays at or below `values` (Andrew's monotone chain)."""
+    """Largest convex function of the row at or below `values` (Andrew's monotone chain)."""
     chain: list[tuple[float, float]] = []
     for point in zip(rows.tolist(), values.tolist(), strict=True):
         while len(chain) > 1:

@@ -1,7 +1,7 @@
-"""Lungs by tools of others that are installed here: TotalSegmentator and lungmask, with their own weights.
+"""Lungs by third-party tools if installed: TotalSegmentator and lungmask, with their own weights.
 
-Each runs in a process of its own. TotalSegmentator starts processes, which Dask's workers may not; it changes threads
-and environment and may end Python; both write to standard output. A tool that crashes costs its scan and no more.
+Each runs in a separate process: TotalSegmentator starts processes, which Dask workers must not; it changes threads and
+environment and may exit Python; both write to standard output. A tool that crashes fails only its scan.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ SIDES = {"totalsegmentator": LOBES_TOTALSEGMENTATOR, "lungmask": {1: RIGHT, 2: L
 """Label of the tool -> side."""
 MODELS = {"totalsegmentator": "total", "lungmask": "R231"}
 OUTDATED = ("TypeError", "ImportError", "ModuleNotFoundError", "AttributeError")
-"""How a tool fails that lacks what is called here, or a library that it needs."""
+"""Errors of a tool whose version does not fit, or that lacks a library."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where lungs come from.  name: as `--lungs` has it.  device: `cpu`, `cuda`, `cuda:N`, `mps`.
+    """Where lungs come from.  name: a value of `--lungs`.  device: `cpu`, `cuda`, `cuda:N`, `mps`.
 
-    fast: the quicker model of a tool that has one.
+    fast: use the faster model of a tool that has one.
     """
 
     name: str = "auto"
@@ -51,7 +51,7 @@ class Source:
     fast: bool = False
 
     def record(self) -> dict[str, Any] | None:
-        """What run.json tells of the tool; None without one."""
+        """Entry of the tool in run.json; None without one."""
         if self.name == "auto":
             return None
         model = MODELS[self.name] + (" (fast)" if self.fast and self.name == "totalsegmentator" else "")
@@ -64,8 +64,8 @@ def lungs_of(
 ) -> Volume:  # fmt: skip
     """The lungs of a CT as uint8 on its grid, 0 outside, 1 right, 2 left: from a mask, found, or by a tool.
 
-    Raises ConfigError for a tool that is not installed or a mask beside a tool, ToolError for one that fails, and
-    InputError where a mask or the CT holds no lungs.
+    Raises ConfigError for a tool that is not installed or a mask together with a tool, ToolError for one that fails,
+    and InputError if a mask or the CT has no lungs.
     """
     require_lung_tool(source.name, mask_given=lung_mask is not None)
     if lung_mask is not None:
@@ -74,7 +74,7 @@ def lungs_of(
 
 
 def lungs_by_tool(ct: Volume, source: Source) -> Volume:
-    """As `lungs_of`, by the tool that `source` names."""
+    """`lungs_of` by the tool named in `source`."""
     title, turn = LUNG_TOOLS[source.name], Reorientation.of(ct)
     upright = turn.apply(ct)
     found = _labels(_squared(upright), source, title)
@@ -87,19 +87,19 @@ def lungs_by_tool(ct: Volume, source: Source) -> Volume:
         onto[planes] = table[np.clip(found[planes], 0, 255)]
     if not sides.any():
         raise InputError(
-            f"{title} found no lungs", remedy="check that this is a CT of the chest; leave --lungs out, or name a mask"
+            f"{title} found no lungs", remedy="check that this is a CT of the chest; omit --lungs, or give a mask"
         )
     try:
         check_sides(ct.with_array(sides))
     except InputError as cause:
         raise InputError(
-            f"of {title}, {cause.problem}", remedy="check the scan's orientation; leave --lungs out, or name a mask"
+            f"{title}: {cause.problem}", remedy="check the scan's orientation; omit --lungs, or give a mask"
         ) from cause
     return ct.with_array(sides)
 
 
 def _squared(volume: Volume) -> Volume:
-    """The same voxels on axes at right angles, which is all that ITK takes: those nearest to the volume's own."""
+    """The same voxels on the nearest orthogonal axes, as ITK requires."""
     spacing, affine = np.asarray(volume.spacing_mm), volume.affine.copy()
     before, _, after = np.linalg.svd(affine[:3, :3] / spacing)
     affine[:3, :3] = before @ after * spacing
@@ -123,14 +123,14 @@ def _labels(ct: Volume, source: Source, title: str) -> NDArray[Any]:
     found = Volume(array, affine) if array.ndim == 3 and array.size else None
     if found is None or not (found.same_grid(ct) or covers_same_box(found, ct)):
         raise ToolError(
-            f"{title} gave labels of shape {array.shape} that do not lie on the CT of shape {ct.shape}",
-            remedy=f"pip install --upgrade {title}, or leave --lungs out",
+            f"{title} returned labels of shape {array.shape}, which do not match the CT of shape {ct.shape}",
+            remedy=f"pip install --upgrade {title}, or omit --lungs",
         )
     return array if found.same_grid(ct) else resample_onto(found, ct, order=0).array
 
 
 def _run(words: list[str], log: Path) -> tuple[int, str]:
-    """Exit code of the child, and the last line of what it said; it ends with us, whatever ends us."""
+    """Exit code of the child, and its last line of output; it ends with this process."""
     paths = [path or str(Path.cwd()) for path in sys.path]
     environment = os.environ | thread_variables(torch.get_num_threads()) | {"PYTHONPATH": os.pathsep.join(paths)}
     call = [sys.executable, "-P", "-m", CHILD, *words]
@@ -139,17 +139,17 @@ def _run(words: list[str], log: Path) -> tuple[int, str]:
         with child:  # leaving it closes the child's standard input, which ends it
             code = child.wait()
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    return code, next((line for line in reversed(lines) if line), "it said nothing")
+    return code, next((line for line in reversed(lines) if line), "no output")
 
 
 def _failure(title: str, code: int, said: str) -> ToolError:
-    """One sentence for a tool that ended without an answer."""
+    """Error for a tool that ended without a result."""
     if code < 0:
         return ToolError(
-            f"{title} was ended by signal {-code}, as where memory does not suffice",
-            remedy="close other programs or use fewer --workers; leave --lungs out, or name a mask",
+            f"{title} was ended by signal {-code}, as happens when memory runs out",
+            remedy="close other programs or use fewer --workers; omit --lungs, or give a mask",
         )
-    remedy = f"run {title} by itself once, which also loads its weights; leave --lungs out, or name a mask"
+    remedy = f"run {title} by itself once, which also downloads its weights; omit --lungs, or give a mask"
     if said.startswith(OUTDATED):
-        remedy = f"pip install --upgrade {title}; leave --lungs out, or name a mask"
+        remedy = f"pip install --upgrade {title}; omit --lungs, or give a mask"
     return ToolError(f"{title} failed ({said[:200]})", remedy=remedy)

@@ -1,9 +1,9 @@
-"""Lungs in a CT: learned anatomy tells what is lung, thresholds draw its border.
+"""Lungs in a CT: learned anatomy decides what is lung, thresholds define its border.
 
-A network that knows chests (`anatomy`) says where lung, airways, body and room are, on 6 mm; connectivity gives whole
-pockets of air the meaning of most of their voxels, so that thin recesses and the walls of bullae come out right; dense
-tissue is taken in where the anatomy says lung and it can be disease; the border is drawn again at full resolution.
-Closing of vessels and the order of the steps follow Hu et al., IEEE Trans Med Imaging 2001;20:490.
+A network (`anatomy`) locates lung, airways, body and room at 6 mm; whole pockets of air take the class of most of their
+voxels, so that thin recesses and the walls of bullae are right; dense tissue is included where anatomy says lung and it
+can be disease; the border is redrawn at full resolution. Closing of vessels and the order of the steps follow Hu et
+al., IEEE Trans Med Imaging 2001;20:490.
 """
 
 from __future__ import annotations
@@ -43,66 +43,64 @@ from diffseglung.volume import Reorientation, Volume
 Probabilities = NDArray[np.float32]
 
 LUNG, SPECK_ML = 0.5, 1.0
-"""Probability of lung of a voxel on its own; smaller islands of air are no lung."""
+"""Probability of lung of a single voxel; smallest volume of an island of air that is lung."""
 AGREED, REFUTED = 0.75, 0.65
-"""Mean probability of lung above which a pocket of air is lung but for voxels that are surely none (`NEVER`), and below
-which it is none, bowel as a rule, but for voxels that surely are lung (`SURELY`)."""
+"""Mean probability of lung above which a pocket of air is lung except for voxels that are certainly not (`NEVER`), and
+below which it is not lung, usually bowel, except for voxels that certainly are (`SURELY`)."""
 NEVER, SURELY = 0.05, 0.8
 BESIDE_MM = 6.0
-"""A pocket between the two counts as lung where most of it lies this near to lung."""
+"""A pocket between the two is lung if most of it lies this near to lung."""
 STALK_MM, WIDE_MM = 5.0, 6.0
-"""Radii: of the thickest stalk of an enclosed mass, and of the narrowest bronchus, wall included, left out."""
+"""Radii: of the thickest stalk of an enclosed mass, and of the narrowest excluded bronchus with its wall."""
 EXPECTED, MEAN = 0.5, 0.65
-"""Probability of lung of a voxel of dense tissue that may be disease, and the mean of a patch of it."""
+"""Smallest probability of lung of a voxel of dense disease, and the smallest mean of a patch of it."""
 LARGE_ML, ONWARD, ONWARD_MM = 12.0, 0.3, 6.0
-"""A patch of this size goes on into voxels of this probability of lung, so far from it."""
+"""A patch of this volume extends into voxels of this probability of lung, up to this distance."""
 THIN_MM, PATCHY_MM, PATCH_ML = 3.0, 4.0, 2.0
-"""Dense patches thinner than twice THIN_MM, once holes of PATCHY_MM are closed, or smaller than PATCH_ML are the
-uncertain rim of the lungs."""
+"""Dense patches thinner than twice THIN_MM, after closing of holes by PATCHY_MM, or smaller than PATCH_ML are partial
+volume at the rim of the lungs."""
 HILUM_MM, TRUNK_MM = 35.0, 8.0
-"""So near to the central airways dense tissue thinner than twice TRUNK_MM is vessels and bronchi of the hilum (in
-health the right descending pulmonary artery is at most 16.7 mm wide: Bush et al., Thorax 1988;43:127)."""
+"""Within HILUM_MM of the central airways, dense tissue thinner than twice TRUNK_MM is vessels and bronchi of the hilum
+(the healthy right descending pulmonary artery is at most 16.7 mm wide: Bush et al., Thorax 1988;43:127)."""
 ADULT_ML = 3000.0
-"""Air-filled lungs of an adult, breathed out. In smaller ones the hilum is smaller in proportion."""
+"""Aerated lungs of an adult in expiration. In smaller lungs the hilum is proportionally smaller."""
 ALONE = 0.85
-"""Mean probability of a dense patch that touches no aerated lung."""
+"""Smallest mean probability of a dense patch away from aerated lung."""
 DENSEST_HU = 200.0
-"""Above this is bone or contrast medium."""
+"""Denser is bone or contrast medium."""
 FAT_HU, FAT_SD_HU, FAT_MM = (-150.0, -40.0), (18.0, 45.0), 7.0
-"""Fat reads within the first and varies by less than the second, over FAT_MM (the lower where anatomy is sure of lung,
-`SURELY`); partly filled lung of that mean is patchy."""
+"""Fat: the mean over FAT_MM lies in FAT_HU and the standard deviation is below FAT_SD_HU (the lower value where lung is
+certain, `SURELY`); partly filled lung of that mean is heterogeneous."""
 MOST_EVEN = 0.5
-"""Of a side of which a larger share is even tissue nothing is left out: a white lung."""
+"""A side with a larger share of homogeneous tissue is kept whole: a white lung."""
 REMAINS_MM = 20.0
-"""So near to it what remains is left out as well, where it is thin or no longer beside lung."""
+"""Within this distance of it, remnants that are thin or no longer next to lung are removed too."""
 PURE_FAT_HU, FAT_RIM_MM = -100.0, 10.0
-"""Pure fat (95 % of it reads -123 to -89: PMID 37296765), and how deep it may lie in a denser patch that took it in."""
+"""Pure fat (95 % of it measures -123 to -89 HU: PMID 37296765), and the depth of fat at the rim of a denser patch."""
 LEAST_AERATED = 0.02
-"""Share of air that lungs have beside their dense tissue, however diseased: organs of the abdomen have none."""
+"""Smallest ratio of air to dense tissue in lungs, however diseased: abdominal organs have no air."""
 VESSEL_MM = 6.0
-"""Reach of the closing that takes vessels and small bronchi into the lung."""
+"""Radius of the closing that includes vessels and small bronchi."""
 EROSIONS_MM, ONE_SIDE, BOTH = (0.0, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0), 0.85, 0.2
-"""Reaches of the erosion that parts the lungs; mean probability of the side that a part is of; share of either
-side in lungs that are one part."""
+"""Radii of the erosion that separates the lungs; mean probability of a part's side; share of each side in lungs that
+remain one part."""
 ALL_BUT, HALF = 0.1, 0.25
-"""Share of the air in the smaller lung: below the one, a lung is missing; above the other, there are two."""
+"""Share of the air in the smaller lung: below ALL_BUT a lung is missing, above HALF there are two."""
 NEAR = 4
-"""Voxels around the lungs that have a side too."""
+"""Voxels around the lungs that also have a side."""
 APART_MM, APART_SHARE = 20.0, 0.2
-"""An island farther than the one from its lung, and smaller than the other share of it, is none."""
+"""An island farther from its lung than APART_MM, and smaller than APART_SHARE of it, is not lung."""
 
 
 def find_lungs(ct: Volume, config: LungMaskConfig | None = None, anatomy: Anatomy | None = None) -> Volume:
     """uint8 mask on the grid of `ct` (HU, any orientation): 0 outside, 1 right lung, 2 left lung.
 
-    Trachea and main bronchi stay out; vessels inside the lung and dense disease are in. anatomy: of this scan, where it
-    is known already (`anatomy_of`). Raises InputError when there are no lungs.
+    Excludes trachea and main bronchi; includes vessels inside the lung and dense disease. anatomy: of this scan, if
+    already known (`anatomy_of`). Raises InputError if there are no lungs.
     """
     config = config or LungMaskConfig()
     turn = Reorientation.of(ct)
-    whole = turn.apply(ct)
-    box = occupied(whole)
-    upright = whole.crop((box[0].start, box[1].start, box[2].start), (box[0].stop, box[1].stop, box[2].stop))
+    upright, box = _occupied_part(turn.apply(ct))
     coarse = Coarse.of(upright, config.grid_mm)
     grid = coarse.over(upright)
     learned = started(lambda: (anatomy or Anatomy.of(grid)).onto(grid)) if config.learned else None
@@ -137,15 +135,19 @@ def find_lungs(ct: Volume, config: LungMaskConfig | None = None, anatomy: Anatom
 
 
 def anatomy_of(ct: Volume) -> Anatomy:
-    """Learned anatomy of a scan of any orientation, as `find_lungs` sees it."""
-    whole = Reorientation.of(ct).apply(ct)
-    box = occupied(whole)
-    upright = whole.crop((box[0].start, box[1].start, box[2].start), (box[0].stop, box[1].stop, box[2].stop))
+    """Learned anatomy of a scan of any orientation, as used by `find_lungs`."""
+    upright, _ = _occupied_part(Reorientation.of(ct).apply(ct))
     return Anatomy.of(Coarse.of(upright, LungMaskConfig().grid_mm).over(upright))
 
 
+def _occupied_part(whole: Volume) -> tuple[Volume, tuple[slice, slice, slice]]:
+    """The part of a scan with canonical axes that is not padding, and its slices."""
+    z, y, x = occupied(whole)
+    return whole.crop((z.start, y.start, x.start), (z.stop, y.stop, x.stop)), (z, y, x)
+
+
 def _aerated(coarse: Coarse, air: Mask, chest: Probabilities) -> Mask:
-    """Air of the lungs. air: without airways; chest: probabilities of the classes, (5, Z, Y, X)."""
+    """Air of the lungs.  air: without airways;  chest: class probabilities, (5, Z, Y, X)."""
     lung = chest[RIGHT] + chest[LEFT]
     cross = fine_cross(coarse.spacing_mm)
     parts = np.asarray(ndimage.binary_erosion(air, cross, border_value=1))  # cuts leaks through thin walls
@@ -165,7 +167,7 @@ def _aerated(coarse: Coarse, air: Mask, chest: Probabilities) -> Mask:
 
 
 def _regrow(lung: Mask, others: Mask, air: Mask, cross: Mask) -> Mask:
-    """Give the lung's parts back the air next to them that is not next to another part."""
+    """Add the air next to the lung's parts that is not next to another part."""
     taken = ndimage.binary_dilation(others, cross, mask=air) if others.any() else others
     for _ in range(2):
         lung = lung | (ndimage.binary_dilation(lung, cross) & air & ~taken)
@@ -173,10 +175,10 @@ def _regrow(lung: Mask, others: Mask, air: Mask, cross: Mask) -> Mask:
 
 
 def _dense_disease(coarse: Coarse, tissue: Mask, seen: Mask, lung: Probabilities, airways: Mask) -> Mask:
-    """Patches of dense tissue that anatomy calls lung and that can be disease: no fat, no bone, no thin rim.
+    """Patches of dense tissue that are lung by anatomy and can be disease: no fat, bone or thin rim.
 
-    Two levels (Canny, IEEE Trans Pattern Anal 1986;8:679): a patch is begun where lung is probable and the tissue
-    thick, and goes on into what is less so beside it.
+    Hysteresis (Canny, IEEE Trans Pattern Anal 1986;8:679): a patch starts where lung is probable and the tissue thick,
+    and extends into less probable tissue next to it.
     """
     possible = tissue & (coarse.hu < DENSEST_HU) & ~_fat(coarse, np.where(lung > SURELY, *FAT_SD_HU))
     dense = possible & (lung > EXPECTED)
@@ -201,7 +203,7 @@ def _dense_disease(coarse: Coarse, tissue: Mask, seen: Mask, lung: Probabilities
 
 
 def _possible_disease(coarse: Coarse, seen: Mask, dense: Mask, sides: NDArray[np.uint8]) -> Mask:
-    """Dense tissue without fluid, parts of organs, what little they leave, and fat at its rim; white lungs stay."""
+    """Dense tissue without fluid, parts of organs, their remnants, and fat at its rim; white lungs are kept."""
     if not dense.any():
         return dense
     mm, out = coarse.spacing_mm, np.zeros_like(dense)
@@ -221,13 +223,13 @@ def _possible_disease(coarse: Coarse, seen: Mask, dense: Mask, sides: NDArray[np
 
 
 def _fat(coarse: Coarse, most_sd: Probabilities) -> Mask:
-    """Tissue that reads like fat, and varies by no more than `most_sd` HU."""
+    """Tissue with the mean HU of fat and a standard deviation below `most_sd` HU."""
     mean, variance = mean_and_variance(coarse.hu, cube(FAT_MM, coarse.spacing_mm))
     return np.asarray((mean > FAT_HU[0]) & (mean < FAT_HU[1]) & (np.sqrt(variance) < most_sd))
 
 
 def _fat_around(coarse: Coarse, lungs: Mask, dense: Mask) -> Mask:
-    """Fat of chest wall and mediastinum at the rim of denser patches, from the outside of the lungs inwards."""
+    """Fat of chest wall and mediastinum at the rim of denser patches, from outside the lungs inwards."""
     labels, sizes = components(dense)
     border = np.full(len(sizes), -np.inf)
     if len(sizes) > 1:
@@ -242,9 +244,9 @@ def _fat_around(coarse: Coarse, lungs: Mask, dense: Mask) -> Mask:
 def _sides(lungs: Mask, chest: Probabilities, coarse: Coarse) -> NDArray[np.uint8]:
     """1 right or 2 left for every voxel of the grid.
 
-    A part of the lungs that anatomy gives to one side is of that side as a whole. Where both lungs touch, erosion parts
-    them, so that the cut runs through their contact. What it cannot part is one lung, of the side that most of it is
-    of, unless much of it surely is right and much of it surely left.
+    A part of the lungs that anatomy assigns to one side belongs to it as a whole. Where the lungs touch, erosion
+    separates them, so that the cut runs through their contact. What it cannot separate is one lung, of the side of most
+    of its voxels, unless much of it is certainly right and much certainly left.
     """
     left = chest[LEFT] / np.maximum(chest[LEFT] + chest[RIGHT], 1e-6)
     sides, open_parts = np.zeros(lungs.shape, np.uint8), lungs
@@ -279,7 +281,7 @@ def _sides(lungs: Mask, chest: Probabilities, coarse: Coarse) -> NDArray[np.uint
 
 
 def _nearest(sides: NDArray[np.uint8], lungs: Mask, coarse: Coarse) -> NDArray[np.uint8]:
-    """Around the lungs, the side of the nearest voxel that has one."""
+    """The side of the nearest voxel that has one, around the lungs."""
     box = padded(bounds(lungs), (NEAR,) * 3, lungs.shape)
     known, filled = sides[box], sides.copy()
     nearest = ndimage.distance_transform_edt(
@@ -290,7 +292,7 @@ def _nearest(sides: NDArray[np.uint8], lungs: Mask, coarse: Coarse) -> NDArray[n
 
 
 def _checked_sides(lungs: Mask, seen: Mask, chest: Probabilities, coarse: Coarse) -> NDArray[np.uint8]:
-    """`_sides`, but where it gives next to all air to one side and erosion finds two lungs side by side, theirs."""
+    """`_sides`; but if it assigns almost all air to one side and erosion finds two lungs side by side, `side_field`."""
     learned = _sides(lungs, chest, coarse)
     if not seen.any() or _smaller(learned, seen) > ALL_BUT:
         return learned
@@ -299,13 +301,13 @@ def _checked_sides(lungs: Mask, seen: Mask, chest: Probabilities, coarse: Coarse
 
 
 def _smaller(sides: NDArray[np.uint8], seen: Mask) -> float:
-    """Share of the air that the smaller side has."""
+    """Share of the air on the smaller side."""
     right = float((sides[seen] == 1).mean())
     return min(right, 1 - right)
 
 
 def _strays(lung: Mask, other: Mask, coarse: Coarse) -> Mask:
-    """Islands of one lung that lie beside the other one."""
+    """Islands of one lung that lie next to the other."""
     islands = _islands(lung, coarse, BESIDE_MM)
     if not islands.any():
         return islands
@@ -315,7 +317,7 @@ def _strays(lung: Mask, other: Mask, coarse: Coarse) -> Mask:
 
 
 def _together(lungs: Mask, sides: NDArray[np.uint8], coarse: Coarse) -> Mask:
-    """Without islands far from the rest of their lung and small beside it: bowel, as a rule."""
+    """Lungs without islands that are far from the rest of their lung and small: usually bowel."""
     kept = lungs.copy()
     for side in np.unique(sides[lungs]):
         kept &= ~_islands(lungs & (sides == side), coarse, APART_MM)
@@ -323,7 +325,7 @@ def _together(lungs: Mask, sides: NDArray[np.uint8], coarse: Coarse) -> Mask:
 
 
 def _islands(lung: Mask, coarse: Coarse, apart_mm: float) -> Mask:
-    """Parts of a lung that are farther than that from its largest one, and small beside it."""
+    """Parts of a lung farther than `apart_mm` from its largest one, and small in comparison."""
     labels, sizes = components(lung)
     if len(sizes) < 3:
         return np.zeros_like(lung)
@@ -334,12 +336,12 @@ def _islands(lung: Mask, coarse: Coarse, apart_mm: float) -> Mask:
 
 
 def _wide(airways: Mask, coarse: Coarse) -> Mask:
-    """Airways without the bronchi that are narrow enough to count as lung."""
+    """Airways without the bronchi narrow enough to count as lung."""
     return within(shrink(airways, WIDE_MM, coarse.spacing_mm), WIDE_MM, coarse.spacing_mm) & airways
 
 
 def _fill_vessels(lungs: Mask, sides: NDArray[np.uint8], coarse: Coarse) -> Mask:
-    """Each lung closed by a small ball, without holes, and without masses that only a stalk joins to the outside."""
+    """Each lung closed by a small ball, with its holes filled, and masses joined to the outside by a stalk only."""
     filled = lungs.copy()
     for side in np.unique(sides[lungs]):
         box = bounds(lungs & (sides == side))
@@ -349,7 +351,7 @@ def _fill_vessels(lungs: Mask, sides: NDArray[np.uint8], coarse: Coarse) -> Mask
 
 
 def _enclosed(lung: Mask, coarse: Coarse) -> Mask:
-    """Masses within one lung that only a stalk, such as a vessel, joins to the mediastinum or chest wall."""
+    """Masses within one lung joined to the mediastinum or chest wall by a stalk only, such as a vessel."""
     rest = np.pad(~lung, 1, constant_values=True)
     labels, sizes = components(shrink(rest, STALK_MM, coarse.spacing_mm))
     for axis in range(3):
@@ -360,9 +362,9 @@ def _enclosed(lung: Mask, coarse: Coarse) -> Mask:
 
 @dataclass(frozen=True, eq=False)
 class _Border:
-    """The coarse lungs on the fine grid, their aerated border by the fine voxels themselves.
+    """The coarse lungs on the fine grid, with the aerated border defined by the fine voxels.
 
-    core: blocks that are lung throughout;  rim: blocks of which the voxels below `air_hu` are lung.
+    core: blocks that are entirely lung;  rim: blocks whose voxels below `air_hu` are lung.
     """
 
     core: Mask
@@ -371,13 +373,13 @@ class _Border:
 
     @classmethod
     def of(cls, lungs: Mask, *, dense: Mask, barred: Mask, air_hu: float) -> _Border:
-        """dense: lung that is kept whatever it reads; barred: blocks into which the border must not move."""
+        """dense: lung that is kept at any HU;  barred: blocks into which the border must not move."""
         cross = ndimage.generate_binary_structure(3, 1)
         core = ndimage.binary_erosion(lungs, cross, border_value=1) | dense
         return cls(core, ndimage.binary_dilation(lungs, cross) & ~barred, air_hu)
 
     def redraw(self, upright: Volume, coarse: Coarse, sides: NDArray[np.uint8], *, onto: NDArray[np.uint8]) -> None:
-        """Write the side of each lung voxel into `onto`, zeros on the grid of `upright`; padding is none."""
+        """Write the side of each lung voxel into `onto`, zeros on the grid of `upright`; padding is not lung."""
         inside = np.where(self.core, sides, 0).astype(np.uint8)
         open_to = np.where(self.rim | self.core, sides, 0).astype(np.uint8)
         scanned = np.any([(upright.array[planes] > PADDING_HU).any(0) for planes in slabs(onto, upright.array)], axis=0)

@@ -1,4 +1,4 @@
-"""Tissue that a finder takes for airless lung: pleural fluid, organs under a raised diaphragm, fat of the belly."""
+"""Homogeneous tissue mistaken for airless lung: pleural fluid, organs below a raised diaphragm, abdominal fat."""
 
 from __future__ import annotations
 
@@ -9,30 +9,29 @@ from scipy import ndimage
 from diffseglung.lungs.coarse import HU, Coarse, Mask, components, cube, mean_and_variance, shrink, within
 
 EVEN_MM, AROUND_MM, SPREAD_HU = 9.0, 15.0, 5.0
-"""Tissue is even where its means over the first vary by less than the third over the second. Airless lung holds bronchi
-and vessels."""
+"""Tissue is homogeneous where its means over EVEN_MM vary by less than SPREAD_HU over AROUND_MM. Airless lung contains
+bronchi and vessels."""
 FLUID_HU = (-10.0, 25.0)
-"""Pleural fluid reads 12.5 (exudates) or 5 HU (transudates) in the median, all from 2 to 33 HU: Cullu et al., Diagn
-Interv Radiol 2014;20:116. Airless lung reads more."""
+"""Pleural fluid measures 12.5 (exudates) or 5 HU (transudates) in the median, range 2 to 33 HU: Cullu et al., Diagn
+Interv Radiol 2014;20:116. Airless lung is denser."""
 SURFACE_MM, KNOWN_SHARE = 3.0, 0.3
-"""The surface of the tissue is mixed with what lies beside it; a mean is of this share of its cube or more."""
+"""Depth of partial volume at the surface of tissue, and the smallest share of a cube for a valid mean."""
 LEAST_ML, RIM_MM = 15.0, 12.0
-"""Of even fluid; and how far what lies around even tissue belongs to it."""
+"""Smallest volume of fluid, and how far the rim of homogeneous tissue extends."""
 FAT_HU, FAT_SD_HU, FAT_MM = (-130.0, -75.0), 64.0, 7.0
-"""Pure fat (95 % of it reads -123 to -89 HU: PMID 37296765) with what is mixed into it, and its standard deviation over
-FAT_MM: 12 to 62 HU in the body fat of LCTSC-102, noise and vessels included."""
+"""Fat (95 % of pure fat measures -123 to -89 HU: PMID 37296765) with partial volume, and its standard deviation over
+FAT_MM: 12 to 62 HU in the body fat of LCTSC-102, including noise and vessels."""
 OUTER_SHARE, OUTER_ML = 0.58, 1.0
-"""Of the surface of fat in a patch: where more of it borders on fat outside, it is a part of that; least volume."""
+"""Share of the surface of fat in a patch that borders on fat outside, above which it belongs to that; least volume."""
 SMALL_ML, SMALL_FAT, SMALL_OUTER = (1.0, 15.0), 0.05, 0.75
-"""A patch of a volume between these two goes whole where more than the second share of it is fat, and more than the
-third share of that fat's surface borders on fat outside: what is denser in it is the organ that the fat surrounds."""
+"""A patch of a volume between the two of SMALL_ML is removed as a whole if more than SMALL_FAT of it is fat, and more
+than SMALL_OUTER of that fat's surface borders on fat outside: its denser part is the organ within the fat."""
 UNSEEN_SHARE = 0.1
-"""Of the border between a patch and other tissue: where more of it runs through even tissue, it is drawn through an
-organ."""
+"""Share of a patch's border to other tissue that lies in homogeneous tissue, above which it cuts an organ."""
 
 
 def pleural_fluid(coarse: Coarse, tissue: Mask) -> Mask:
-    """What of `tissue`, airless and beside the lungs, is fluid."""
+    """The part of `tissue`, airless and next to the lungs, that is fluid."""
     inner = shrink(tissue, SURFACE_MM, coarse.spacing_mm)
     if not inner.any():
         return inner
@@ -44,9 +43,10 @@ def pleural_fluid(coarse: Coarse, tissue: Mask) -> Mask:
 
 
 def organ_parts(coarse: Coarse, dense: Mask, tissue: Mask) -> Mask:
-    """What of the patches of `dense` is part of an organ: their border to other `tissue` cannot be seen.
+    """The part of the patches of `dense` that belongs to an organ: their border to other `tissue` is invisible.
 
-    Pleura and diaphragm part a lung, airless or not, from the tissue next to it, which reads otherwise or is uneven.
+    Pleura and diaphragm separate a lung, airless or not, from neighbouring tissue, which differs in HU or is
+    heterogeneous.
     """
     edge = dense & np.asarray(ndimage.binary_dilation(tissue & ~dense))
     if not edge.any():
@@ -61,7 +61,7 @@ def organ_parts(coarse: Coarse, dense: Mask, tissue: Mask) -> Mask:
 
 
 def outer_fat(coarse: Coarse, dense: Mask, tissue: Mask) -> Mask:
-    """What of the patches of `dense` is fat that goes on in the `tissue` outside, as between diaphragm and bowel."""
+    """The part of the patches of `dense` that is fat continuous with that outside, as between diaphragm and bowel."""
     mean, variance = mean_and_variance(coarse.hu, cube(FAT_MM, coarse.spacing_mm))
     fat = (mean > FAT_HU[0]) & (mean < FAT_HU[1]) & (variance < FAT_SD_HU**2)
     inside, outside = fat & dense, fat & tissue & ~dense
@@ -78,7 +78,7 @@ def outer_fat(coarse: Coarse, dense: Mask, tissue: Mask) -> Mask:
 
 
 def _evenness(coarse: Coarse, mask: Mask) -> tuple[HU, HU, HU, HU]:
-    """Within the mask: means over EVEN_MM, theirs over AROUND_MM, how these vary, and the mask's share of the cube."""
+    """Within the mask: means over EVEN_MM, their mean and spread over AROUND_MM, and the mask's share of that cube."""
     mean, _ = _mean(coarse.hu, mask, cube(EVEN_MM, coarse.spacing_mm))
     reach = cube(AROUND_MM, coarse.spacing_mm)
     around, share = _mean(mean, mask, reach)
@@ -87,14 +87,14 @@ def _evenness(coarse: Coarse, mask: Mask) -> tuple[HU, HU, HU, HU]:
 
 
 def _mean(values: HU, mask: Mask, reach: list[int]) -> tuple[HU, HU]:
-    """Means over the mask's part of a cube of so many voxels, and what share of the cube that is."""
+    """Means over the mask within a cube of `reach` voxels, and the mask's share of the cube."""
     share = ndimage.uniform_filter(mask.astype(np.float32), reach)
     total = ndimage.uniform_filter(np.where(mask, values, np.float32(0)), reach)
     return total / np.maximum(share, np.float32(1e-6)), share
 
 
 def _with_rim(coarse: Coarse, core: Mask, tissue: Mask, other: Mask) -> Mask:
-    """Even tissue and what lies around it, but for thick parts of other tissue."""
+    """Homogeneous tissue with its rim, without thick parts of other tissue."""
     near = within(core, RIM_MM, coarse.spacing_mm) & tissue
     return near & ~within(shrink(other, SURFACE_MM, coarse.spacing_mm), 2 * SURFACE_MM, coarse.spacing_mm)
 

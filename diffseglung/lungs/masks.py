@@ -1,4 +1,4 @@
-"""Lung masks from elsewhere, read as 1 right lung, 2 left lung: binary, lungmask and TotalSegmentator label maps."""
+"""Lung masks from other tools as 1 right lung, 2 left lung: binary, lungmask and TotalSegmentator label maps."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def adapt_mask(mask: Volume, ct: Volume) -> Volume:
     """`mask` on the grid of `ct` as uint8: 0 outside, 1 right lung, 2 left lung.
 
     Accepts a binary mask (any one value), lungmask R231 (1 right, 2 left) and LTRCLobes (1..5), and TotalSegmentator
-    `total` (10..14). A mask stored with other axes or voxels is moved onto the CT when both fill the same box.
-    Raises GeometryError when they do not, InputError when the mask is empty or its labels mean something else.
+    `total` (10..14). A mask with other axes or voxels is resampled onto the CT if both fill the same box.
+    Raises GeometryError if they do not, InputError if the mask is empty or its labels have another meaning.
     """
     if not mask.same_grid(ct):
         if not covers_same_box(mask, ct):
             raise GeometryError(
                 f"the lung mask {mask.shape} and the CT {ct.shape} do not cover the same box of the patient",
-                remedy="resample the mask onto the CT, or make it from this very series",
+                remedy="resample the mask onto the CT, or make it from this series",
             )
         mask = resample_onto(mask, ct, order=0)
     values = _labels(mask.array)
@@ -55,11 +55,11 @@ def adapt_mask(mask: Volume, ct: Volume) -> Volume:
 
 
 def _labels(array: Array) -> set[int]:
-    """The labels present, 0 left out."""
+    """The labels present, without 0."""
     parts = [np.unique(array[planes]) for planes in slabs(array)]
     whole = np.unique(np.asarray(np.concatenate(parts), np.float64))
     if not np.isfinite(whole).all() or (whole != np.round(whole)).any() or (whole < 0).any():
-        raise InputError("the lung mask holds fractions, negative or unknown values, not labels", remedy=REMEDY)
+        raise InputError("the lung mask has fractions, negative or non-finite values, not labels", remedy=REMEDY)
     values = {int(v) for v in whole if v}
     if not values:
         raise InputError("the lung mask is empty", remedy="pass another mask, or none to have the lungs found")
@@ -83,7 +83,7 @@ def _table(values: set[int]) -> NDArray[np.uint8]:
         meanings = LOBES_TOTALSEGMENTATOR
     if meanings is None:
         shown = ", ".join(map(str, sorted(values)[:12]))
-        raise InputError(f"the lung mask holds labels of unknown meaning ({shown})", remedy=REMEDY)
+        raise InputError(f"the lung mask has labels of unknown meaning ({shown})", remedy=REMEDY)
     table = np.zeros(max(values) + 1, np.uint8)
     for label, side in meanings.items():
         if label in values:
@@ -106,7 +106,7 @@ def _sides_of(mask: Volume, ct: Volume) -> NDArray[np.uint8]:
 
 
 def check_sides(sides: Volume) -> None:
-    """Refuse a mask whose right lung lies to the left: another convention, or a mirrored file."""
+    """Raise InputError if the right lung lies on the left: another convention, or a mirrored file."""
     means = []
     for side in (RIGHT, LEFT):
         areas = cross_sections(sides.array, side)

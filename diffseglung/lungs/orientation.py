@@ -1,9 +1,9 @@
-"""Whether a chest lies as its header says: head up, front first, right to the right, axes in their order.
+"""Whether the orientation of a chest agrees with its header: head, front and right side, and the order of axes.
 
-Converters store slices or rows in reverse under an unchanged header, and the sides of a result are then wrong without a
-word. Spine, heart, liver and apices tell. A small network learns it without any label, from chests that were turned
-on purpose (Gidaris et al., ICLR 2018, arXiv 1803.07728): `scripts/train_orientation.py`. All eight mirror images of a
-scan are asked, and their answers averaged.
+Some converters store slices or rows in reverse under an unchanged header, which silently swaps the sides of a result.
+Spine, heart, liver and apices show it. A small network learns it without labels, from chests turned on purpose (Gidaris
+et al., ICLR 2018, arXiv 1803.07728): `scripts/train_orientation.py`. Its answers to all eight mirror images of a scan
+are averaged.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from __future__ import annotations
 from functools import cache
 from itertools import pairwise, product
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+Network = TypeVar("Network", bound=nn.Module)
 WEIGHTS = Path(__file__).parents[1] / "weights" / "orientation.safetensors"
 FIELD = (32, 24, 32)
-"""Voxels of 12 mm around the lungs that the network sees."""
+"""Input of the network: voxels of 12 mm around the lungs."""
 EXCHANGES = ("head and feet", "front and back", "right and left", "two axes")
 FLIPS = tuple(product((False, True), repeat=3))
 
@@ -38,13 +40,13 @@ class OrientationNet(nn.Module):
         self.layers = nn.Sequential(*layers, *tail)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits: three of mirrored axes, and one of exchanged axes, where the others tell nothing."""
+        """Logits: three of mirrored axes, and one of exchanged axes, where the others are undefined."""
         logits: Tensor = self.layers(x)
         return logits
 
 
 def field_around(windows: Tensor, lungs: NDArray[np.bool_]) -> Tensor:
-    """Windows (3, Z, Y, X) at 6 mm as (3, *FIELD) at 12 mm around the middle of the lungs; beyond the scan is air."""
+    """Windows (3, Z, Y, X) at 6 mm as (3, *FIELD) at 12 mm around the middle of the lungs; air beyond the scan."""
     middle = [round((int(line[0]) + int(line[-1])) / 4) for line in _lines(lungs)]
     half = nn.functional.avg_pool3d(windows[None], 2, ceil_mode=True, count_include_pad=False)[0]
     out = torch.full((len(windows), *FIELD), -1.0)
@@ -75,8 +77,12 @@ def _lines(lungs: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
 
 @cache
 def _network() -> OrientationNet:
+    return with_weights(OrientationNet(), WEIGHTS)
+
+
+def with_weights(network: Network, path: Path) -> Network:
+    """A network with the weights of a safetensors file, widened to float32, in eval mode."""
     from safetensors.torch import load_file
 
-    network = OrientationNet().eval()
-    network.load_state_dict({name: weight.float() for name, weight in load_file(WEIGHTS).items()})
-    return network
+    network.load_state_dict({name: weight.float() for name, weight in load_file(path).items()})
+    return network.eval()

@@ -1,7 +1,7 @@
-"""Can these be the lungs? A mask, found or given, checked against the body, its bones, a plain finder and a network.
+"""Plausibility of a lung mask, found or given: checks against the body, its bones, air alone and a network.
 
-`lung_quality` measures, `lung_sentences` judges; docs/quality.md says where each limit comes from. A figure that cannot
-be measured is None and is not held against the mask.
+`lung_quality` measures, `lung_sentences` warns; docs/quality.md gives the source of each limit. A value that cannot be
+measured is None and does not lower the score.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from diffseglung.lungs.torso import Torso
 from diffseglung.volume import Volume
 
 DENSE_HU = -300.0
-"""Lung above this is called consolidation where it fills space."""
+"""Lung denser than this is consolidation where it fills space."""
 FAT_HU, FAT_SD_HU, FAT_MM = (-150.0, -50.0), 60.0, 7.0
-"""Fat: the mean over FAT_MM lies within the one, and the values vary less than the other."""
+"""Fat: the mean over FAT_MM lies in FAT_HU, and the standard deviation is below FAT_SD_HU."""
 BONE_HU, BONES_ML = 150.0, 100.0
-"""A chest with fewer bones is a phantom, and is not judged by them."""
+"""With less bone the scan is a phantom, and is not checked against the ribs."""
 SLAB_MM = 16.0
-"""Ribs run oblique: bones this far above and below count for a slice."""
+"""Ribs are oblique: bones this far above and below a slice belong to it."""
 RIM_SHARE = 0.15
-"""A slice cuts the body where its rim holds more body than this share of the body's width and depth."""
+"""A slice cuts the body if its rim has more body than this share of the body's width and depth."""
 SURE, UNSURE = 0.75, 0.25
-"""Shares of a 6 mm voxel: the mask sees lung and the network none, or the other way round. Borders lie between."""
+"""Shares of a 6 mm voxel at which mask and network disagree; borders lie between."""
 LITTLE_ML, SMALL_SHARE, WHITE_SHARE = 300.0, 0.08, 0.6
-"""Hardly any lung; a side that is missing or very small; a side that is mostly dense."""
+"""Hardly any lung; share of a side that is missing or very small; dense share of a side that is mostly dense."""
 FLUID_ML = 50.0
-"""Less is not looked for, nor told."""
+"""Smaller amounts are neither sought nor reported."""
 MOST_CUT = 0.5
 TOLD = 0.75
-"""A part of the score below this is told."""
+"""A part of the score below this is reported."""
 TURNED = 0.9
-"""A turn is told where it is this probable."""
+"""An exchange of this probability is reported."""
 LIMITS = {
     "outside_ml": (10.0, 100.0),
     "beyond_ribs_ml": (10.0, 100.0),
@@ -56,23 +56,23 @@ LIMITS = {
     "other_side_share": (0.02, 0.15),
     "turns": (0.7, 1.0),
 }
-"""What each part of the score is 1 up to, and 0 beyond."""
+"""Values at which each part of the score is 1 and 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LungQuality:
-    """What was measured; None where it cannot be.
+    """Measurements; None where impossible.
 
     score:                     0 wrong to 1 right: the lowest of `parts`;  weakest: its name, below 1.
-    right_ml, left_ml:         the lungs.          right_dense, left_dense: share of each above DENSE_HU.
+    right_ml, left_ml:         volume of each lung.  right_dense, left_dense: share of each above DENSE_HU.
     outside_ml:                lung outside the body.
     beyond_ribs_ml:            lung in the body that lies outside the hull of its bones.
-    fat_ml, fat_share:         of the lung above DENSE_HU, what reads as even as fat.
+    fat_ml, fat_share:         fat in the lung above DENSE_HU.
     plain_dice:                aerated lung against `plain_air`.
-    learned_dice:              lungs against those of the network, side by side.
-    unexpected_ml, missed_ml:  lung where the network sees none; lung that it sees and the mask lacks.
-    fluid_ml:                  fluid beside the lungs that the network takes for lung and the mask does not.
-    other_side_share:          of the lung, what the network gives to the other side.
+    learned_dice:              lungs against those of the network, each side against its own.
+    unexpected_ml, missed_ml:  lung in the mask but not in the network's, and the reverse.
+    fluid_ml:                  fluid next to the lungs that is lung for the network but not in the mask.
+    other_side_share:          share of the lung that the network assigns to the other side.
     turns:                     probability of each of `orientation.EXCHANGES`.
     body_cut:                  share of the slices with lung whose body is cut at its sides.
     """
@@ -97,7 +97,7 @@ class LungQuality:
     weakest: str | None = field(init=False)
 
     def __post_init__(self) -> None:
-        """The score follows from the figures."""
+        """Set the score."""
         found = parts(self)
         weakest = min(found, key=lambda name: found[name])
         object.__setattr__(self, "score", found[weakest])
@@ -110,7 +110,7 @@ class LungQuality:
 
 
 def parts(q: LungQuality) -> dict[str, float]:
-    """1 for each check that a mask passes, 0 for one that it fails altogether, linear between (`LIMITS`)."""
+    """Score of each check: 1 passed, 0 failed, linear between (`LIMITS`)."""
     values = {name: getattr(q, name) for name in LIMITS if name != "turns"} | {"turns": max(q.turns)}
     return {name: _part(value, *LIMITS[name]) for name, value in values.items()}
 
@@ -122,7 +122,7 @@ def _part(value: float | None, right: float, wrong: float) -> float:
 def lung_quality(ct: Volume, lungs: Volume, anatomy: Anatomy, torso: Torso | None = None) -> LungQuality:
     """Check lungs (0 outside, 1 right, 2 left) on the grid of their CT (HU, any orientation).
 
-    anatomy, torso: of this CT; the torso is made where it is not known already.
+    anatomy, torso: of this CT; the torso is computed if not given.
     """
     torso = torso or Torso.of(ct)
     coarse, body, sides = torso.coarse, torso.body, torso.sampled(lungs)
@@ -154,7 +154,7 @@ def lung_quality(ct: Volume, lungs: Volume, anatomy: Anatomy, torso: Torso | Non
 
 
 def lung_sentences(q: LungQuality) -> list[str]:
-    """A sentence for each thing that is off: what was found, and what not to trust."""
+    """A warning for each problem: what was found, and what not to trust."""
     return [*_about_header(q), *_about_place(q), *_about_finders(q), *_about_sides(q)]
 
 
@@ -171,23 +171,22 @@ def _about_place(q: LungQuality) -> list[str]:
     found, notes = parts(q), []
     if found["outside_ml"] < TOLD:
         notes.append(
-            f"{q.outside_ml:.0f} mL of the lung mask lie outside the body: room air there passes for emphysema; "
+            f"{q.outside_ml:.0f} mL of the lung mask lie outside the body: room air there counts as emphysema; "
             "correct the mask"
         )
     if found["beyond_ribs_ml"] < TOLD:
         notes.append(
-            f"{q.beyond_ribs_ml:.0f} mL of the lung mask lie outside the rib cage: breast, chest wall or belly there "
-            "passes for consolidation; correct the mask"
+            f"{q.beyond_ribs_ml:.0f} mL of the lung mask lie outside the rib cage: breast, chest wall or abdomen there "
+            "counts as consolidation; correct the mask"
         )
     if found["fat_ml"] < TOLD and q.fat_share is not None:
         notes.append(
-            f"{q.fat_ml:.0f} mL of the dense part of the lung mask ({100 * q.fat_share:.0f} %) read as fat: "
-            "consolidation is too much; correct the mask"
+            f"{q.fat_ml:.0f} mL of the dense part of the lung mask ({100 * q.fat_share:.0f} %) look like fat: "
+            "consolidation is overestimated; correct the mask"
         )
     if q.fluid_ml > FLUID_ML:
         notes.append(
-            f"{q.fluid_ml:.0f} mL beside the lungs read as fluid, such as a pleural effusion: they are not counted as "
-            "lung"
+            f"{q.fluid_ml:.0f} mL beside the lungs look like fluid, such as a pleural effusion: not counted as lung"
         )
     if q.body_cut > MOST_CUT:
         notes.append(
@@ -202,17 +201,17 @@ def _about_finders(q: LungQuality) -> list[str]:
     learned_off = min(found[name] for name in ("learned_dice", "unexpected_ml", "missed_ml")) < TOLD
     if learned_off and q.learned_dice is not None:
         notes.append(
-            f"the lung mask and the lungs that a network expects agree to a Dice of {q.learned_dice:.2f} "
-            f"({q.unexpected_ml:.0f} mL more, {q.missed_ml:.0f} mL less): look at the outline in the picture"
+            f"the lung mask and the lungs expected by a network agree with a Dice of {q.learned_dice:.2f} "
+            f"({q.unexpected_ml:.0f} mL more, {q.missed_ml:.0f} mL less): check the outline in the picture"
         )
     if found["plain_dice"] < TOLD and q.plain_dice is not None:
         notes.append(
-            f"the air in the lung mask and the air that a plain finder sees agree to a Dice of {q.plain_dice:.2f}: "
-            "look at the outline in the picture"
+            f"the air in the lung mask and the lungs found by thresholds agree with a Dice of {q.plain_dice:.2f}: "
+            "check the outline in the picture"
         )
     if found["other_side_share"] < TOLD and q.other_side_share is not None:
         notes.append(
-            f"{100 * q.other_side_share:.0f} % of the lung mask seem to belong to the other side: figures of the right "
+            f"{100 * q.other_side_share:.0f} % of the lung mask seem to belong to the other side: values of the right "
             "and the left lung may be wrong"
         )
     return notes
@@ -229,19 +228,19 @@ def _about_sides(q: LungQuality) -> list[str]:
         if ml < SMALL_SHARE * q.total_ml:
             notes.append(
                 f"the {side} lung is {'very small' if ml else 'missing'} ({ml:.0f} of {q.total_ml:.0f} mL): removed, "
-                "collapsed, or lost by the mask; look at the outline"
+                "collapsed, or missing from the mask; check the outline"
             )
         elif dense is not None and dense > WHITE_SHARE:
             notes.append(
                 f"{100 * dense:.0f} % of the {side} lung are as dense as tissue: collapse, fluid or a tumour counts as "
-                "consolidation there, or the mask holds another organ"
+                "consolidation there, or the mask contains another organ"
             )
     return notes
 
 
 @dataclass(frozen=True)
 class _Match:
-    """The mask beside the network's lungs; the figures of `LungQuality`."""
+    """The mask compared with the network's lungs; fields of `LungQuality`."""
 
     dice: float | None
     unexpected_ml: float
@@ -251,7 +250,7 @@ class _Match:
 
     @classmethod
     def of(cls, torso: Torso, sides: NDArray[np.uint8], anatomy: Anatomy) -> _Match:
-        """Both on the network's grid. Fluid and organs that it takes for lung are not held against the mask."""
+        """Both on the network's grid. Fluid and organs that are lung for the network do not count as missed."""
         likely = np.where(within_scan(torso.grid, anatomy.grid), anatomy.classes.argmax(0), learned.ROOM)
         expected = np.stack([likely == learned.RIGHT, likely == learned.LEFT])
         shares = np.stack([_shares(torso, sides == side, anatomy.grid) for side in (RIGHT, LEFT)])
@@ -277,17 +276,17 @@ class _Match:
 
 
 def _shares(torso: Torso, mask: Mask, grid: Volume) -> NDArray[np.float32]:
-    """How much of each voxel of another grid a mask of the torso's grid fills."""
+    """Share of each voxel of another grid that a mask on the torso's grid fills."""
     return np.asarray(resample_onto(torso.grid.with_array(mask.astype(np.float32)), grid, fill=0.0).array, np.float32)
 
 
 def _rim(coarse: Coarse) -> Mask:
-    """The outermost blocks of each slice (Y, X) that were reconstructed: beyond is padding, or nothing."""
+    """The outermost reconstructed blocks of each slice (Y, X)."""
     return np.asarray(coarse.scanned & ~ndimage.binary_erosion(coarse.scanned))
 
 
 def _cut_share(rim: Mask, body: Mask, lung: Mask) -> float:
-    """Share of the slices with lung that hold body on their rim."""
+    """Share of the slices with lung that have body on their rim."""
     edges = sum(np.count_nonzero(body.any(axis), 1) for axis in (1, 2))  # (Z,): width and depth
     cut = np.count_nonzero(rim, (1, 2)) > RIM_SHARE * edges
     slices = lung.any((1, 2))
@@ -295,7 +294,7 @@ def _cut_share(rim: Mask, body: Mask, lung: Mask) -> float:
 
 
 def _beyond_ribs(coarse: Coarse, body: Mask, lung: Mask) -> Mask | None:
-    """Lung in the body that no convex cover of the bones near its slice holds; None without a cage."""
+    """Lung in the body outside the convex hull of the bones near its slice; None without a rib cage."""
     bone = body & (coarse.hu > BONE_HU)
     if not lung.any() or np.count_nonzero(bone[bounds(lung)[0]]) * coarse.voxel_ml < BONES_ML:
         return None
@@ -305,7 +304,7 @@ def _beyond_ribs(coarse: Coarse, body: Mask, lung: Mask) -> Mask | None:
 
 
 def _fat(coarse: Coarse, dense: Mask) -> Mask:
-    """Dense lung that reads as even as fat; partial volume and partly filled lung are uneven."""
+    """Dense lung as homogeneous as fat; partial volume and partly filled lung are heterogeneous."""
     found = np.zeros_like(dense)
     if not dense.any():
         return found

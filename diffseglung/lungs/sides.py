@@ -1,4 +1,4 @@
-"""Right and left lung: told apart by place in the patient (right = smaller LPS x), cut where they touch."""
+"""Right and left lung by position in the patient (right = smaller LPS x), cut where they touch."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from diffseglung.lungs.coarse import Coarse, Mask, body_mask, bounds, components
 RIGHT, LEFT = 1, 2
 EROSIONS_MM = (0.0, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0)
 LEAST_SHARE = 0.08
-"""Smallest part of both lungs that counts as the second lung."""
+"""Smallest share of both lungs that counts as a second lung."""
 CUT_SHARE = 0.5
-"""A scan of half a thorax shows this much more of the body's widest section at one end of x than at the other."""
+"""In a scan of half a thorax, the body's sections at the two ends of x differ by this share of its widest one."""
 LEAST_OFFSET = 0.3
-"""Two parts are two lungs when their centres are this far apart in x, as a share of the width of both."""
+"""Two parts are two lungs if their centres are this far apart in x, as a share of their joint width."""
 
 
 def side_field(lungs: Mask, coarse: Coarse) -> NDArray[np.uint8]:
     """1 right or 2 left for every voxel of the canonical grid, by the nearest core of either lung.
 
-    The cores are what is left of the lungs once eroding has parted them, so the cut runs through their contact.
+    The cores remain after erosion has separated the lungs, so the cut runs through their contact.
     """
     box = bounds(lungs)
     depth = ndimage.distance_transform_edt(np.pad(lungs[box], 1, mode="edge"), sampling=coarse.spacing_mm)
@@ -37,7 +37,7 @@ def side_field(lungs: Mask, coarse: Coarse) -> NDArray[np.uint8]:
 
 
 def _two_cores(parts: Mask) -> NDArray[np.uint8] | None:
-    """Label 1 and 2 on the components of `parts`, or None when they are not two lungs side by side."""
+    """Label 1 and 2 on the components of `parts`, or None if they are not two lungs side by side."""
     labels, sizes = components(parts)
     if len(sizes) < 3:
         return None
@@ -58,7 +58,7 @@ def _two_cores(parts: Mask) -> NDArray[np.uint8] | None:
 
 
 def cut_through(body: Mask) -> int:
-    """The side of the lung that a scan of half a thorax shows, 0 where the body is not cut along its length."""
+    """The side of the lung in a scan of half a thorax, 0 if the body is not cut along its length."""
     section = body.sum(axis=(0, 1)).astype(float)  # (X,)
     if abs(section[-1] - section[0]) <= CUT_SHARE * section.max(initial=0.0):
         return 0
@@ -66,7 +66,7 @@ def cut_through(body: Mask) -> int:
 
 
 def _lone_side(lungs: Mask, coarse: Coarse) -> int:
-    """Side of a single lung: opposite to where the scan cuts the body, else away from the body's middle."""
+    """Side of a single lung: opposite to where the scan cuts the body, else by the middle of the body."""
     slices = np.flatnonzero(lungs.any(axis=(1, 2)))
     body = body_mask(coarse)[slices]
     if side := cut_through(body):

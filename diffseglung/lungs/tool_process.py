@@ -1,7 +1,7 @@
-"""A tool of others on one scan: `python -m diffseglung.lungs.tool_process NAME FOLDER DEVICE FAST`.
+"""Run a third-party tool on one scan: `python -m diffseglung.lungs.tool_process NAME FOLDER DEVICE FAST`.
 
-FOLDER holds ct.npy, HU in float32 (Z, Y, X) with canonical axes at right angles, and affine.npy, LPS as in `Volume`;
-labels.npy and labels_affine.npy join them. How the tools are called: their README files, at
+FOLDER contains ct.npy, HU in float32 (Z, Y, X) with canonical orthogonal axes, and affine.npy, LPS as in `Volume`;
+labels.npy and labels_affine.npy are added. The calls follow the README files at
 https://github.com/wasserth/TotalSegmentator and https://github.com/JoHof/lungmask.
 """
 
@@ -37,7 +37,7 @@ def totalsegmentator(ct: Volume, device: str, fast: bool) -> Found:
 
 
 def lungmask(ct: Volume, device: str, fast: bool) -> Found:
-    """1 right and 2 left lung, by the model R231."""
+    """1 right and 2 left lung, by model R231."""
     import SimpleITK
 
     sitk: Any = SimpleITK  # it carries no types
@@ -46,7 +46,7 @@ def lungmask(ct: Volume, device: str, fast: bool) -> Found:
     image.SetSpacing(spacing)
     image.SetOrigin(ct.affine[:3, 3].tolist())
     image.SetDirection((ct.affine[:3, 2::-1] / spacing).ravel().tolist())
-    if ":" in device:  # it takes the current GPU
+    if ":" in device:  # lungmask uses the current GPU
         from diffseglung.platform.runtime import make_current
 
         make_current(device)
@@ -58,7 +58,7 @@ CALLS = {"totalsegmentator": totalsegmentator, "lungmask": lungmask}
 
 
 def end_with_parent() -> None:
-    """End this process when the one that waits for it is gone: standard input, of which nothing comes, ends then."""
+    """End this process when its parent is gone: its standard input, on which nothing is sent, is then closed."""
 
     def watch() -> None:
         os.read(0, 1)
@@ -68,7 +68,7 @@ def end_with_parent() -> None:
 
 
 def main(words: list[str]) -> None:
-    """Run the tool; whatever it raises is the last line of what is said."""
+    """Run the tool; an error is the last line of output."""
     end_with_parent()
     name, place, device, fast = words
     folder = Path(place)

@@ -1,4 +1,4 @@
-"""What the checks of a scan and of its lungs both read: block means, the body in them, and its airways."""
+"""Shared input of the checks of a scan and of its lungs: block means, body mask and airways."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from diffseglung.lungs.coarse import Coarse, Mask, body_mask
 from diffseglung.volume import Reorientation, Volume
 
 GRID_MM = 2.0
-"""Chest walls of thin people are two of these; on 3 mm the room's air leaks through them."""
+"""Chest walls of thin people are two voxels thick; at 3 mm, room air leaks through them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Torso:
-    """Canonical axes throughout.  grid: that of `coarse` in the patient;  body, airways: (Z, Y, X) on it."""
+    """Canonical axes.  grid: that of `coarse` in the patient;  body, airways: (Z, Y, X) on it."""
 
     turn: Reorientation
     grid: Volume
@@ -35,7 +35,7 @@ class Torso:
         return cls(turn, coarse.over(upright), coarse, body, find_airways(coarse, body))
 
     def sampled(self, labels: Volume) -> NDArray[np.uint8]:
-        """A label map on the scan's grid, as it is in the middle of each block."""
+        """A label map of the scan's grid, sampled in the middle of each block."""
         middles = [
             slice(before + factor // 2, before + factor * n, factor)
             for before, factor, n in zip(self.coarse.skipped, self.coarse.factors, self.coarse.hu.shape, strict=True)

@@ -1,12 +1,12 @@
 """DAAM, adapted: attention maps of class tokens over diffusion features.
 
-DAAM (Tang et al. 2023, arXiv 2210.04885) reads where a text-to-image model looks for a word: the cross-attention of
-image positions to the word's token, summed over layers and timesteps. A lung model has no text. In place of a word's
-key stands the mean feature of the positions whose HU lies in the published range of a class; positions are queries:
+DAAM (Tang et al. 2023, arXiv 2210.04885) shows where a text-to-image model attends to a word: the cross-attention of
+image positions to the word's token, summed over layers and timesteps. A lung model has no text, so the key of a class
+is the mean feature of the positions whose HU lies in its published range; positions are queries:
 
     heat_c(i) = mean over levels l of softmax_c( f_l(i) . k_l,c / tau ),    k_l,c = mean of f_l over the range of c
 
-with features and keys of unit length. It is a baseline: what attention alone makes of the same features.
+with features and keys of unit length. It is a baseline: attention alone on the same features.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from diffseglung.labels import TISSUES
 from diffseglung.method.naming import published_name
 
 TEMPERATURE = 0.07
-"""As in the contrastive loss that shaped the features."""
+"""As in the published contrastive loss."""
 
 
 def attention_posterior(features: Tensor, hu: NDArray[np.float32], levels: int) -> Tensor:
     """Class posterior (N, 5) in TISSUES order from features (N, levels x D) and the HU (N,) of the same positions.
 
-    A class whose range holds no position has no token and gets no attention.
+    A class with no position in its range has no token and gets no attention.
     """
     named = torch.tensor([published_name(float(v), 0.0) - 1 for v in hu])
     heat = torch.zeros(len(features), len(TISSUES))

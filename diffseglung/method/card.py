@@ -1,7 +1,7 @@
-"""The model card: what has to be known to use weights on a new scan in the way they were trained.
+"""The model card: what is needed to use weights on a new scan as they were trained.
 
-It travels inside the weights file as JSON. `schema` states its form (JSON Schema 2020-12, kept as
-docs/reference/model-card.schema.json); cards of older formats are brought to the present one step by step.
+It is stored in the weights file as JSON. `schema` defines it (JSON Schema 2020-12, also in
+docs/reference/model-card.schema.json); cards of older formats are migrated step by step.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from diffseglung.platform.errors import CheckpointError, ConfigError
 
 FORMAT = 2
 PREPROCESSING = 1
-"""Number of the chain that brings a scan to the network: canonical axes, isotropic resampling, HU window.
+"""Version of the preprocessing: canonical axes, isotropic resampling, HU window.
 
-It is raised when weights made before no longer fit what the chain gives.
+Raised when existing weights no longer fit its output.
 """
 LABELS = {label.name: label.id for label in TISSUES}
 PARTS: dict[str, type[Config]] = {
@@ -32,11 +32,11 @@ REMEDY = "use weights written by this version of diffseglung train or distill"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """All that is needed to use the weights on a new scan in the way they were trained.
+    """Settings and origin of the weights.
 
-    stage: 1 diffusion alone, 2 distilled, 3 taught to label tissue.  iteration: optimiser updates behind the weights.
-    labels: name -> id of the classes that its tissue models tell apart.  preprocessing: see `PREPROCESSING`.
-    training: what the record keeps (case names, seed, seconds, versions, ...): plain JSON values.
+    stage: 1 diffusion only, 2 distilled, 3 trained to label tissue.  iteration: optimiser updates so far.
+    labels: name -> id of the classes of its tissue models.  preprocessing: see `PREPROCESSING`.
+    training: record of the training (case names, seed, seconds, versions, ...): plain JSON values.
     """
 
     unet: UNetConfig
@@ -53,28 +53,16 @@ class ModelCard:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, with the format number."""
-        return {
-            "format": FORMAT,
-            "name": self.name,
-            "stage": self.stage,
-            "iteration": self.iteration,
-            "unet": self.unet.to_dict(),
-            "diffusion": self.diffusion.to_dict(),
-            "patch": self.patch.to_dict(),
-            "intensity": self.intensity.to_dict(),
-            "distill": self.distill.to_dict() if self.distill else None,
-            "labels": self.labels,
-            "preprocessing": self.preprocessing,
-            "training": self.training,
-        }
+        values = {name: value.to_dict() if isinstance(value, Config) else value for name, value in vars(self).items()}
+        return {"format": FORMAT, **values}
 
     def to_json(self) -> str:
-        """The card as one JSON text."""
+        """The card as JSON."""
         return json.dumps(self.to_dict(), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Inverse of `to_json`, for this format and those before it. Raises CheckpointError."""
+        """Inverse of `to_json`, for this and older formats.  Raises CheckpointError."""
         try:
             entries = _migrated(serialization.parse(text))
             unknown = sorted(entries.keys() - schema()["properties"].keys())
@@ -98,13 +86,13 @@ class ModelCard:
             raise CheckpointError(f"the model card cannot be read ({cause})", remedy=REMEDY) from cause
 
     def check_use(self, spacing_mm: float) -> None:
-        """Refuse to label scans on a grid of `spacing_mm` with a model that was made for another task.
+        """Raise CheckpointError if the model was trained for other labels, preprocessing or voxels of `spacing_mm`.
 
-        Patches on each scan's own grid (spacing 0, as published) make no claim.  Raises CheckpointError.
+        A spacing of 0 (patches on each scan's own grid, as published) fits any.
         """
         if self.labels != LABELS:
             raise CheckpointError(
-                f"model {self.name!r} tells {_listed(self.labels)} apart, this version {_listed(LABELS)}",
+                f"model {self.name!r} distinguishes {_listed(self.labels)}, this version {_listed(LABELS)}",
                 remedy="use the version of diffseglung that made it, or fit its tissue models again",
             )
         if self.preprocessing != PREPROCESSING:
@@ -120,7 +108,7 @@ class ModelCard:
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema of a card in the present format."""
+    """JSON Schema of a card in the current format."""
     properties: dict[str, Any] = {
         "format": {"const": FORMAT},
         "name": {"type": "string"},
@@ -143,7 +131,7 @@ def schema() -> dict[str, Any]:
 
 
 def _from_format_1(entries: dict[str, Any]) -> dict[str, Any]:
-    """Format 1 had one table of labels and one chain of preprocessing, and did not name them."""
+    """Format 1 had a single table of labels and a single preprocessing, and did not state them."""
     return {
         **entries,
         "format": 2,
@@ -153,7 +141,7 @@ def _from_format_1(entries: dict[str, Any]) -> dict[str, Any]:
 
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_format_1}
-"""Format -> what brings a card to the next one."""
+"""Format -> migration of a card to the next one."""
 
 
 def _migrated(entries: Any) -> dict[str, Any]:
@@ -171,28 +159,28 @@ def _migrated(entries: Any) -> dict[str, Any]:
 def _number(entries: dict[str, Any], name: str, least: int = 0) -> int:
     value = entries[name]
     if type(value) is not int or value < least:
-        raise ValueError(f"{name} is {value!r}, not a whole number from {least}")
+        raise ValueError(f"{name} is {value!r}, not an integer of at least {least}")
     return value
 
 
 def _among(entries: dict[str, Any], name: str, allowed: tuple[int, ...]) -> int:
     value = _number(entries, name)
     if value not in allowed:
-        raise ValueError(f"{name} is {value}, none of {allowed}")
+        raise ValueError(f"{name} is {value}, not one of {allowed}")
     return value
 
 
 def _mapping(entries: dict[str, Any], name: str) -> dict[str, Any]:
     value = entries[name]
     if not isinstance(value, dict):
-        raise TypeError(f"{name} is {value!r:.80}, not values by name")
+        raise TypeError(f"{name} is {value!r:.80}, not a mapping")
     return value
 
 
 def _text(entries: dict[str, Any], name: str) -> str:
     value = entries[name]
     if not isinstance(value, str):
-        raise TypeError(f"{name} is {value!r}, not a text")
+        raise TypeError(f"{name} is {value!r}, not a string")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Weights files: tensors plus the card that gives them meaning, and never a pickle that runs.
+"""Weights files: tensors with a model card; pickled code is never run.
 
 `.safetensors` carries the card as JSON in its metadata; `.pt` is `torch.save` of
 {"format", "card": JSON text, "weights": {name: tensor}} and is read with `weights_only=True`.
@@ -31,9 +31,9 @@ ENDINGS = (".safetensors", ".pt")
 
 
 def save(path: Path, weights: Mapping[str, Tensor], card: ModelCard, *, dtype: torch.dtype | None = None) -> None:
-    """Write to a neighbour and rename, so that an interrupted run never leaves half a file.
+    """Write weights and card atomically: an interrupted run never leaves half a file.
 
-    dtype: stored precision of floating-point tensors, e.g. torch.float16; as they are when None.
+    dtype: stored precision of floating-point tensors, e.g. torch.float16; unchanged if None.
     """
     _check_ending(path)
     tensors = {}
@@ -47,11 +47,11 @@ def save(path: Path, weights: Mapping[str, Tensor], card: ModelCard, *, dtype: t
 
 
 def save_pt(path: Path, content: dict[str, Any]) -> None:
-    """Tensors and plain values by `torch.save`; the bytes depend on the content only.  Raises OSError."""
-    with atomic_files.written(path) as part, part.open("wb") as file:  # to a path, torch would write its name into it
+    """Tensors and plain values by `torch.save`; the bytes depend only on the content.  Raises OSError."""
+    with atomic_files.written(path) as part, part.open("wb") as file:  # given a path, torch stores its name in the file
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # what torch's archive says after a write that the disk refused
+        except RuntimeError as error:  # raised by torch after a failed write
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from error
             raise
@@ -64,10 +64,20 @@ def load(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
     """
     _check_ending(path)
     if not path.is_file():
+        raise CheckpointError(f"{path} does not exist", remedy="check the path, or omit it to use the shipped model")
+    try:
+        weights, text = (_read_pt if path.suffix == ".pt" else _read_safetensors)(path)
+    except Exception as cause:  # a damaged or foreign file can fail anywhere in the reader
         raise CheckpointError(
-            f"{path} does not exist", remedy="check the path, or leave it out to use the model that is shipped"
+            f"{path} cannot be read as tensors ({first_line(cause)})",
+            remedy="copy or download the file again; files with pickled code are never opened",
+        ) from cause
+    named = isinstance(weights, dict) and all(isinstance(n, str) and isinstance(v, Tensor) for n, v in weights.items())
+    if not named or not isinstance(text, str):
+        raise CheckpointError(
+            f"{path} has no model card, so it was not written by diffseglung",
+            remedy="use a checkpoint of diffseglung train or distill, or omit --model to use the shipped model",
         )
-    weights, text = (_read_pt if path.suffix == ".pt" else _read_safetensors)(path)
     try:
         card = ModelCard.from_json(text)
     except CheckpointError as error:
@@ -77,42 +87,35 @@ def load(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
 
 
 def build(weights: Mapping[str, Tensor], card: ModelCard) -> DiffusionModel:
-    """The diffusion model of a checkpoint, in float32 on the CPU and in eval mode."""
-    network = _outline(card)
+    """The diffusion model of a checkpoint, in float32 on the CPU and in eval mode.  Raises CheckpointError."""
+    try:
+        with torch.device("meta"):  # shapes alone: an absurd card takes no memory
+            network = UNet(card.unet)
+    except (ValueError, RuntimeError, TypeError, ZeroDivisionError, IndexError, OverflowError) as cause:
+        raise CheckpointError(
+            f"the card of model {card.name[:80]!r} describes no valid network ({first_line(cause)})",
+            remedy="use a file written by diffseglung train or distill, unchanged",
+        ) from cause
     own = {name.removeprefix(NETWORK): value for name, value in weights.items() if name.startswith(NETWORK)}
     wanted = network.state_dict()
     misfits = sorted(own.keys() ^ wanted.keys())
     misfits += [name for name in own.keys() & wanted.keys() if own[name].shape != wanted[name].shape]
     if misfits:
         raise CheckpointError(
-            f"{len(misfits)} weights of model {card.name!r} do not fit the network of its card, e.g. {misfits[0]}",
+            f"{len(misfits)} weights of model {card.name!r} do not fit the network on its card, e.g. {misfits[0]}",
             remedy="use a file written by diffseglung train or distill, unchanged",
         )
     if not all(bool(torch.isfinite(value).all()) and not value.is_complex() for value in own.values()):
         raise CheckpointError(
-            f"model {card.name!r} holds weights that are not finite",
-            remedy="use an earlier checkpoint of the run, and train on with a smaller --lr",
+            f"model {card.name!r} has weights that are not finite",
+            remedy="use an earlier checkpoint of the run, and continue training with a smaller --lr",
         )
-    network = UNet(card.unet)
-    network.load_state_dict(own)
-    return DiffusionModel.of(network.float().eval().requires_grad_(False), card.diffusion)
-
-
-def _outline(card: ModelCard) -> UNet:
-    """Its shapes alone: an absurd card takes no memory.  Raises CheckpointError where there is no such network."""
-    try:
-        with torch.device("meta"):
-            return UNet(card.unet)
-    except (ValueError, RuntimeError, TypeError, ZeroDivisionError, IndexError, OverflowError) as cause:
-        reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
-        raise CheckpointError(
-            f"the card of model {card.name[:80]!r} describes no network ({reason})",
-            remedy="use a file written by diffseglung train or distill, unchanged",
-        ) from cause
+    network.load_state_dict({name: value.float() for name, value in own.items()}, assign=True)
+    return DiffusionModel.of(network.eval().requires_grad_(False), card.diffusion)
 
 
 def sha256(path: Path) -> str:
-    """Fingerprint of a file, in hexadecimal."""
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -125,54 +128,29 @@ def default_path() -> Path:
 def _check_ending(path: Path) -> None:
     if path.suffix not in ENDINGS:
         raise CheckpointError(
-            f"{path} is not a weights file by its name", remedy=f"use a name that ends in {' or '.join(ENDINGS)}"
+            f"{path} does not have the name of a weights file", remedy=f"use a name ending in {' or '.join(ENDINGS)}"
         )
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
-    try:
-        with path.open("rb") as opened, safe_open(_utf8(path, opened), framework="pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}
-            card = (file.metadata() or {}).get("card")
-    except Exception as cause:  # a damaged or foreign file can fail anywhere in the reader
-        raise _unreadable(path, cause) from cause
-    if card is None:
-        raise _foreign(path)
-    return weights, card
+def _read_safetensors(path: Path) -> tuple[Any, Any]:
+    """Weights and card text, unchecked."""
+    with path.open("rb") as opened, safe_open(_utf8(path, opened), framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, (file.metadata() or {}).get("card")
 
 
 def _utf8(path: Path, opened: IO[bytes]) -> str:
-    """A path that safetensors takes: of a name that is not UTF-8 (on Linux alone), that of the opened file."""
+    """A path that safetensors accepts: where the name is not UTF-8 (Linux only), that of the open file."""
     name = str(path)
     return name if serialization.readable(name) == name else f"/proc/self/fd/{opened.fileno()}"
 
 
-def _read_pt(path: Path) -> tuple[dict[str, Tensor], str]:
-    try:
-        require_stored(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as cause:  # a damaged or foreign file can fail anywhere in the reader
-        raise _unreadable(path, cause) from cause
-    if not isinstance(content, dict):
-        raise _foreign(path)
-    weights, card = content.get("weights"), content.get("card")
-    if not isinstance(card, str) or not isinstance(weights, dict):
-        raise _foreign(path)
-    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()):
-        raise _foreign(path)
-    return weights, card
+def _read_pt(path: Path) -> tuple[Any, Any]:
+    """Weights and card text, unchecked."""
+    require_stored(path)
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    return (content.get("weights"), content.get("card")) if isinstance(content, dict) else (None, None)
 
 
-def _unreadable(path: Path, cause: Exception) -> CheckpointError:
-    reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
-    return CheckpointError(
-        f"{path} cannot be read as tensors ({reason})",
-        remedy="copy or download the file again; files with pickled code are never opened",
-    )
-
-
-def _foreign(path: Path) -> CheckpointError:
-    return CheckpointError(
-        f"{path} holds no model card, so it was not written by diffseglung",
-        remedy="use a checkpoint of diffseglung train or distill, or leave --model out for the shipped model",
-    )
+def first_line(cause: Exception) -> str:
+    """What a library's error says, in one line of at most 120 characters."""
+    return next(iter(str(cause).splitlines()), type(cause).__name__)[:120]

@@ -20,7 +20,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
 def cosine_signal(steps: int) -> Tensor:
-    """Signal share abar at steps 0..T (Nichol & Dhariwal 2021, eq. 17, betas clipped at 0.999), float64 (T + 1,)."""
+    """abar at steps 0..T (Nichol & Dhariwal 2021, eq. 17, betas clipped at 0.999), float64 (T + 1,)."""
     t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     curve = torch.cos((t + 0.008) / 1.008 * torch.pi / 2) ** 2
     betas = (1 - curve[1:] / curve[:-1]).clamp(max=0.999)
@@ -45,12 +45,16 @@ def per_patch(signal: Tensor, step: Tensor, like: Tensor) -> Tensor:
 
 
 def noised(clean: Tensor, noise: Tensor, abar: Tensor) -> Tensor:
-    """x_t (eq. 4)."""
+    """x_t (eq. 4), also called q_sample: clean signal and noise mixed.
+
+    >>> noised(torch.ones(2), torch.zeros(2), torch.tensor(0.25))
+    tensor([0.5000, 0.5000])
+    """
     return abar.sqrt() * clean + (1 - abar).sqrt() * noise
 
 
 def target(clean: Tensor, noise: Tensor, abar: Tensor, prediction: str) -> Tensor:
-    """What the network learns to say: the noise, or v."""
+    """What the network learns to predict: the noise or v."""
     if prediction == "noise":
         return noise
     return abar.sqrt() * noise - (1 - abar).sqrt() * clean
@@ -65,7 +69,7 @@ def to_clean(predicted: Tensor, noisy: Tensor, abar: Tensor, prediction: str) ->
 
 @dataclass(frozen=True)
 class DiffusionModel:
-    """A network with the process it was trained for: everything needed to noise, denoise and score patches."""
+    """A network with the diffusion process it was trained for: noises, denoises and scores patches."""
 
     network: UNet
     config: DiffusionConfig
@@ -77,7 +81,7 @@ class DiffusionModel:
         return cls(network, config, signal_of(config))
 
     def denoiser(self, lung: Tensor, clip: bool = True) -> Denoiser:
-        """x0-estimator for patches with lung masks `lung` (B, 1, Z, Y, X); clipped to the HU window by default."""
+        """Estimator of x0 for patches with lung masks `lung` (B, 1, Z, Y, X), clipped to the HU window by default."""
 
         def denoise(noisy: Tensor, step: Tensor) -> Tensor:
             fraction = step.to(noisy.dtype) / self.config.steps
@@ -88,7 +92,7 @@ class DiffusionModel:
         return denoise
 
     def loss(self, clean: Tensor, lung: Tensor, noise: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean distance between prediction and target, one value a patch (B,), and the network's taps."""
+        """Mean distance between prediction and target for each patch (B,), and the network's taps."""
         abar = per_patch(self.signal, step, clean)
         noisy = noised(clean, noise, abar)
         predicted, taps = self.network.with_taps(

@@ -1,4 +1,4 @@
-"""Exponential moving average of weights: what is sampled from, segmented with and shipped."""
+"""Exponential moving average of weights: used for sampling and segmentation, and shipped."""
 
 from __future__ import annotations
 
@@ -11,11 +11,19 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """Averages every tensor of a module's state: average <- d average + (1 - d) current.
+    """Average of every tensor of a module's state: average <- d average + (1 - d) current.
 
     d = min(decay, (1 + n) / (10 + n)) after n updates, so that the random start is forgotten early: the warm-up of
-    TensorFlow's ExponentialMovingAverage, which the code of Song et al. 2021 took over (arXiv 2011.13456,
-    score_sde_pytorch, models/ema.py). Ho et al. 2020 kept d constant.
+    TensorFlow's ExponentialMovingAverage, as in the code of Song et al. 2021 (arXiv 2011.13456, score_sde_pytorch,
+    models/ema.py). Ho et al. 2020 keep d constant.
+
+    >>> layer = nn.Linear(1, 1, bias=False)
+    >>> _ = nn.init.constant_(layer.weight, 1.0)
+    >>> ema = Ema(layer, decay=0.999)
+    >>> _ = nn.init.constant_(layer.weight, 2.0)
+    >>> ema.update(layer)
+    >>> ema.weights["weight"]  # d = 0.1 at the first update
+    tensor([[1.9000]])
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -29,7 +37,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
-        """Take in the module's present weights; call once after each optimiser update."""
+        """Add the module's current weights; call once after each optimiser step."""
         share = 1 - self.next_decay()
         for name, value in module.state_dict().items():
             if value.is_floating_point():
@@ -44,7 +52,7 @@ class Ema:
 
     @contextmanager
     def applied_to(self, module: nn.Module) -> Iterator[None]:
-        """Within the block the module computes with the average; afterwards its own weights are back."""
+        """Within the block the module uses the average; afterwards its own weights are restored."""
         own = {name: value.detach().clone() for name, value in module.state_dict().items()}
         self.copy_to(module)
         try:
@@ -53,7 +61,7 @@ class Ema:
             module.load_state_dict(own)
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain numbers, ready for `torch.save` and a weights-only load."""
+        """Tensors and plain numbers for `torch.save` and a weights-only load."""
         return {"decay": self.decay, "updates": self.updates, "weights": dict(self.weights)}
 
     def restore(self, state: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Multi-timestep diffusion features: noise a tile to a few levels, one network call each, read the projected taps.
 
-No sampling chain runs at inference: a scan costs (tiles holding lung) x (noise levels) network calls. The noise of a
-tile depends on the seed, its corner and the level only, so features do not depend on batch size or tile order.
+No sampling chain runs at inference: a scan costs (tiles with lung) x (noise levels) network calls. The noise of a tile
+depends only on the seed, its corner and the level, so features do not depend on batch size or tile order.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import numpy as np
 import torch
@@ -19,9 +20,9 @@ from torch import Tensor
 
 from diffseglung.case.positions import Positions
 from diffseglung.method.diffusion import DiffusionModel, noised, per_patch
-from diffseglung.method.heads import StudentHead, bring
-from diffseglung.method.memory import call_bytes
-from diffseglung.method.patches import cut, lung_corners, place, taper, tile_corners
+from diffseglung.method.distillation import StudentHead, bring
+from diffseglung.method.patches import blend, cut, lung_corners, tile_corners
+from diffseglung.method.unet import call_bytes
 from diffseglung.platform.config import FeatureConfig
 from diffseglung.platform.resources import is_out_of_memory, memory_bytes
 from diffseglung.platform.runtime import Runtime, patch_noise, spread
@@ -29,16 +30,16 @@ from diffseglung.volume import Shape
 
 Rows = NDArray[np.float32]
 Reader = Callable[[dict[str, Tensor]], Tensor]
-"""Network taps -> features (B, D, z, y, x) on a grid of `stride` voxels: a student head, or one raw tap."""
+"""Network taps -> features (B, D, z, y, x) on a grid of `stride` voxels."""
 RAW_STRIDE = 4
 _ALONE = threading.Lock()
-"""Held by the one thread that tries again after it was refused memory."""
+"""Held by the one thread that retries after running out of memory."""
 Progress = Callable[[Iterable[list[Shape]], int], Iterable[list[Shape]]]
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureSource:
-    """A diffusion model and what is read from it: `read` gives `channels` features every `stride` voxels."""
+    """A diffusion model and what is read from it: `read` returns `channels` features every `stride` voxels."""
 
     model: DiffusionModel
     read: Reader
@@ -52,7 +53,7 @@ class FeatureSource:
 
     @classmethod
     def raw(cls, model: DiffusionModel, stride: int = RAW_STRIDE) -> FeatureSource:
-        """Bottleneck, decoder levels and decoder output side by side: what a student head takes, without a head."""
+        """Bottleneck, decoder levels and decoder output concatenated: the input of a student head, without the head."""
         network = model.network
         names = ["bottleneck", *(n for n in network.tap_channels if n.startswith("level") and n != "level0"), "decoder"]
 
@@ -61,21 +62,19 @@ class FeatureSource:
 
         return cls(model, read, sum(network.tap_channels[n] for n in names), stride)
 
-    @classmethod
-    def tap(cls, model: DiffusionModel, name: str = "bottleneck") -> FeatureSource:
-        """One raw tap of the network, without any head."""
-        network = model.network
-        return cls(model, lambda taps: taps[name], network.tap_channels[name], network.tap_strides[name])
-
 
 def tile_size(wanted: Shape, shape: Shape, multiple: int) -> Shape:
-    """The wanted tile, no larger than the grid needs, each side a multiple the network can halve."""
+    """The wanted tile, no larger than the grid needs, its sides multiples of `multiple`.
+
+    >>> tile_size((64, 64, 64), (40, 200, 200), 16)
+    (48, 64, 64)
+    """
     z, y, x = (-(-min(w, n) // multiple) * multiple for w, n in zip(wanted, shape, strict=True))
     return z, y, x
 
 
 def tiles(lungs: NDArray[np.bool_], source: FeatureSource, config: FeatureConfig) -> tuple[Shape, list[Shape]]:
-    """Size of a tile and the corners of those that hold lung, on multiples of the source's stride."""
+    """Tile size and the corners of the tiles that contain lung, at multiples of the source's stride."""
     tile = tile_size(config.tile, lungs.shape, source.model.network.multiple)
     corners = lung_corners(tile_corners(lungs.shape, tile, config.overlap), tile, lungs)
     stride = source.stride
@@ -86,16 +85,12 @@ def diffusion_features(
     grid: Rows, lungs: NDArray[np.bool_], source: FeatureSource, config: FeatureConfig, runtime: Runtime,
     progress: Progress | None = None,
 ) -> Tensor:  # fmt: skip
-    """Feature vectors (levels x channels, z, y, x) every `source.stride` voxels; NaN where no tile came.
+    """Feature vectors (levels x channels, z, y, x) every `source.stride` voxels; NaN where there is no tile.
 
     grid: (Z, Y, X) HU in model units;  lungs: (Z, Y, X).  float16, so that a full CT at stride 4 stays near 200 MB.
     """
     stride, (tile, corners) = source.stride, tiles(lungs, source, config)
-    cells: Shape = tuple(-(-n // stride) for n in grid.shape)
-    small: Shape = tuple(n // stride for n in tile)  # type: ignore[assignment]
-    window = torch.from_numpy(taper(small))
-    total = torch.zeros((len(config.steps) * source.channels, *cells), dtype=torch.float32)
-    weight = torch.zeros(cells)
+    z, y, x = (-(-n // stride) for n in grid.shape)
     size = config.batch_size if runtime.device.type != "cpu" else 1
     batches = [corners[i : i + size] for i in range(0, len(corners), size)]
 
@@ -105,17 +100,14 @@ def diffusion_features(
         )
 
     shown = progress(batches, len(batches)) if progress else batches
-    for batch, found in spread(work, shown, most=at_once(source.model, tile, runtime)):
-        for corner, values in zip(batch, found, strict=True):
-            at: Shape = tuple(c // stride for c in corner)  # type: ignore[assignment]
-            on, within = place(at, small, cells)
-            total[(slice(None), *on)] += values[(slice(None), *within)] * window[within]
-            weight[on] += window[within]
-    return (total / weight.where(weight > 0, torch.nan)).half()
+    read = spread(work, shown, most=at_once(source.model, tile, runtime))
+    parts = (pair for batch, found in read for pair in zip(batch, found, strict=True))
+    placed = (((c[0] // stride, c[1] // stride, c[2] // stride), values.numpy()) for c, values in parts)
+    return torch.from_numpy(blend(placed, (z, y, x))).half()
 
 
 def within_memory(call: Callable[[list[Shape]], list[Tensor]], batch: list[Shape]) -> list[Tensor]:
-    """`call(batch)`, in halves where the memory does not suffice, down to single tiles one after the other."""
+    """`call(batch)`; where memory runs out, in halves, down to single tiles one after the other."""
     try:
         return call(batch)
     except Exception as error:
@@ -129,9 +121,9 @@ def within_memory(call: Callable[[list[Shape]], list[Tensor]], batch: list[Shape
 
 
 def at_once(model: DiffusionModel, tile: Shape, runtime: Runtime) -> int:
-    """Network calls that may run side by side: one on an accelerator, else as many as the memory holds, at least one.
+    """Network calls that may run in parallel: one on an accelerator, else as many as fit in memory, at least one.
 
-    On a processor each tile is a call of its own on one core, so that no sum depends on batch size or thread count.
+    On a CPU each tile is a separate call on one core, so that no sum depends on batch size or thread count.
     """
     if runtime.device.type != "cpu":
         return 1
@@ -163,10 +155,10 @@ def _noise(tile: Shape, seed: int, level: int, corner: Shape) -> Tensor:
 
 
 def at_positions(features: Tensor, stride: int, where: Positions, *, described_at: float | None = None) -> Tensor:
-    """Rows (N, F) of features (F, z, y, x) given every `stride` voxels, linear between them, NaN-free.
+    """Features (F, z, y, x) on a grid of `stride` voxels, interpolated linearly at positions: rows (N, F) without NaN.
 
-    described_at: where in its cell a feature describes the scan, in voxels; its centre, (stride - 1) / 2, if None.
-    Cells that no tile covered take the nearest covered one.
+    described_at: the voxel of a cell that its feature describes; the centre, (stride - 1) / 2, if None.
+    Cells without a tile take the value of the nearest cell with one.
     """
     values = features.numpy()
     missing = np.isnan(values[0])
@@ -188,3 +180,42 @@ def at_positions(features: Tensor, stride: int, where: Positions, *, described_a
             index.append(np.minimum(low[axis] + up, values.shape[axis + 1] - 1))
         rows += weight[:, None] * values[:, index[0], index[1], index[2]].T
     return torch.from_numpy(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Standardise rows and keep their leading principal components: z = ((row - mean) / scale) @ axes.
+
+    mean, scale: (F,);  axes: (F, P), the leading eigenvectors of the correlation matrix, divided by the root of their
+    eigenvalues if whitened.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    axes: Tensor
+
+    @classmethod
+    def fit(cls, rows: Tensor, dimensions: int | None = None, *, whiten: bool = False) -> Self:
+        """From rows (N, F); with `dimensions` None all columns are kept, unrotated.
+
+        >>> rows = torch.tensor([[0.0, 10.0], [2.0, 30.0]])
+        >>> Projection.fit(rows)(rows)
+        tensor([[-0.7071, -0.7071],
+                [ 0.7071,  0.7071]])
+        """
+        mean, scale = rows.mean(0), rows.std(0).clamp(min=1e-6)
+        if dimensions is None or dimensions >= rows.shape[1]:
+            return cls(mean, scale, torch.eye(rows.shape[1], dtype=rows.dtype))
+        z = (rows - mean) / scale
+        values, vectors = torch.linalg.eigh((z.T.double() @ z.double()) / len(z))
+        axes = vectors.flip(1)[:, :dimensions]
+        axes = axes * torch.where(
+            axes.abs().amax(0) == axes.amax(0), 1.0, -1.0
+        )  # a sign that does not depend on LAPACK
+        if whiten:
+            axes = axes / values.flip(0)[:dimensions].clamp(min=1e-9).sqrt()
+        return cls(mean, scale, axes.to(rows.dtype))
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(N, F) -> (N, P)."""
+        return ((rows - self.mean) / self.scale) @ self.axes

@@ -1,16 +1,16 @@
 """Sobel-Diffusion Fusion: sharpen class borders with the CT's own edges.
 
-The published system names this step and never released it; this is ours. The class posterior comes from a coarse
-feature grid. (1) It is brought to the voxel grid. (2) Its logarithm diffuses for a few steps with the conductance
+The paper names this step without releasing it; this is an independent design. The class posterior on a coarse feature
+grid is (1) interpolated to the voxel grid. (2) Its logarithm diffuses for a few steps with the conductance
 
     g = exp(-(|grad HU| / edge_hu)^2 min(1, |grad p| / EDGE_POSTERIOR)^2)     (after Perona & Malik 1990, eq. 7)
 
-so that a border is where both Sobel gradients are, that of the CT and that of the posterior: opinions flow up to it and
-not across, but along vessels within one tissue they flow freely. (3) Near borders between classes, and only there,
-each voxel's own HU joins as evidence for the classes that meet there. Applied everywhere, or for every class, it would
-make consolidation of each vessel; and an HU that fits none of the classes in question tells nothing, so their
-distributions have heavy tails. Fibrosis is texture, dark cells between bright strands: the HU of one voxel says nothing
-for or against it, and only divides the rest among the others.
+so that a border needs both Sobel gradients, that of the CT and that of the posterior: probability flows up to it but
+not across it, and flows freely along vessels within one tissue. (3) Near borders between classes, and only there, each
+voxel's HU is added as evidence for the classes that meet. Applied everywhere, or for every class, this would turn
+vessels into consolidation; and an HU that fits none of the classes in question is no evidence, so their distributions
+have heavy tails. Fibrosis is texture, dark cells between bright strands: the HU of one voxel is no evidence for or
+against it and only divides the remainder among the other classes.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from diffseglung.case.median import median_at
+from diffseglung.case.alignment import median_at
 from diffseglung.case.positions import middle
 from diffseglung.labels import FIBROSIS, TISSUES
 from diffseglung.platform.config import FusionConfig
 
 EPSILON = 1e-4
 EDGE_POSTERIOR = 0.1
-"""Sobel gradient of the posterior (a voxel) from which on it counts as a full edge."""
+"""Sobel gradient of the posterior (per voxel) above which it counts as a full edge."""
 TAIL, TAIL_RANGE_HU = 0.1, 1200.0
-"""Share of a tissue's voxels whose HU may be anything, and the range they may take."""
+"""Share of a tissue's voxels whose HU is uniformly distributed, and the range of that distribution in HU."""
 ABSENT = -30.0
 TEXTURE = TISSUES.index(FIBROSIS)
-"""The class that no single voxel's HU can tell."""
+"""The class that the HU of a single voxel cannot identify."""
 EDGE_SIGMA = 0.7
-"""Smoothing (voxels) before gradients and before the HU of tissues are learned."""
+"""Gaussian sigma in voxels, before gradients are taken and the HU of tissues estimated."""
 
 
 def to_voxels(posterior: NDArray[np.float32], stride: int, shape: tuple[int, int, int]) -> Tensor:
     """Posterior (C, z, y, x) of cells of `stride` voxels on the voxel grid, (C, Z, Y, X), linear between positions.
 
-    A cell's value lies where it was described (`features.local.middle`). Cells that hold no lung (all zero) do not
-    count: the classes are renormalised to sum to 1.
+    A cell's value lies at its described voxel (`case.positions.middle`). Cells without lung (all zero) are ignored: the
+    classes are renormalised to sum to 1.
     """
     grid = F.pad(torch.from_numpy(posterior)[None], (1,) * 6, mode="replicate")
     size = [(n - 1) * stride + 1 for n in grid.shape[2:]]
@@ -57,7 +57,11 @@ def to_voxels(posterior: NDArray[np.float32], stride: int, shape: tuple[int, int
 
 
 def most_probable(posterior: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Class with the highest posterior (C, ...) at each place, the first of equals; much faster than argmax."""
+    """Class of highest posterior (C, ...) at each voxel, the first of equals; much faster than argmax.
+
+    >>> most_probable(np.array([[0.2, 0.5], [0.8, 0.5]], np.float32))
+    array([1, 0], dtype=uint8)
+    """
     best, top = posterior[0].copy(), np.zeros(posterior.shape[1:], np.uint8)
     for c in range(1, len(posterior)):
         np.copyto(top, c, where=posterior[c] > best)
@@ -66,7 +70,7 @@ def most_probable(posterior: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def sobel_magnitude(hu: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Gradient magnitude in HU a voxel, by 3 x 3 x 3 Sobel filters scaled to the unit ramp."""
+    """Gradient magnitude in HU per voxel, by 3 x 3 x 3 Sobel filters scaled to a unit ramp."""
     total = np.zeros(hu.shape, np.float32)
     for axis in range(3):
         total += (ndimage.sobel(hu, axis) / 32.0) ** 2
@@ -74,13 +78,13 @@ def sobel_magnitude(hu: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def diffuse(log_posterior: Tensor, conductance: Tensor, steps: int) -> Tensor:
-    """Explicit edge-stopping diffusion of (C, Z, Y, X) over the six faces, zero flux at the border (step 1/7)."""
+    """Explicit edge-stopping diffusion of (C, Z, Y, X) through the six faces, no flux at the border (time step 1/7)."""
     u, faces = log_posterior.clone(), []
     for axis in (0, 1, 2):
         length = conductance.shape[axis]
         face = torch.minimum(conductance.narrow(axis, 0, length - 1), conductance.narrow(axis, 1, length - 1))
         faces.append(face / 7.0)
-    for channel in u:  # one at a time: what is at hand stays in the cache
+    for channel in u:  # one at a time, to stay in the cache
         for _ in range(steps):
             change = torch.zeros_like(channel)
             for axis, face in enumerate(faces):
@@ -94,17 +98,17 @@ def diffuse(log_posterior: Tensor, conductance: Tensor, steps: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class HuLikelihood:
-    """How tissues read in one scan: a normal distribution each, with a uniform tail.  mean, sd: (C,) aligned HU."""
+    """HU of tissues in one scan: normal distributions with a uniform tail.  mean, sd: (C,) aligned HU."""
 
     mean: Tensor
     sd: Tensor
 
     @classmethod
     def of(cls, hu: Tensor, posterior: Tensor, lungs: Tensor) -> HuLikelihood:
-        """From each class's confident voxels, shrunk towards `PRIOR_HU`, `PRIOR_SD` by 2000 voxels."""
+        """From the confident voxels of each class, shrunk towards `PRIOR_HU` and `PRIOR_SD` by 2000 voxels."""
         mean, spread, weight = PRIOR_HU.clone(), PRIOR_SD.square(), 2000.0
         for c in range(len(posterior)):
-            sure = hu[lungs & (posterior[c] > 0.8)].numpy().astype(np.float64)  # sums that no thread count changes
+            sure = hu[lungs & (posterior[c] > 0.8)].numpy().astype(np.float64)  # sums independent of the thread count
             n = len(sure)
             mean[c] = (sure.sum() + weight * PRIOR_HU[c]) / (n + weight)
             spread[c] = (np.square(sure - float(mean[c])).sum() + weight * PRIOR_SD[c] ** 2) / (n + weight)
@@ -118,9 +122,9 @@ class HuLikelihood:
 
 
 def neutral(evidence: Tensor, posterior: Tensor, label: int) -> Tensor:
-    """Log-likelihood (N,) that leaves a class's share as it is: the mean likelihood of the others, by their posterior.
+    """Log-likelihood (N,) that leaves a class's share unchanged: the posterior-weighted mean likelihood of the others.
 
-    evidence, posterior: (C, N).  Where no other class has any, the evidence is 0.
+    evidence, posterior: (C, N).  Where the others have no probability, the evidence is 0.
     """
     weight = posterior.clone()
     weight[label] = 0
@@ -130,7 +134,7 @@ def neutral(evidence: Tensor, posterior: Tensor, label: int) -> Tensor:
 
 
 def classes_nearby(top: NDArray[np.uint8], lungs: NDArray[np.bool_], classes: int, reach: int) -> Tensor:
-    """(C, Z, Y, X): whether a lung voxel within `reach` voxels (a cube) has that class on top."""
+    """(C, Z, Y, X): whether that class is most probable in a lung voxel within `reach` voxels (a cube)."""
     size = 2 * reach + 1
     return torch.stack(
         [
@@ -142,7 +146,7 @@ def classes_nearby(top: NDArray[np.uint8], lungs: NDArray[np.bool_], classes: in
 
 PRIOR_HU = torch.tensor([-855.0, -940.0, -600.0, -650.0, -60.0])
 PRIOR_SD = torch.tensor([60.0, 30.0, 120.0, 220.0, 130.0])
-"""Aligned HU of each tissue before a scan is seen, in the order of `labels.TISSUES`."""
+"""Prior aligned HU of each tissue, in the order of `labels.TISSUES`."""
 
 
 def fuse(
@@ -170,7 +174,7 @@ def fuse(
 
 
 def border_conductance(hu: NDArray[np.float32], posterior: Tensor, config: FusionConfig) -> Tensor:
-    """g of the module's text, (Z, Y, X), from aligned HU and the posterior (C, Z, Y, X)."""
+    """Conductance g, (Z, Y, X), from aligned HU and the posterior (C, Z, Y, X)."""
     edges = torch.from_numpy(sobel_magnitude(ndimage.gaussian_filter(hu, EDGE_SIGMA))) / config.edge_hu
     change = sum(torch.from_numpy(sobel_magnitude(p.numpy())).square() for p in posterior)
     contested = (torch.as_tensor(change).sqrt() / EDGE_POSTERIOR).clamp(max=1)

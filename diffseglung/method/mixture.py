@@ -3,10 +3,18 @@
 log p(x) = log sum_k w_k N(x; m_k, S_k); EM as in Bishop 2006, sec. 9.2.2; k-means++ starts (Arthur & Vassilvitskii
 2007); BIC of Schwarz 1978.
 
-Rows are a tensor (N, F), or a sequence of tensors (one a scan, say) that stands for their concatenation; each may be a
-memory map (`torch.from_numpy(np.memmap(...))`). EM reads them once an iteration, E and M step together, and holds a few
-blocks of them at a time: memory does not grow with N. Products are float32, of rows less the mean of the mixture; sums
-over blocks are float64. Blocks are spread over the cores and added up in order: the number of cores changes nothing.
+Rows are a tensor (N, F), or a sequence of tensors (e.g. one per scan) treated as their concatenation; each may be a
+memory map (`torch.from_numpy(np.memmap(...))`). EM reads them once per iteration, E and M step together, a few blocks
+at a time: memory does not grow with N. Products are float32, of rows minus the mean of the mixture; sums over blocks
+are float64. Blocks run on all cores and are added in order: results do not depend on the number of cores.
+
+>>> centres = torch.tensor([[0.0, 0.0], [9.0, 9.0], [0.0, 9.0]])
+>>> rows = centres.repeat(100, 1) + torch.randn(300, 2, generator=generator(1))
+>>> mixture = fit(rows, 3)
+>>> mixture.means.round().int().sort(0).values.tolist()
+[[0, 0], [0, 9], [9, 9]]
+>>> mixture.responsibilities(rows).shape
+torch.Size([300, 3])
 """
 
 from __future__ import annotations
@@ -24,13 +32,13 @@ from diffseglung.platform.runtime import generator, spread
 
 Rows = Tensor | Sequence[Tensor]
 BLOCK = 32_768
-"""Rows that one core works through before it hands in its sums."""
+"""Rows per partial sum of one core."""
 CHUNK = 2048
-"""Rows of one matrix product on a processor: what is made of them fits into its cache."""
+"""Rows of one matrix product on a CPU: the intermediate results fit into its cache."""
 LANES = 16
-"""Products are padded to this many columns, the width of a processor's registers: more than twice as fast."""
+"""Products are padded to a multiple of this many columns, the width of CPU registers: more than twice as fast."""
 START_ROWS = 262_144
-"""`fit` tries its starts on so many rows at most, evenly taken; the best start then sees all of them."""
+"""`fit` tries its starts on at most this many rows, evenly spaced; the best start is continued on all rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +74,7 @@ class Mixture:
         return -2 * self.log_likelihood(rows) * _count(rows) + free * math.log(_count(rows))
 
     def _map(self, rows: Tensor, finish: Callable[[Tensor], Tensor]) -> Tensor:
-        """What `finish` makes (any, n) of log joint densities (K, n), for all rows: (N, any)."""
+        """`finish`, of log joint densities (K, n) -> (any, n), for all rows: (N, any)."""
         frame = _Frame.of(self, rows)
         like = finish(frame.constant[:, :0])
         found = like.new_empty(len(rows), len(like))
@@ -82,10 +90,10 @@ class Mixture:
 
 @dataclass(frozen=True, eq=False)
 class _Frame:
-    """A mixture made ready for products with rows.
+    """A mixture prepared for products with rows.
 
-    centre (F,): its mean.  white (K, F, P): takes (x - centre, 1, 0...) to z = L^-1 (x - m_k), where S_k = L L'.
-    constant (K, 1): log density at the mean, plus log w_k.
+    centre (F,): its mean.  white (K, F, P): maps (x - centre, 1, 0...) to z = L^-1 (x - m_k), where S_k = L L'.
+    constant (K, 1): log density at the mean plus log w_k.
     """
 
     centre: Tensor
@@ -94,7 +102,7 @@ class _Frame:
 
     @classmethod
     def of(cls, mixture: Mixture, rows: Rows, least: torch.dtype = torch.float32) -> Self:
-        """On the device of the rows and in their precision, or in `least` where that is finer."""
+        """On the device of the rows, in their precision or `least`, whichever is finer."""
         like = rows if isinstance(rows, Tensor) else rows[0]
         dtype = torch.promote_types(like.dtype, least)
         weights, means = mixture.weights.double(), mixture.means.double()
@@ -111,7 +119,7 @@ class _Frame:
         return cls(*(part.to(like.device, dtype) for part in parts))
 
     def columns(self, block: Tensor) -> Iterator[Tensor]:
-        """Chunks of rows as (x - centre, 1, 0...), (P, n): the 1 makes a product give offsets and sums as well."""
+        """Chunks of rows as (x - centre, 1, 0...), (P, n): with the 1, products include offsets and sums."""
         f = len(self.centre)
         for part in torch.split(block, _chunk(block)):
             columns = self.centre.new_zeros(self.white.shape[2], len(part))
@@ -129,7 +137,7 @@ class _Frame:
 
 
 def kmeans_plus_plus(rows: Tensor, k: int, random: torch.Generator) -> Tensor:
-    """K start centres (K, F), each drawn with probability proportional to its squared distance to those before."""
+    """K start centres (K, F), drawn with probability proportional to the squared distance from those before."""
     first = int(torch.randint(len(rows), (1,), generator=random))
     centres, distance = [rows[first]], (rows - rows[first]).square().sum(1)
     for _ in range(k - 1):
@@ -143,7 +151,7 @@ def kmeans_plus_plus(rows: Tensor, k: int, random: torch.Generator) -> Tensor:
 
 
 def maximise(rows: Tensor, responsibility: Tensor, ridge: float) -> Mixture:
-    """M step: the mixture that soft memberships (N, K) describe; `ridge` is added to each variance."""
+    """M step: the mixture of soft memberships (N, K); `ridge` is added to each variance."""
     mass = responsibility.sum(0, dtype=torch.float64).clamp(min=1e-8)
     means = (responsibility.T @ rows).double() / mass[:, None]
     eye = torch.eye(rows.shape[1], dtype=mass.dtype, device=mass.device).expand(len(mass), -1, -1)
@@ -162,7 +170,7 @@ def maximise(rows: Tensor, responsibility: Tensor, ridge: float) -> Mixture:
 def em(rows: Rows, start: Mixture, *, iterations: int = 100, tolerance: float = 1e-4, ridge: float = 1e-4) -> Mixture:
     """EM from a start until the mean log-likelihood gains less than `tolerance`.
 
-    Raises InputError when rows are not finite, or lie too far apart for double precision.
+    Raises InputError if rows are not finite or too far apart for double precision.
     """
 
     def moments(frame: _Frame) -> Tensor:
@@ -182,7 +190,7 @@ def em(rows: Rows, start: Mixture, *, iterations: int = 100, tolerance: float = 
 
 
 def _step(rows: Rows, mixture: Mixture, moments: Callable[[_Frame], Tensor], ridge: float) -> tuple[Mixture, Tensor]:
-    """The mixture that `moments` of the rows describe, and these: double precision where single gives none."""
+    """The mixture with the `moments` of the rows, and the moments: in double precision where single fails."""
     for least in (torch.float32, torch.float64):
         frame = _Frame.of(mixture, rows, least)
         sums = moments(frame)
@@ -190,8 +198,8 @@ def _step(rows: Rows, mixture: Mixture, moments: Callable[[_Frame], Tensor], rid
         if not torch.linalg.cholesky_ex(moved.covariances).info.any():  # also where a sum is not finite
             return moved, sums
     raise InputError(
-        "feature vectors hold values that are not finite, or that lie too far apart to compute with",
-        remedy="leave such rows out, or bring the columns to similar ranges",
+        "feature vectors have values that are not finite, or that are too far apart to compute with",
+        remedy="remove such rows, or scale the columns to similar ranges",
     )
 
 
@@ -208,10 +216,10 @@ def _expected(frame: _Frame, columns: Tensor) -> Tensor:
 
 
 def _moments(z: Tensor, columns: Tensor, share: Tensor) -> Tensor:
-    """Float64 sums (K, F + 1, F + 1) over n rows of share * (z, 1) (x - centre, 1)'; in the last row, the mass alone.
+    """Float64 sums (K, F + 1, F + 1) over n rows of share * (z, 1) (x - centre, 1)'; the last row has only the mass.
 
     z: (K, F, n), columns: (P, n), share: (K, n).  One factor is centred at its component, so that the covariance of a
-    component far from the mean keeps its digits.
+    component far from the mean keeps its precision.
     """
     k, f, _ = z.shape
     sums = torch.zeros(k, f + 1, f + 1, dtype=torch.float64, device=z.device)
@@ -221,7 +229,7 @@ def _moments(z: Tensor, columns: Tensor, share: Tensor) -> Tensor:
 
 
 def _moved(mixture: Mixture, centre: Tensor, sums: Tensor, ridge: float) -> Mixture:
-    """The mixture of largest likelihood, given the `_moments` of all rows under the one before."""
+    """The mixture of maximum likelihood, given the `_moments` of all rows under the previous one."""
     mass, means = sums[:, -1, -1].clamp(min=1e-8), mixture.means.to(sums)
     factor = torch.linalg.cholesky(mixture.covariances.to(sums))
     about = factor @ sums[:, :-1] / mass[:, None, None]  # means over rows of (x - m) (x - centre, 1)'
@@ -232,10 +240,10 @@ def _moved(mixture: Mixture, centre: Tensor, sums: Tensor, ridge: float) -> Mixt
 
 
 def fit(rows: Rows, k: int, *, seed: int = 0, starts: int = 4, ridge: float = 1e-4) -> Mixture:
-    """Best of several k-means++ starts by likelihood, on START_ROWS rows where there are more; then EM on all of them.
+    """The most likely of several k-means++ starts, tried on at most START_ROWS rows; then EM on all rows.
 
-    With fewer rows a component than columns, covariances are singular but for the ridge, and rows stay where the start
-    puts them. Raises InputError when there are fewer rows than components, and as `em` does.
+    With fewer rows per component than columns, covariances are singular except for the ridge, and the start decides.
+    Raises InputError if there are fewer rows than components, and as `em` does.
     """
     if _count(rows) < max(k, 2):
         raise InputError(
@@ -269,7 +277,7 @@ def _blocks(rows: Rows) -> Iterator[Tensor]:
 
 
 def _chunk(block: Tensor) -> int:
-    """Rows of one product: what a cache holds, or all of a block on an accelerator."""
+    """Rows of one product: what fits in the cache, or the whole block on an accelerator."""
     return CHUNK if block.device.type == "cpu" else BLOCK
 
 
@@ -278,7 +286,7 @@ def _count(rows: Rows) -> int:
 
 
 def _evenly(rows: Rows, most: int) -> Tensor:
-    """All rows, or `most` of them at even distances, as one float tensor in memory."""
+    """All rows, or `most` of them evenly spaced, as one float tensor in memory."""
     count = _count(rows)
     if isinstance(rows, Tensor) and count <= most:
         return rows.to(torch.promote_types(rows.dtype, torch.float32))
@@ -293,7 +301,7 @@ def _evenly(rows: Rows, most: int) -> Tensor:
 
 
 def _total(parts: Iterator[Tensor]) -> Tensor:
-    """Sum in the order given, of at least one tensor."""
+    """Sum of at least one tensor, in the order given."""
     total = next(parts)
     for part in parts:
         total = total + part

@@ -1,8 +1,8 @@
-"""Names for the components of a free mixture, by the HU of the lung they hold.
+"""Names for the components of an unsupervised mixture, by the HU of the lung in them.
 
 `published` uses the fixed ranges of the paper (healthy -600..-500 HU, emphysema below -750), which call normal lung
-emphysema; `physics` uses where tissues really lie. Both look at each component's mean HU only: a component of fibrosis
-cannot be told from one of GGO by HU, so the one with the larger spread is fibrosis.
+emphysema; `physics` uses measured ranges of aerated tissue. Mean HU does not separate fibrosis from GGO: `physics`
+calls a component of large spread fibrosis.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ def component_hu(responsibility: NDArray[np.float32], hu: NDArray[np.float32]) -
 
 
 def published_name(mean_hu: float, sd_hu: float) -> int:
-    """Label id by the paper's fixed HU ranges."""
+    """Label id by the paper's fixed HU ranges; the spread is ignored.
+
+    >>> [published_name(hu, 0.0) for hu in (-900.0, -600.0, -400.0, -200.0, 0.0)]
+    [2, 1, 3, 4, 5]
+    """
     if mean_hu < -750:
         return EMPHYSEMA.id
     if mean_hu < -500:
@@ -35,7 +39,11 @@ def published_name(mean_hu: float, sd_hu: float) -> int:
 
 
 def physics_name(mean_hu: float, sd_hu: float) -> int:
-    """Label id by aeration: emphysema below -915 aligned HU, healthy to -765, consolidation above -300."""
+    """Label id by aligned HU: emphysema below -915, healthy below -765, consolidation above -300, else GGO or fibrosis.
+
+    >>> physics_name(-860.0, 30.0), physics_name(-600.0, 200.0)
+    (1, 4)
+    """
     if mean_hu < -915:
         return EMPHYSEMA.id
     if mean_hu < -765:
@@ -48,7 +56,7 @@ def physics_name(mean_hu: float, sd_hu: float) -> int:
 def named_posterior(
     responsibility: NDArray[np.float32], hu: NDArray[np.float32], *, rule: str = "published"
 ) -> NDArray[np.float32]:
-    """Responsibilities (N, K) summed over components of one name: class posterior (N, 5) in TISSUES order."""
+    """Class posterior (N, 5) in TISSUES order: responsibilities (N, K) summed over components of the same name."""
     name = published_name if rule == "published" else physics_name
     mean, sd = component_hu(responsibility, hu)
     out = np.zeros((len(hu), len(TISSUES)), np.float32)

@@ -1,4 +1,4 @@
-"""Cut a grid into patches or overlapping tiles, choose those that hold lung, and blend results back onto the grid."""
+"""Cut a grid into patches or overlapping tiles, choose those with lung, and blend results back onto the grid."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from diffseglung.platform.errors import InputError
 from diffseglung.volume import Array, Shape
 
 TRIES = 40
-"""Draws for one patch before the fullest one seen is taken."""
+"""Draws for one patch before the fullest one is taken."""
 
 
 def tile_starts(length: int, size: int, overlap: float) -> list[int]:
-    """Where tiles begin along one axis so that they cover it; evenly spread, the last flush with the end."""
+    """First voxels of tiles that cover one axis: evenly spread, the last flush with the end.
+
+    >>> tile_starts(100, 40, 0.25)
+    [0, 30, 60]
+    """
     if length <= size:
         return [0]
     count = int(np.ceil((length - size) / max(size * (1 - overlap), 1.0))) + 1
@@ -27,15 +31,15 @@ def tile_starts(length: int, size: int, overlap: float) -> list[int]:
 def tile_corners(shape: Shape, tile: Shape, overlap: float = 0.0) -> list[Shape]:
     """Lowest voxel (z, y, x) of every tile covering a grid of `shape`, in raster order.
 
-    Neighbours share at least the fraction `overlap`. An axis shorter than the tile gets one tile at 0, which then
-    reaches beyond the grid: `cut` fills what is outside, `blend` drops it.
+    Neighbours share at least the fraction `overlap`. An axis shorter than the tile gets one tile at 0 that extends
+    beyond the grid: `cut` fills the part outside, `blend` drops it.
     """
     z, y, x = (tile_starts(n, size, overlap) for n, size in zip(shape, tile, strict=True))
     return list(itertools.product(z, y, x))
 
 
 def place(corner: Shape, size: Shape, shape: Sequence[int]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Slices of the part of a patch that lies on a grid of `shape`: on the grid, and within the patch."""
+    """Slices of the part of a patch that lies on a grid of `shape`: in the grid, and in the patch."""
     low = [max(c, 0) for c in corner]
     high = [max(min(c + s, n), 0) for c, s, n in zip(corner, size, shape, strict=True)]
     on_grid = tuple(slice(a, max(a, b)) for a, b in zip(low, high, strict=True))
@@ -44,7 +48,11 @@ def place(corner: Shape, size: Shape, shape: Sequence[int]) -> tuple[tuple[Any, 
 
 
 def cut(array: Array, corner: Shape, size: Shape, fill: float = 0) -> Array:
-    """The patch (..., z, y, x) of `size` at `corner` of (..., Z, Y, X); voxels beyond the grid hold `fill`."""
+    """The patch (..., z, y, x) of `size` at `corner` of (..., Z, Y, X); voxels beyond the grid are `fill`.
+
+    >>> cut(np.arange(8).reshape(2, 2, 2), (1, 1, 0), (1, 1, 3), fill=-1)
+    array([[[ 6,  7, -1]]])
+    """
     on_grid, within = place(corner, size, array.shape[-3:])
     patch = np.full((*array.shape[:-3], *size), fill, array.dtype)
     patch[(..., *within)] = array[(..., *on_grid)]
@@ -52,29 +60,28 @@ def cut(array: Array, corner: Shape, size: Shape, fill: float = 0) -> Array:
 
 
 def lung_corners(corners: Iterable[Shape], tile: Shape, lungs: Array) -> list[Shape]:
-    """Those corners whose tile holds at least one lung voxel; lungs (Z, Y, X), non-zero inside."""
+    """The corners whose tile contains at least one lung voxel; lungs (Z, Y, X), non-zero inside."""
     return [corner for corner in corners if lungs[place(corner, tile, lungs.shape)[0]].any()]
 
 
 def taper(size: Shape) -> NDArray[np.float32]:
-    """Blending weights (z, y, x): a raised cosine, highest in the middle and never zero."""
+    """Blending weights (z, y, x): a raised cosine, largest in the middle, never zero."""
     sides = [0.02 + np.sin(np.pi * (np.arange(n) + 0.5) / n) ** 2 for n in size]
     weights: NDArray[np.float32] = np.einsum("i,j,k->ijk", *sides).astype(np.float32)
     return weights
 
 
-def blend(tiles: Iterable[tuple[Shape, Array]], shape: Shape, window: Array | None = None) -> NDArray[np.float32]:
-    """Weighted mean of overlapping tiles.
+def blend(tiles: Iterable[tuple[Shape, Array]], shape: Shape) -> NDArray[np.float32]:
+    """Mean of overlapping tiles, weighted by `taper`.
 
-    tiles:  pairs of a corner (z, y, x) and values (..., z, y, x); leading axes, if any, are channels.
-    window: (z, y, x) positive weights; `taper` of the tile's size if not given.
-    Returns (..., Z, Y, X); voxels that no tile covers are NaN, never zero. At least one tile is needed.
+    tiles: pairs of a corner (z, y, x) and values (..., z, y, x); leading axes, if any, are channels.
+    Returns (..., Z, Y, X); voxels without a tile are NaN.  Raises InputError where there are no tiles.
     """
     total: NDArray[np.float32] | None = None
     weight = np.zeros(shape, np.float32)
     for corner, values in tiles:
         z, y, x = values.shape[-3:]
-        here = taper((z, y, x)) if window is None else window
+        here = taper((z, y, x))
         if total is None:
             total = np.zeros((*values.shape[:-3], *shape), np.float32)
         on_grid, within = place(corner, (z, y, x), shape)
@@ -92,9 +99,9 @@ def choose_corners(
 ) -> list[Shape]:
     """Corners of `count` random training patches.
 
-    Each patch is centred on a random lung voxel, moved inside the grid, and kept when at least `min_lung_fraction`
-    of it is lung; when forty draws give none, the fullest of them is taken. On a grid smaller than the patch the
-    corner is negative, so that the grid lies in the middle. lungs: (Z, Y, X), non-zero inside.
+    Each patch is centred on a random lung voxel, moved inside the grid, and kept if at least `min_lung_fraction` of it
+    is lung; if none of `TRIES` draws is, the fullest is taken. On a grid smaller than the patch the corner is negative,
+    so that the grid lies in the middle. lungs: (Z, Y, X), non-zero inside.  Raises InputError.
     """
     inside = np.flatnonzero(lungs)
     if len(inside) == 0:

@@ -1,4 +1,4 @@
-"""Draw CT patches from a trained model: lung masks to draw in, and the sampler of the settings."""
+"""Draw CT patches from a trained model: lung masks to condition on, and the sampler of the settings."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from torch import Tensor
 from diffseglung.case.resample import resample
 from diffseglung.method.diffusion import Denoiser, DiffusionModel
 from diffseglung.method.patches import choose_corners, cut
-from diffseglung.method.samplers import NoiseSource, ddim, ddpm, logsnr_steps, patch_draws, spaced_steps
-from diffseglung.method.solver import dpm_solver
+from diffseglung.method.samplers import NoiseSource, ddim, ddpm, dpm_solver, logsnr_steps, patch_draws, spaced_steps
 from diffseglung.platform.config import SampleConfig
 from diffseglung.platform.errors import ConfigError
 from diffseglung.platform.runtime import Runtime
@@ -21,12 +20,12 @@ from diffseglung.volume import Reorientation, Shape, Volume
 
 
 def full_lungs(shape: Shape, count: int) -> NDArray[np.float32]:
-    """Masks (N, Z, Y, X) of patches that lie inside the lung altogether."""
+    """Masks (N, Z, Y, X) of patches entirely inside the lung."""
     return np.ones((count, *shape), np.float32)
 
 
 def round_lungs(shape: Shape, count: int, *, seed: int) -> NDArray[np.float32]:
-    """Masks (N, Z, Y, X) of an upright ellipsoid, about two thirds of the patch, that sits off centre."""
+    """Masks (N, Z, Y, X) of an upright ellipsoid off centre, about two thirds of the patch."""
     grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij"))  # (3, Z, Y, X)
     masks = []
     for index in range(count):
@@ -40,7 +39,7 @@ def round_lungs(shape: Shape, count: int, *, seed: int) -> NDArray[np.float32]:
 def cut_lungs(
     mask: Volume, shape: Shape, count: int, *, spacing_mm: float, min_lung_fraction: float, seed: int
 ) -> NDArray[np.float32]:
-    """Masks (N, Z, Y, X) cut at random places of a scan's lung mask, as in training; spacing 0 keeps its grid."""
+    """Masks (N, Z, Y, X) cut at random from a scan's lung mask, as in training; spacing 0 keeps its grid."""
     mask = Reorientation.of(mask).apply(mask.with_array((mask.array > 0).astype(np.uint8)))
     if spacing_mm > 0:
         mask = resample(mask, spacing_mm, order=0)
@@ -53,7 +52,7 @@ def cut_lungs(
 
 
 def step_list(model: DiffusionModel, config: SampleConfig) -> list[int]:
-    """The steps that the settings ask for."""
+    """The steps selected by the settings."""
     count = min(config.steps, model.config.steps)
     return logsnr_steps(model.signal, count) if config.spacing == "logsnr" else spaced_steps(model.config.steps, count)
 
@@ -66,9 +65,9 @@ def draw_patches(
     runtime: Runtime,
     tick: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float32]:
-    """Patches (N, Z, Y, X) in model units for lung masks of the same shape; the network lies on the runtime's device.
+    """Patches (N, Z, Y, X) in model units for lung masks of the same shape; the network is on the runtime's device.
 
-    Patch i depends on the seed, i and its mask only, whatever the batch. tick: called after each network call.
+    Patch i depends only on the seed, i and its mask, whatever the batch. tick: called after each network call.
     """
     shape = (1, *lungs.shape[1:])
     if any(side % model.network.multiple for side in shape[1:]):
@@ -99,7 +98,7 @@ def _ticking(denoise: Denoiser, tick: Callable[[], None]) -> Denoiser:
 def _sample(
     denoise: Denoiser, draw: NoiseSource, signal: Tensor, steps: Sequence[int], config: SampleConfig, *, like: Tensor
 ) -> Tensor:
-    """The chosen sampler, on the device of `like`, from the noise of step 0."""
+    """Run the chosen sampler on the device of `like`, from the noise of step 0."""
     noise = draw(0).to(like)
     if config.sampler == "ddpm":
         return ddpm(denoise, noise, signal, steps, draw=draw)

@@ -1,23 +1,45 @@
-"""A 3D U-Net that predicts diffusion noise and hands out its inner features as an output, without hooks.
+"""A 3D U-Net that predicts diffusion noise and returns its inner features, without hooks.
 
 Residual blocks with the diffusion step added between the convolutions, channels widening level by level, attention at
-the lowest level only (Ho et al. 2020, App. B). The lung mask is the second input channel. `dense_skips` gives their
-decoder, as the published system has it: every encoder activation is handed over. Without, each level hands over one,
-and resampling is cheap, which costs a third of the arithmetic.
+the lowest level only (Ho et al. 2020, App. B). The lung mask is the second input channel. `dense_skips` is their
+decoder, as in the published system: every encoder activation is a skip connection. Without it, each level has one skip
+connection and cheap resampling, at a third of the arithmetic.
+
+>>> from diffseglung.platform.config import UNETS
+>>> network = UNet(UNETS["tiny"])
+>>> predicted, taps = network.with_taps(torch.zeros(1, 2, 8, 16, 16), torch.tensor([0.5]))
+>>> predicted.shape, sorted(taps)
+(torch.Size([1, 1, 8, 16, 16]), ['bottleneck', 'decoder', 'level0'])
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from diffseglung.method.convolution import Conv3d
 from diffseglung.platform.config import UNetConfig
 from diffseglung.platform.errors import InputError
+from diffseglung.volume import Shape
+
+
+class Conv3d(nn.Conv3d):
+    """`nn.Conv3d`, in float32 where a CPU would train it in bfloat16 on a grid two voxels deep.
+
+    There oneDNN's bfloat16 weight gradient reads uninitialised memory (seen with PyTorch 2.13 on a processor with
+    AVX512-BF16: errors of order one, sometimes NaN). These are the smallest grids of the network, so the cost is nil.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, Z, Y, X) -> (B, C', Z', Y', X')."""
+        if x.shape[2] == 2 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled():
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float())
+        return super().forward(x)
 
 
 def step_embedding(fraction: Tensor, channels: int) -> Tensor:
@@ -37,7 +59,7 @@ def groups_of(channels: int) -> int:
 
 
 class ResidualBlock(nn.Module):
-    """norm - SiLU - conv, step added, norm - SiLU - conv, plus the input."""
+    """norm - SiLU - conv, plus step, norm - SiLU - conv, plus input."""
 
     def __init__(self, enter: int, leave: int, embedding: int) -> None:
         super().__init__()
@@ -91,7 +113,7 @@ class UNet(nn.Module):
 
     Sides must be multiples of `UNet.multiple`. Taps: `bottleneck` at 1/multiple resolution, `decoder` at the
     resolution of the first level (1/stem_stride), and one `level<i>` per decoder level above the bottleneck.
-    Set `recompute` to hold fewer activations in training, at the cost of a second forward pass.
+    `recompute` saves memory in training at the cost of a second forward pass.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -122,7 +144,7 @@ class UNet(nn.Module):
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
     def _make_encoder(self) -> None:
-        """`down`, the blocks of each level, and `shrink`, what leads to the next."""
+        """`down`, the blocks of each level, and `shrink`, the downsampling to the next."""
         widths, dense = self.widths, self.config.dense_skips
         for i, width in enumerate(widths):
             before = widths[max(i - 1, 0)] if dense else width
@@ -133,7 +155,7 @@ class UNet(nn.Module):
                 self.shrink.append(nn.Conv3d(width, widths[i + 1], 2, stride=2))
 
     def _make_decoder(self) -> None:
-        """`up`, the blocks of each level from the bottom, and `grow`, what leads to the level above."""
+        """`up`, the blocks of each level from the bottom, and `grow`, the upsampling to the level above."""
         widths, blocks, last = self.widths, self.config.blocks, len(self.widths) - 1
         if not self.config.dense_skips:
             for i in reversed(range(last)):
@@ -152,7 +174,7 @@ class UNet(nn.Module):
                 self.grow.append(nn.Conv3d(below, below, 3, padding=1))
 
     def _level(self, i: int, enters: list[int]) -> nn.ModuleList:
-        """The blocks of level i, which take `enters` channels each."""
+        """The blocks of level i with `enters` input channels each."""
         embedding, width, config = 4 * self.config.base_channels, self.widths[i], self.config
         if config.dense_skips and i == len(self.widths) - 1:
             return nn.ModuleList(AttendingBlock(n, width, embedding, heads=config.heads) for n in enters)
@@ -186,7 +208,7 @@ class UNet(nn.Module):
         return out
 
     def _encode(self, h: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Down all levels, and what is handed over: every activation, or the last of each level but the lowest."""
+        """Down all levels, and the skip connections: every activation, or the last of each level but the lowest."""
         dense = self.config.dense_skips
         skips = [h] if dense else []
         for i, blocks in enumerate(self.down):
@@ -200,7 +222,7 @@ class UNet(nn.Module):
         return h, skips
 
     def _decode(self, h: Tensor, skips: list[Tensor], embedding: Tensor, taps: dict[str, Tensor]) -> Tensor:
-        """Up all levels, one skip each; adds the taps of the levels."""
+        """Up all levels, one skip connection each; adds the taps of the levels."""
         for grow, blocks in zip(self.grow, self.up, strict=True):
             h = F.interpolate(grow(h), scale_factor=2, mode="nearest")
             h = torch.cat([h, skips.pop()], dim=1)
@@ -210,7 +232,7 @@ class UNet(nn.Module):
         return h
 
     def _decode_dense(self, h: Tensor, skips: list[Tensor], embedding: Tensor, taps: dict[str, Tensor]) -> Tensor:
-        """Up all levels, one skip a block; adds the taps of the levels."""
+        """Up all levels, one skip connection per block; adds the taps of the levels."""
         last = len(self.widths) - 1
         for i, blocks in enumerate(self.up):
             for block in blocks:  # type: ignore[attr-defined]
@@ -229,3 +251,25 @@ def unshuffle(x: Tensor, stride: int) -> Tensor:
     b, _, z, y, w = x.shape
     cubes = x.reshape(b, stride, stride, stride, z, y, w).permute(0, 4, 1, 5, 2, 6, 3)
     return cubes.reshape(b, 1, z * stride, y * stride, w * stride)
+
+
+WORKSPACE = 2.0
+"""Memory of a call relative to the outputs of its layers: kernels need inputs and buffers. Measured calls of the named
+networks took 0.5 to 1.7 times those outputs on a CPU (`studies.speed.network`, docs/performance.md)."""
+
+
+def call_bytes(config: UNetConfig, tile: Shape) -> int:
+    """Approximate upper bound of the bytes of one call on one tile (Z, Y, X) in float32, without computing it."""
+    numbers = 0
+
+    def count(module: Any, inputs: Any, output: Any) -> None:
+        nonlocal numbers
+        numbers += output.numel() if isinstance(output, Tensor) else 0
+
+    with torch.device("meta"), torch.inference_mode():
+        network = UNet(config)
+        for module in network.modules():
+            if not list(module.children()):
+                module.register_forward_hook(count)
+        network(torch.empty(1, 2, *tile), torch.empty(1))
+    return int(WORKSPACE * 4 * numbers)

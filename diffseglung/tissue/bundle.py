@@ -1,6 +1,6 @@
-"""A model file as the pipeline uses it: diffusion network, its head, and the tissue models fitted with them.
+"""A model file as used by the pipeline: diffusion network, its head, and the tissue models fitted with them.
 
-Tissue tensors live in the same file under `tissue.<method>.<name>`, written by `diffseglung fit`.
+Tissue tensors are in the same file as `tissue.<method>.<name>`, written by `diffseglung fit`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor
 from diffseglung.labels import TISSUES
 from diffseglung.method import checkpoint
 from diffseglung.method.card import ModelCard
+from diffseglung.method.distillation import load_student
 from diffseglung.method.features import FeatureSource
-from diffseglung.method.heads import load_student
 from diffseglung.platform.errors import CheckpointError
 from diffseglung.tissue.classifier import TissueModel
 from diffseglung.tissue.segmenter import load_segmentation_head
@@ -25,9 +25,9 @@ PREFIX = "tissue."
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """source: what features are read from;  tissues: fitted tissue model of each method;  path and sha256: the file.
+    """source: of diffusion features;  tissues: fitted tissue model of each method;  path, sha256: of the file.
 
-    classes: reads class posteriors, where the network was taught to give them (stage 3).
+    classes: source of class posteriors, if the network was trained to give them (stage 3).
     """
 
     source: FeatureSource
@@ -38,29 +38,29 @@ class Bundle:
     classes: FeatureSource | None = None
 
     def segmenter(self) -> FeatureSource:
-        """Class posteriors of a network taught on synthetic lesions; CheckpointError when the file holds none."""
+        """Source of class posteriors of a network trained on synthetic lesions.  Raises CheckpointError."""
         if self.classes is None:
             raise CheckpointError(
-                f"{self.path.name} was not taught to label tissue, which the method student needs",
-                remedy=f"diffseglung finetune --resume {self.path.name} teaches it, or choose --method physics",
+                f"{self.path.name} was not trained to label tissue, as required by the method student",
+                remedy=f"diffseglung finetune --resume {self.path.name} trains it, or choose --method physics",
             )
         return self.classes
 
     def tissue(self, method: str) -> TissueModel:
-        """The tissue model of a method; CheckpointError when the file holds none."""
+        """The tissue model of a method.  Raises CheckpointError."""
         if method not in self.tissues:
             raise CheckpointError(
-                f"{self.path.name} holds no tissue model for the method {method}",
+                f"{self.path.name} has no tissue model for the method {method}",
                 remedy=f"fit one: diffseglung fit --model {self.path.name} --cases DIR, or choose --method physics",
             )
         return self.tissues[method]
 
 
 def load_bundle(path: Path | None, device: str = "cpu") -> Bundle:
-    """From a model file; None takes the one that is installed with the package.
+    """Read a model file; None is the one installed with the package.  Raises CheckpointError.
 
-    A file without tissue models borrows those on local descriptors (methods `seeded` and `simulated`) from the
-    installed one, because they do not depend on the network.
+    A file without tissue models takes those on local descriptors (methods `seeded` and `simulated`) from the installed
+    one, because they do not depend on the network.
     """
     path = path or checkpoint.default_path()
     weights, card = checkpoint.load(path)
@@ -82,7 +82,7 @@ def load_bundle(path: Path | None, device: str = "cpu") -> Bundle:
 
 
 def tissue_models(weights: Mapping[str, Tensor]) -> dict[str, TissueModel]:
-    """Every tissue model among a file's tensors."""
+    """The tissue models in the tensors of a file.  Raises CheckpointError."""
     methods: dict[str, dict[str, Tensor]] = {}
     for name, value in weights.items():
         if name.startswith(PREFIX):
@@ -94,9 +94,9 @@ def tissue_models(weights: Mapping[str, Tensor]) -> dict[str, TissueModel]:
             found[method] = TissueModel.from_tensors(tensors)
             found[method].posterior(tensors["projection.mean"].new_zeros(1, len(tensors["projection.mean"])))
         except (KeyError, ValueError, RuntimeError, TypeError, IndexError, OverflowError) as cause:
-            reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
             raise CheckpointError(
-                f"the tissue model of method {method[:40]!r} is incomplete or does not fit together ({reason})",
+                f"the tissue model of method {method[:40]!r} is incomplete or inconsistent "
+                f"({checkpoint.first_line(cause)})",
                 remedy="fit it again: diffseglung fit",
             ) from cause
     return found

@@ -1,9 +1,8 @@
-"""The tissue model: a classifier of descriptors, taught without any annotation.
+"""The tissue model: a classifier of descriptors, trained without annotations.
 
-Two teachers, one student. Physics: the rule's posterior on an unlabelled cohort, denoised by its neighbourhood and
-learned as soft targets at every position (`context.py`). Simulation: lesions of known extent drawn into phantoms and
-real scans. Either way the classifier learns how tissue looks in the full descriptor space, and is shipped as plain
-tensors with the weights.
+There are two teachers. Physics: the rule's posterior on an unlabelled cohort, denoised by its neighbourhood, as soft
+targets at every position (`smoothed_rule`). Simulation: lesions of known extent drawn into phantoms and real scans.
+The classifier is stored as plain tensors with the weights.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from diffseglung.labels import TISSUES
-from diffseglung.method.projection import Projection
+from diffseglung.method.features import Projection
 from diffseglung.platform.config import TissueFitConfig
 from diffseglung.platform.errors import CheckpointError
 from diffseglung.platform.runtime import generator
 
 CLASSES = len(TISSUES)
 REACH = 6.0
-"""Standardised rows are clipped here: an outlier of one scan must not decide."""
+"""Standardised rows are clipped to +-REACH: an outlier of one scan must not decide."""
 LEAST = 1e-4
-"""Of a class: no classifier is surer than that."""
+"""Added to each class probability, which limits confidence."""
 
 
 def layers(sizes: list[int]) -> nn.Sequential:
@@ -37,9 +36,9 @@ def layers(sizes: list[int]) -> nn.Sequential:
 
 
 def class_weights(target: Tensor, mass: Tensor, healthy_weight: float) -> Tensor:
-    """(classes,) weights that take each class's share of the loss to the root of its share of the cohort.
+    """(classes,) weights that make each class's share of the loss the root of its share of the cohort.
 
-    mass: (N,) how many positions of the cohort each row stands for.
+    mass: (N,) the number of positions of the cohort that each row represents.
     """
     share = (target * mass[:, None]).sum(0)
     weight = (share.sum() / share.clamp(min=1.0)).sqrt().clamp(max=30.0)
@@ -48,7 +47,7 @@ def class_weights(target: Tensor, mass: Tensor, healthy_weight: float) -> Tensor
 
 
 def train_classifier(rows: Tensor, target: Tensor, mass: Tensor, config: TissueFitConfig) -> dict[str, Tensor]:
-    """Weights of a softmax classifier fitted to soft targets (N, classes); rows weigh as much as their mass (N,)."""
+    """Weights of a softmax classifier fitted to soft targets (N, classes); rows are weighted by their mass (N,)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = layers([rows.shape[1], *config.hidden, CLASSES])
@@ -70,7 +69,7 @@ def train_classifier(rows: Tensor, target: Tensor, mass: Tensor, config: TissueF
 
 @dataclass(frozen=True, eq=False)
 class TissueModel:
-    """projection of raw rows, and classifier weights (`0.*` hidden, last layer to classes)."""
+    """Projection of raw rows, and classifier weights (`0.*` hidden, last layer to classes)."""
 
     projection: Projection
     classifier: dict[str, Tensor]
@@ -79,10 +78,9 @@ class TissueModel:
     def fit(
         cls, rows: Tensor, target: Tensor, mass: Tensor, *, dimensions: int | None, config: TissueFitConfig
     ) -> Self:
-        """From rows (N, F), their target posterior (N, classes), and how many positions each stands for (N,).
+        """From rows (N, F), their target posterior (N, classes) and the number of positions each represents (N,).
 
-        target: the physics rule's opinion in context, or the truth of simulated lesions.  Every row teaches the
-        classifier, as much as its target is decided.
+        target: the physics rule in context, or the truth of simulated lesions.
         """
         projection = Projection.fit(rows, dimensions, whiten=dimensions is not None)
         z = projection(rows).clamp(-REACH, REACH)
@@ -93,7 +91,7 @@ class TissueModel:
         fitted = len(self.projection.mean)
         if rows.shape[1] != fitted:
             raise CheckpointError(
-                f"the tissue model was fitted on {fitted} descriptors, and there are {rows.shape[1]}",
+                f"the tissue model was fitted on {fitted} descriptors, but there are {rows.shape[1]}",
                 remedy="fit it again with this version: diffseglung fit",
             )
         z = self.projection(rows).clamp(-REACH, REACH)
@@ -102,16 +100,12 @@ class TissueModel:
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Flat tensors for a weights file."""
-        own = {
-            "projection.mean": self.projection.mean,
-            "projection.scale": self.projection.scale,
-            "projection.axes": self.projection.axes.contiguous(),
-        }
+        own = {f"projection.{name}": value.contiguous() for name, value in vars(self.projection).items()}
         return own | {f"classifier.{name}": value for name, value in self.classifier.items()}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
-        """Inverse of `to_tensors`; other tensors, as earlier versions wrote them, are not read."""
+        """Inverse of `to_tensors`; other tensors, written by earlier versions, are ignored."""
         names = ("mean", "scale", "axes")
         projection = Projection(*(tensors[f"projection.{name}"] for name in names))
         prefix = "classifier."

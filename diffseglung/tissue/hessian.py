@@ -19,6 +19,9 @@ def symmetric_eigenvalues(a: torch.Tensor) -> torch.Tensor:
     """Ascending eigenvalues (N, 3) of symmetric matrices given as (N, 6): zz, yy, xx, zy, zx, yx.
 
     Closed form of Smith 1961 (trigonometric solution of the characteristic cubic).
+
+    >>> symmetric_eigenvalues(torch.tensor([[3.0, 1.0, 2.0, 0.0, 0.0, 0.0]]))
+    tensor([[1., 2., 3.]])
     """
     zz, yy, xx, zy, zx, yx = a.unbind(1)
     mean = (zz + yy + xx) / 3
@@ -34,7 +37,7 @@ def symmetric_eigenvalues(a: torch.Tensor) -> torch.Tensor:
 def structure(hu: NDArray[np.float32], lungs: NDArray[np.bool_], sigma_voxels: float) -> dict[str, NDArray[np.float32]]:
     """Plate, tube and dark-blob strength in HU, each (Z, Y, X), zero outside the lungs.
 
-    hu: (Z, Y, X) isotropic, outside the lungs already replaced so that the border makes no edge.
+    hu: (Z, Y, X) isotropic, with voxels outside the lungs replaced so that the border is no edge.
     """
     smooth = ndimage.gaussian_filter(hu, sigma_voxels)
     first = [np.gradient(smooth, axis=axis) for axis in range(3)]

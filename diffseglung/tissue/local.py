@@ -1,8 +1,8 @@
-"""Local statistics on a coarse grid of lung positions, in physical units: the floor every learned feature must beat.
+"""Local statistics on a coarse grid of lung positions, in physical units: the baseline for learned features.
 
-Quantiles instead of means, because vessels move the upper quantiles only while disease lifts the lower quartile; all
-on the aligned HU scale (`preprocess.alignment`), lung voxels only, so neither vessels, the pleura nor the patient's
-inspiration look like disease.
+Quantiles instead of means, because vessels affect only the upper quantiles while disease raises the lower quartile; on
+the aligned HU scale (`case.alignment`) and lung voxels only, so that vessels, pleura and inspiration do not resemble
+disease.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from diffseglung.tissue.hessian import MEASURES, structure
 Rows = NDArray[np.float32]
 QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
 NEAR_MM, FAR_MM = 5.0, 10.0
+CHUNK = 8000
+"""Positions described at once."""
 SIGMAS_MM = (1.0, 2.5)
-"""Scales of structure; the first is about as fine as a 1.5 mm grid has: strands and the cells between are small."""
+"""Scales of structure; the first is about the finest on a 1.5 mm grid: strands and the cells between are small."""
 
 NAMES = (
     *(f"near_q{int(100 * q)}" for q in QUANTILES),
@@ -30,23 +32,19 @@ NAMES = (
     *(f"far_{name}" for name in MEASURES),
     "border_mm",
 )  # fmt: skip
-"""Columns of the local descriptors. HU columns are aligned HU; `border_mm` is the depth below the lung's surface."""
-
-
+"""Columns of the local descriptors. HU columns are aligned HU; `border_mm` is the depth below the lung surface."""
 HEAVY_TAILED = tuple(
     i for i, name in enumerate(NAMES) if name.split("_")[0] in ("plate", "tube", "dark") or name == "near_sd"
 )
 FAR_STRUCTURE = tuple(i for i, name in enumerate(NAMES) if name in [f"far_{m}" for m in MEASURES])
-
-
 RELATIVE = ("near_q25", "near_q50", "near_q75", "far_q25", "far_q50")
-"""Columns that are also given in units of the scan's own spread of healthy medians."""
+"""Columns also given in units of the scan's spread of healthy medians."""
 
 
 def healthy_spread(local: Rows) -> float:
-    """How much local medians of healthy lung scatter in this scan, in aligned HU.
+    """Scatter of the local medians of healthy lung in this scan, in aligned HU.
 
-    The 68 % width of the medians on the quieter side of the healthy level: emphysema widens one side, haze the other.
+    The 68 % width of the medians on the narrower side of the healthy level: emphysema widens one side, haze the other.
     """
     gap = local[:, NAMES.index("near_q50")] - REFERENCE_HU
     sides = [-gap[(gap <= 0) & (gap > -80)], gap[(gap > 0) & (gap < 80)]]
@@ -55,7 +53,7 @@ def healthy_spread(local: Rows) -> float:
 
 
 OWN = ("near_q25", "far_q25", "far_dark_blob")
-"""Columns that are also given as distances from what the scan's own healthy lung reads."""
+"""Columns also given relative to the scan's healthy lung."""
 DARKEST_BLOB_HU = 0.02
 FEWEST_HEALTHY = 50
 SHAPED_NAMES = (*NAMES, *(f"{name}_relative" for name in RELATIVE), *(f"{name}_own" for name in OWN))
@@ -63,11 +61,11 @@ SHAPED_NAMES = (*NAMES, *(f"{name}_relative" for name in RELATIVE), *(f"{name}_o
 
 
 def own_healthy(local: Rows) -> Rows:
-    """What each column reads in this scan's healthy lung (len(NAMES),): its median where the local median is healthy.
+    """Value of each column in this scan's healthy lung (len(NAMES),): its median where the local median is healthy.
 
-    Noise and kernel move lower quantiles and structure, but not the median that aligned the scan. Healthy are local
-    medians within 20 HU of the reference, or the nearest `FEWEST_HEALTHY` where there are fewer; and the lower
-    quantiles of healthy lung lie below its median, also in a scan that has none.
+    Noise and kernel change lower quantiles and structure, but not the median that aligned the scan. Healthy are local
+    medians within 20 HU of the reference, or the nearest `FEWEST_HEALTHY` if there are fewer. The lower quantiles of
+    healthy lung are at most the reference, even in a scan without healthy lung.
     """
     gap = np.abs(local[:, NAMES.index("near_q50")] - REFERENCE_HU)
     count = min(max(int((gap < 20).sum()), FEWEST_HEALTHY), len(local))
@@ -78,7 +76,7 @@ def own_healthy(local: Rows) -> Rows:
 
 
 def from_own_healthy(local: Rows) -> Rows:
-    """The columns `OWN` as distances from `own_healthy`, (N, 3): HU for densities, a log ratio for dark blobs."""
+    """The columns `OWN` relative to `own_healthy`, (N, 3): differences in HU, a log ratio for dark blobs."""
     own = own_healthy(local)
     columns = []
     for name in OWN:
@@ -91,10 +89,10 @@ def from_own_healthy(local: Rows) -> Rows:
 
 
 def shaped(local: Rows) -> Rows:
-    """Local descriptors of one whole scan as a classifier likes them, (N, len(SHAPED_NAMES)).
+    """Local descriptors of a whole scan as input of a classifier, (N, len(SHAPED_NAMES)).
 
-    Logarithms of heavy-tailed columns, depth limited to 12 mm; then density columns once more, as distances from the
-    healthy level in units of `healthy_spread`: a quiet scan shows mild emphysema that a noisy one hides; then those of
+    Logarithms of heavy-tailed columns, depth limited to 12 mm; then density columns again, relative to the healthy
+    level in units of `healthy_spread` (a quiet scan shows mild emphysema that a noisy one hides); then those of
     `from_own_healthy`.
     """
     rows = local.copy()
@@ -107,7 +105,11 @@ def shaped(local: Rows) -> Rows:
 
 
 def ball(radius_voxels: float, thin: int = 1) -> NDArray[np.int64]:
-    """Offsets (M, 3) within a radius; `thin` = 2 keeps every other voxel of a checkerboard."""
+    """Offsets (M, 3) within a radius; `thin` n keeps one voxel in n, as on a checkerboard.
+
+    >>> len(ball(1.0)), len(ball(1.0, thin=2))
+    (7, 1)
+    """
     reach = int(np.ceil(radius_voxels))
     grid = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
     keep = (grid**2).sum(1) <= radius_voxels**2
@@ -118,7 +120,7 @@ def ball(radius_voxels: float, thin: int = 1) -> NDArray[np.int64]:
 
 
 class Neighbourhoods:
-    """Values around voxels of a volume (Z, Y, X), at fixed offsets (M, 3); beyond its edge NaN."""
+    """Values of a volume (Z, Y, X) at fixed offsets (M, 3) from voxels; NaN beyond its faces."""
 
     def __init__(self, volume: Rows, offsets: NDArray[np.int64]) -> None:
         self.reach = int(np.abs(offsets).max())
@@ -156,19 +158,17 @@ def _near(values: Rows) -> Rows:
 
 
 def fill_outside(hu: Rows, inside: NDArray[np.bool_]) -> Rows:
-    """HU with everything outside replaced by the nearest inside value, so that a border makes no edge."""
+    """HU with everything outside replaced by the nearest inside value, so that the border is no edge."""
     index = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
     filled: Rows = hu[tuple(index)]
     return filled
 
 
-def local_descriptors(
-    hu: Rows, lungs: NDArray[np.bool_], spacing_mm: float, where: Positions, chunk: int = 8000
-) -> Rows:
+def local_descriptors(hu: Rows, lungs: NDArray[np.bool_], spacing_mm: float, where: Positions) -> Rows:
     """Rows (N, len(NAMES)) for aligned HU (Z, Y, X) on an isotropic grid.
 
-    Statistics leave out the outermost voxel of the lung (partial volume); a position with no voxel left takes the
-    nearest inside values.
+    Statistics exclude the outermost lung voxels (partial volume); a position without any other takes the nearest value
+    inside.
     """
     inside = ndimage.binary_erosion(lungs, ndimage.generate_binary_structure(3, 1))
     inside = inside if inside.any() else lungs
@@ -182,19 +182,19 @@ def local_descriptors(
     core = Neighbourhoods(filled, ball(2.3 / spacing_mm))
 
     def columns(start: int) -> Rows:
-        here = at[start : start + chunk]
+        here = at[start : start + CHUNK]
         values, wide = near.at(here), far.at(here)
         for around in (values, wide):
             around[:, 0] = np.where(np.isfinite(around).any(1), around[:, 0], filled[tuple(here.T)])
         n, middle = _near(values), masked_quantiles(core.at(here), (0.5,))
         return np.hstack([n[:, :5], masked_quantiles(wide, QUANTILES), n[:, 5:], middle])
 
-    statistics = np.vstack(list(spread(columns, range(0, len(at), chunk))))
+    statistics = np.vstack(list(spread(columns, range(0, len(at), CHUNK))))
     return np.hstack([statistics, structures(), depth()[:, None]]).astype(np.float32)
 
 
 def _structure_rows(filled: Rows, inside: NDArray[np.bool_], spacing_mm: float, at: NDArray[np.int64]) -> Rows:
-    """Mean plate, tube and dark-blob strength near each position, at each scale, and far around it, (N, 9)."""
+    """Mean plate, tube and dark-blob strength near each position at each scale, and far around it, (N, 9)."""
     place = tuple(at.T)
 
     def mean_around(volume: Rows, reach_mm: float) -> Rows:

@@ -1,13 +1,13 @@
-"""Small weak islands of a lesion are given back to healthy lung.
+"""Small low-confidence components of a lesion are relabelled as healthy lung.
 
-A hilar vessel, an airway wall or a fold of pleura may look like disease for a few millimetres, and no threshold on
-single positions tells it from a small lesion. Together its positions do: an island that is small and nowhere certain is
-more often one of these than disease, one that is certain somewhere or large is not. The two-level rule is that of Canny
-1986 (hysteresis), on connected components. Emphysema stays as it is: the centrilobular form is small islands.
+A hilar vessel, an airway wall or a fold of pleura may resemble disease over a few millimetres, and no threshold on
+single positions separates it from a small lesion. A connected component does: one that is small and nowhere certain is
+more often one of these than disease; one that is certain somewhere, or large, is not. This is the hysteresis threshold
+of Canny 1986, on connected components. Emphysema is unchanged: its centrilobular form is small components.
 
-Where the diaphragm or the chest wall runs obliquely through thick slices, lung and tissue share voxels and read like
-ground glass. Such partial volume is a crust: an island of ground glass that nowhere reaches deeper than `CRUST_MM`
-below the surface of the lung is given back, whatever its size.
+Where the diaphragm or the chest wall runs obliquely through thick slices, voxels share lung and tissue and resemble
+ground glass. Such partial volume is superficial: a component of ground glass that nowhere lies deeper than `CRUST_MM`
+below the lung surface is relabelled whatever its size.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EDGES_AND_CORNERS = np.ones((3, 3, 3), bool)
 
 @dataclass(frozen=True)
 class Doubt:
-    """An island is doubted when it is smaller than `below_ml` and its posterior stays below `peak` everywhere."""
+    """A component is doubtful if it is smaller than `below_ml` and its posterior is below `peak` everywhere."""
 
     below_ml: float
     peak: float
@@ -35,13 +35,13 @@ class Doubt:
 
 DOUBTS = {GGO: Doubt(2.7, 0.9), FIBROSIS: Doubt(2.7, 0.9), CONSOLIDATION: Doubt(10.8, 0.9)}
 CRUST_MM = 9.0
-"""About a thick slice, or three cells. All chosen on development cases (docs/science.md)."""
+"""About one thick slice, or three cells. All chosen on development cases (docs/science.md)."""
 
 
 def without_low_confidence_components(posterior: Tensor, where: Positions, spacing_mm: float) -> Tensor:
-    """Posterior (N, 5) at the positions of a grid of `spacing_mm`; the lesion of doubted islands and crusts is healthy.
+    """Posterior (N, 5) at positions on a grid of `spacing_mm`, with doubtful and superficial components made healthy.
 
-    An island is a connected set (26 neighbours) of positions whose most probable class is one lesion.
+    A component is a connected set (26 neighbours) of positions whose most probable class is one lesion.
     """
     cell_ml = (where.stride * spacing_mm) ** 3 / 1000
     place = tuple(where.index.T)

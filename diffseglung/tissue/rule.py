@@ -1,15 +1,15 @@
-"""The physics rule: tissue from local statistics in aligned HU, with no learning at all.
+"""The physics rule: tissue from local statistics in aligned HU, without learning.
 
-Each tissue is a product of soft steps on quantities that mean something: how much gas is left where no vessel is (the
-lower quartile), how dense the bulk is (the median), how much structure of which shape lies in between. Reticulation and
-honeycombing are nets: between their strands lie small dark cells, which vessels, crowded as they may be, do not make.
-Ground glass is haze by its median, or *homogeneous* haze: where most voxels hold gas and tissue both, there is neither
-aerated lung with vessels (gas or tissue) nor anything airless, however faint or small it is. At the lung's surface and
-beside a moving diaphragm partial volume does the same, so there homogeneous haze proves nothing.
-Fat is no consolidation: it is even, and reads -123 to -89 HU (reference interval of abdominal fat, PubMed 37296765),
-where fluid and cells read 0 to 60. Fat that a lung mask holds is no disease and counts as healthy.
-The thresholds began as HU facts (docs/science.md); their values were chosen on phantoms and drawn lesions of the train
-and development splits, as settings are (docs/results.md), and nothing is fitted to any case.
+Each tissue is a product of soft steps on interpretable quantities: aeration between the vessels (the lower quartile),
+density of the bulk (the median), amount and shape of structure. Reticulation and honeycombing are nets: they enclose
+small dark cells, which vessels do not, however crowded. Ground glass is haze by its median, or *homogeneous* haze:
+where most voxels are a mixture of gas and tissue, there is neither aerated lung with vessels (gas or tissue) nor
+airless tissue, however faint or small the haze is. At the lung surface and next to a moving diaphragm, partial volume
+has the same effect, so homogeneous haze is no evidence there.
+Fat is not consolidation: it is even and measures -123 to -89 HU (reference interval of abdominal fat, PubMed 37296765),
+fluid and cells 0 to 60 HU. Fat inside a lung mask is not disease and counts as healthy.
+The thresholds started from published HU (docs/science.md); their values were chosen on phantoms and drawn lesions of
+the train and development splits, like settings (docs/results.md). Nothing is fitted to a case.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ COLUMN = {name: i for i, name in enumerate(SHAPED_NAMES)}
 class PhysicsRule:
     """Soft steps as (threshold, width).
 
-    sparse_*: tissue lost, as HU of the lower quartile below the scan's own healthy lung, near and far around;
+    sparse_*: loss of tissue, lower quartile in HU relative to the scan's healthy lung, near and far;
     haze_*: gas partly replaced, median and lower quartile in aligned HU (healthy -860); dense: airless, median;
     fat_*: lower and upper quartile between which dense tissue is fat, in aligned HU;
-    homogeneous_*: the same by the share of voxels from -720 to -300 HU, with a lower quartile in aligned HU and a depth
-    in mm;
+    homogeneous_*: haze by the share of voxels from -720 to -300 HU, with a lower quartile in aligned HU and a depth in
+    mm;
     net_*: reticulation and honeycombing: dark cells between strands (log HU), plates and spread (log(1 + HU)), skewness
     (vessels are bright outliers, nets are not), density of the surroundings in units of the scan's healthy spread.
-    texture_trust: how far texture alone is believed, because vessels and airway walls have texture too.
+    texture_trust: largest probability of fibrosis from texture, because vessels and airway walls have texture too.
     """
 
     sparse_near: tuple[float, float] = (-28.0, 6.0)
@@ -59,13 +59,17 @@ class PhysicsRule:
 
 
 def step(values: Rows, threshold: tuple[float, float]) -> Rows:
-    """Logistic step from 0 to 1 at `threshold[0]` with width `threshold[1]`."""
+    """Logistic step from 0 to 1 at `threshold[0]` with width `threshold[1]`.
+
+    >>> step(np.array([-250.0, -200.0, -150.0], np.float32), (-200.0, 50.0)).round(2)
+    array([0.27, 0.5 , 0.73], dtype=float32)
+    """
     steps: Rows = 1 / (1 + np.exp(-np.clip((values - threshold[0]) / threshold[1], -30, 30)))
     return steps.astype(np.float32)
 
 
 def net(column: Callable[[str], Rows], rule: PhysicsRule) -> Rows:
-    """How much a neighbourhood looks like a net of strands around dark cells, 0 to 1, (N,)."""
+    """Degree, 0 to 1, to which a neighbourhood is a net of strands around dark cells, (N,)."""
     cells = np.log(np.maximum(np.expm1(column("far_dark_blob")), DARKEST_BLOB_HU))
     found = step(cells, rule.net_cells)
     found *= step(column("far_plate"), rule.net_plate) * step(column("near_sd"), rule.net_sd)
@@ -74,27 +78,27 @@ def net(column: Callable[[str], Rows], rule: PhysicsRule) -> Rows:
 
 
 def negated(threshold: tuple[float, float]) -> tuple[float, float]:
-    """The same step seen from the other side: 1 below the threshold."""
+    """The threshold for negated values: the step is 1 below the original threshold."""
     return -threshold[0], threshold[1]
 
 
 def homogeneous(column: Callable[[str], Rows], rule: PhysicsRule) -> Rows:
-    """How much a neighbourhood below the lung's surface looks like homogeneous haze, 0 to 1, (N,)."""
+    """Degree, 0 to 1, to which a neighbourhood below the lung surface is homogeneous haze, (N,)."""
     share = step(column("near_haze"), rule.homogeneous_share) * step(column("near_q25"), rule.homogeneous_q25)
     return share * step(column("border_mm"), rule.homogeneous_depth_mm)
 
 
 def fat(column: Callable[[str], Rows], rule: PhysicsRule) -> Rows:
-    """How much a neighbourhood looks like fat, 0 to 1, (N,)."""
+    """Degree, 0 to 1, to which a neighbourhood is fat, (N,)."""
     return step(column("near_q25"), rule.fat_q25) * (1 - step(column("near_q75"), rule.fat_q75))
 
 
 @dataclass(frozen=True, eq=False)
 class Opinion:
-    """What the rule says of each position of a scan.
+    """The rule's result at each position of a scan.
 
     posterior: (N, 5) in the order of `labels.TISSUES`.
-    homogeneous_ggo: (N,) how sure it is of ground glass by homogeneous haze alone.
+    homogeneous_ggo: (N,) probability of ground glass from homogeneous haze alone.
     """
 
     posterior: Rows
@@ -102,7 +106,7 @@ class Opinion:
 
 
 def opinion(local: Rows, rule: PhysicsRule | None = None) -> Opinion:
-    """The rule's opinion from all local descriptors (N, len(NAMES)) of one whole scan."""
+    """The rule applied to all local descriptors (N, len(NAMES)) of a whole scan."""
     rule = rule or PhysicsRule()
     rows = shaped(local)
 
@@ -134,5 +138,16 @@ def opinion(local: Rows, rule: PhysicsRule | None = None) -> Opinion:
 
 
 def physics_posterior(local: Rows, rule: PhysicsRule | None = None) -> Rows:
-    """Class posterior (N, 5) of `opinion`."""
+    """Class posterior (N, 5) of `opinion`.
+
+    >>> from diffseglung.labels import TISSUES
+    >>> from diffseglung.tissue.local import NAMES
+    >>> rows = np.zeros((240, len(NAMES)), np.float32)
+    >>> density = [i for i, name in enumerate(NAMES) if "_q" in name]
+    >>> rows[:, density] = -860  # healthy lung, and 10 rows each of lower and higher density
+    >>> for first, hu in ((200, -945), (210, -560), (220, -30)):
+    ...     rows[first : first + 10, density] = hu
+    >>> [TISSUES[k].name for k in physics_posterior(rows)[[0, 200, 210, 220]].argmax(1)]
+    ['healthy', 'emphysema', 'ggo', 'consolidation']
+    """
     return opinion(local, rule).posterior

@@ -1,27 +1,27 @@
-"""The physics rule in context: its opinion of a position together with the neighbourhood's.
+"""The physics rule in context: its posterior at a position, smoothed over the neighbourhood.
 
-Vessels, airway walls and the rim of the lung have texture and partial volume, so at single positions the rule takes
-them for fibrosis or ground glass; but they are thin, and a lesion is not. With p_j(c) the rule's posterior at lung
-position j and G a Gaussian of `REACH_MM`, the posterior r of method `physics` and the target t of students are
+Vessels, airway walls and the rim of the lung have texture and partial volume, so at single positions the rule calls
+them fibrosis or ground glass; but they are thin, and lesions are not. With p_j(c) the rule's posterior at lung position
+j and G a Gaussian of `REACH_MM`, the posterior r of method `physics` and the target t of classifiers are
 
-    q_i(c) = sum_j G(i - j) p_j(c) / sum_j G(i - j)                              the neighbourhood's opinion
+    q_i(c) = sum_j G(i - j) p_j(c) / sum_j G(i - j)                              the neighbourhood's posterior
     r_i(c) = (q_i(healthy) + q_i(emphysema)) p_i(c) / (p_i(healthy) + p_i(emphysema))  for these two, else q_i(c)
     t_i(c) = r_i(c)^S / sum_c r_i(c)^S                                           with S = `SHARPNESS`
 
-Healthy against emphysema stays each position's own decision: nothing thin looks like missing tissue, and centrilobular
-emphysema is as small as the neighbourhood. Sharpened soft targets are those of Berthelot et al. 2019 (MixMatch, eq. 7).
+Healthy versus emphysema is decided at each position: nothing thin resembles missing tissue, and centrilobular emphysema
+is as small as the neighbourhood. Sharpening of soft targets follows Berthelot et al. 2019 (MixMatch, eq. 7).
 
-Homogeneous haze (`tissue.rule`) is no vessel and no airway wall either, and may be as small as a lobule. With e_i how
-sure the rule is of it, r_i(GGO) is at least TRUST e_i, as far as its rivals, fibrosis and consolidation, leave room;
-the other classes shrink alike.
+Homogeneous haze (`tissue.rule`) is neither vessel nor airway wall, and may be as small as a lobule. With e_i its
+probability by the rule, r_i(GGO) is at least TRUST e_i, as far as fibrosis and consolidation leave room; the other
+classes shrink proportionally.
 
-The trunks of vessels and bronchi at the hilum are not thin. But what they make is coarse, and the lung between them as
-thin as elsewhere: bright outliers leave the lower quartile low. Scars and the lung between them are dense; where they
-are not (honeycombing, thin lines), their strands are fine. So p_i(fibrosis) goes to healthy lung as far as, over
-`TRUNK_REACH_MM` around i, plates of the coarse scale are strong and the lower quartile is low.
+The trunks of vessels and bronchi at the hilum are not thin. But their structure is coarse, and the lung between them is
+normally aerated: bright outliers leave the lower quartile low. Fibrosis and the lung within it are dense; where they
+are not (honeycombing, thin lines), the strands are fine. So p_i(fibrosis) is moved to healthy lung to the extent that,
+over `TRUNK_REACH_MM` around i, plates of the coarse scale are strong and the lower quartile is low.
 
-There is no bar of confidence: the rule never gives fibrosis more than its texture_trust, so a bar above that would
-teach a student that fibrosis does not exist.
+There is no confidence threshold on targets: the rule never gives fibrosis more than its texture_trust, so a higher
+threshold would remove fibrosis altogether.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from diffseglung.tissue.local import NAMES
 from diffseglung.tissue.rule import PhysicsRule, Rows, negated, opinion, step
 
 REACH_MM = 5.0
-"""Standard deviation of the neighbourhood: the radius of the local descriptors, about the smallest lesion."""
+"""Standard deviation of the neighbourhood: the radius of the local descriptors, about the size of small lesions."""
 SHARPNESS = 3.0
 TRUST = 0.9
-"""How far homogeneous haze is believed against its neighbourhood."""
+"""Weight of homogeneous haze against its neighbourhood."""
 TRUNK_REACH_MM = 8.0
-"""Standard deviation of the neighbourhood of trunks: about the width of a hilum's vessels and bronchi together."""
+"""Standard deviation of the neighbourhood of trunks: about the joint width of the vessels and bronchi of a hilum."""
 TRUNK_PLATE, TRUNK_Q25 = (18.5, 1.5), (-710.0, 15.0)
 """Soft steps (threshold, width) in HU, chosen on training and development cases (docs/science.md)."""
 AIRY = [TISSUES.index(HEALTHY), TISSUES.index(EMPHYSEMA)]
 
 
 def neighbourhood_mean(values: Tensor, where: Positions, reach_cells: float) -> Tensor:
-    """Gaussian-weighted mean (N, C) of values (N, C) over the lung positions around each; cells without lung count not.
+    """Gaussian-weighted mean (N, C) of values (N, C) over the lung positions around each.
 
     reach_cells: standard deviation in cells of the positions' grid.
     """
@@ -72,7 +72,7 @@ def in_context(posterior: Tensor, where: Positions, spacing_mm: float, *, reach_
 
 
 def trunks(local: Rows, where: Positions, spacing_mm: float) -> Tensor:
-    """How much vessels and bronchi explain the texture around each position, 0 to 1, (N,)."""
+    """Probability (N,) that vessels and bronchi explain the texture around each position."""
     columns = [NAMES.index("plate_1"), NAMES.index("far_q25")]
     reach = TRUNK_REACH_MM / (where.stride * spacing_mm)
     plate, low = neighbourhood_mean(torch.from_numpy(local[:, columns]), where, reach).numpy().T
@@ -80,7 +80,7 @@ def trunks(local: Rows, where: Positions, spacing_mm: float) -> Tensor:
 
 
 def without_trunks(posterior: Tensor, explained: Tensor) -> Tensor:
-    """Posterior (N, 5) whose fibrosis goes to healthy lung as far as trunks explain it, (N,)."""
+    """Posterior (N, 5) with the share `explained` (N,) of fibrosis moved to healthy lung."""
     healthy, scar = TISSUES.index(HEALTHY), TISSUES.index(FIBROSIS)
     freed = posterior.clone()
     freed[:, healthy] += explained * posterior[:, scar]
@@ -89,16 +89,20 @@ def without_trunks(posterior: Tensor, explained: Tensor) -> Tensor:
 
 
 def sharpened(posterior: Tensor, sharpness: float = SHARPNESS) -> Tensor:
-    """Posterior (N, classes) raised to a power and renormalised; the most probable class stays so."""
+    """Posterior (N, classes) raised to a power and renormalised; the most probable class stays the same.
+
+    >>> sharpened(torch.tensor([[0.6, 0.4]]))
+    tensor([[0.7714, 0.2286]])
+    """
     decided = posterior**sharpness
     return decided / decided.sum(1, keepdim=True)
 
 
-def with_homogeneous_ggo(seen: Tensor, homogeneous_ggo: Tensor, *, trust: float = TRUST) -> Tensor:
-    """Posterior (N, 5) in which homogeneous haze (N,) is ground glass whatever lies around it."""
+def with_homogeneous_ggo(seen: Tensor, homogeneous_ggo: Tensor) -> Tensor:
+    """Posterior (N, 5) in which homogeneous haze, probability (N,), is ground glass whatever surrounds it."""
     haze = TISSUES.index(GGO)
     rivals = seen[:, [TISSUES.index(FIBROSIS), TISSUES.index(CONSOLIDATION)]].sum(1)
-    share = torch.maximum(seen[:, haze], torch.minimum(trust * homogeneous_ggo, 1 - rivals))
+    share = torch.maximum(seen[:, haze], torch.minimum(TRUST * homogeneous_ggo, 1 - rivals))
     found = seen * ((1 - share) / (1 - seen[:, haze]).clamp(min=1e-9))[:, None]
     found[:, haze] = share
     return found
@@ -107,7 +111,7 @@ def with_homogeneous_ggo(seen: Tensor, homogeneous_ggo: Tensor, *, trust: float 
 def physics_in_context(
     local: Rows, where: Positions, spacing_mm: float, rule: PhysicsRule | None = None, *, reach_mm: float = REACH_MM
 ) -> Tensor:
-    """r of the module's text, (N, 5), from the local descriptors (N, F) of a scan; reach 0: the rule alone."""
+    """r, (N, 5), from the local descriptors (N, F) of a scan; reach 0: the rule alone."""
     found = opinion(local, rule)
     posterior = torch.from_numpy(found.posterior)
     if reach_mm <= 0:

@@ -19,7 +19,7 @@ import torch
 from diffseglung.case.intensity import normalise
 from diffseglung.case.resample import resample
 from diffseglung.io.npz import read_case
-from diffseglung.method import teacher as teachers
+from diffseglung.method.distillation import describe
 from diffseglung.method.patches import choose_corners, cut
 from diffseglung.method.radiomics.descriptor import DESCRIPTOR_NAMES
 from diffseglung.method.train.data import Patches
@@ -219,7 +219,7 @@ def teacher_arrays(ct: Array, mask: Array, intensity: IntensityConfig, distill: 
         lung = torch.from_numpy(mask[i : i + 1])[None]
         for loss, rows in (("local", dense), ("published", whole)):
             settings = DistillConfig.from_dict({**distill.to_dict(), "loss": loss})
-            rows.append(teachers.describe(clean, lung, intensity, settings)[0].float().numpy())
+            rows.append(describe(clean, lung, intensity, settings)[0].float().numpy())
     limit = float(np.finfo(np.float16).max)
     clipped = np.clip(np.stack(dense), -limit, limit)
     return {"teacher.npy": clipped.astype(np.float16), "teacher_patch.npy": np.stack(whole).astype(np.float32)}

@@ -9,9 +9,8 @@ import torch
 
 from diffseglung.io.nifti import write_nifti
 from diffseglung.method.diffusion import DiffusionModel
-from diffseglung.method.samplers import logsnr_steps
-from diffseglung.method.solver import dpm_solver
-from diffseglung.method.teacher import to_hu
+from diffseglung.method.distillation import to_hu
+from diffseglung.method.samplers import dpm_solver, logsnr_steps
 from diffseglung.method.train.data import Patches
 from diffseglung.platform import atomic_files
 from diffseglung.platform.runtime import patch_noise

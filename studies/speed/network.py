@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffseglung.method.diffusion import DiffusionModel, linear_signal
-from diffseglung.method.samplers import ddpm, patch_draws, spaced_steps
-from diffseglung.method.solver import dpm_solver
+from diffseglung.method.samplers import ddpm, dpm_solver, patch_draws, spaced_steps
 from diffseglung.method.unet import UNet
 from diffseglung.platform.config import UNETS, DiffusionConfig, FeatureConfig
 from diffseglung.platform.runtime import choose_device, finished

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from diffseglung.method.radiomics.batch import describe_batch
 from diffseglung.method.radiomics.dense import describe_dense
-from diffseglung.method.radiomics.descriptor import DESCRIPTOR_NAMES
+from diffseglung.method.radiomics.descriptor import DESCRIPTOR_NAMES, describe_batch
 from diffseglung.platform.config import RadiomicsConfig
 from studies.speed.clock import Row, clock, race
 from studies.speed.machine import machine

@@ -1,8 +1,18 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from diffseglung.case.alignment import REFERENCE_HU, HealthyLevel, air_level, align, healthy_level, lung_levels
+from diffseglung.case.alignment import (
+    REFERENCE_HU,
+    HealthyLevel,
+    air_level,
+    align,
+    healthy_level,
+    lung_levels,
+    median_at,
+)
 from diffseglung.volume import Volume
 
 
@@ -108,3 +118,11 @@ def test_the_common_scale_takes_out_an_error_in_air(offset: float) -> None:
     hu = (-gas * (1000.0 - offset)).astype(np.float32).reshape(1, 1, -1)
     level = HealthyLevel(float(hu.flat[0]), 0.0, 0.0, air_hu=-1000.0 + offset)
     assert align(hu, level, 1.5).ravel() == pytest.approx(-gas * 1000, abs=0.01)
+
+
+def test_medians_are_those_of_the_filter_at_any_voxels() -> None:
+    hu = np.random.default_rng(0).normal(-800, 60, (9, 11, 13)).astype(np.float32)
+    voxels = np.argwhere(np.random.default_rng(1).random(hu.shape) < 0.3)
+    expected = ndimage.median_filter(hu, 3, mode="nearest")[tuple(voxels.T)]
+    np.testing.assert_array_equal(median_at(hu, voxels), expected)
+    assert median_at(hu, voxels[:0]).shape == (0,)

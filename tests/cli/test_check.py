@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-import diffseglung.method.losses
-import diffseglung.method.radiomics.batch
-import diffseglung.method.solver
+import diffseglung.method.distillation
+import diffseglung.method.radiomics.descriptor
+import diffseglung.method.samplers
 import diffseglung.method.train.objective
 import diffseglung.training.precompute
 from diffseglung.cli import check, run_command
@@ -56,27 +56,27 @@ def test_a_network_that_cannot_learn_is_found(monkeypatch, fresh):
 
 
 def test_a_wrong_sampler_is_found(monkeypatch, fresh):
-    real = diffseglung.method.solver.dpm_solver
-    monkeypatch.setattr(diffseglung.method.solver, "dpm_solver", lambda *args: 1.1 * real(*args))
+    real = diffseglung.method.samplers.dpm_solver
+    monkeypatch.setattr(diffseglung.method.samplers, "dpm_solver", lambda *args: 1.1 * real(*args))
     with pytest.raises(check.CheckFailed, match=r"DPM-Solver\+\+"):
         check.check_sampler(fresh, "cpu")
 
 
 def test_a_wrong_descriptor_is_found(monkeypatch, fresh):
-    real = diffseglung.method.radiomics.batch.describe_batch
+    real = diffseglung.method.radiomics.descriptor.describe_batch
 
     def off(hu, lung):
         values = real(hu, lung)
         values[:, 7] *= 1.05
         return values
 
-    monkeypatch.setattr(diffseglung.method.radiomics.batch, "describe_batch", off)
+    monkeypatch.setattr(diffseglung.method.radiomics.descriptor, "describe_batch", off)
     with pytest.raises(check.CheckFailed, match="glcm_homogeneity"):
         check.check_radiomics(fresh, "cpu")
 
 
 def test_a_wrong_warm_up_is_found(monkeypatch, fresh):
-    monkeypatch.setattr(diffseglung.method.losses, "warmup", lambda iteration, config: 0.5)
+    monkeypatch.setattr(diffseglung.method.distillation, "warmup", lambda iteration, config: 0.5)
     with pytest.raises(check.CheckFailed, match="warm-up"):
         check.check_distillation(fresh, "cpu")
 

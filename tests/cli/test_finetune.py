@@ -94,7 +94,7 @@ def test_the_model_labels_scans_with_the_rule_and_says_so(start: Path, tmp_path:
     assert "taught on synthetic lesions" in methods(result.run, case.ct.spacing_mm)
     told = foretell(segmenter, case.ct, case.lungs)
     assert told.tiles == told.calls > 0
-    with pytest.raises(CheckpointError, match="not taught to label tissue"):
+    with pytest.raises(CheckpointError, match="not trained to label tissue"):
         Segmenter.load(start / "ddpm_distill.pt", config=SegmentConfig(method="student"))
 
 

@@ -17,7 +17,7 @@ import torch
 
 from diffseglung.cli import build_parser, read_config, run_command
 from diffseglung.method import checkpoint
-from diffseglung.method.heads import load_student
+from diffseglung.method.distillation import load_student
 from diffseglung.method.train.journal import read
 from diffseglung.method.train.state import load_state
 from diffseglung.platform.config import RECIPES, Config, DiffusionConfig, DistillConfig, PatchConfig, TrainConfig

@@ -101,7 +101,7 @@ def test_a_lone_lung_keeps_its_side(
     [
         ("lungmask", "offline", "lungmask failed (urllib.error.URLError: <urlopen error no network>)", "run lungmask"),
         ("totalsegmentator", "ends", "failed (ERROR: the weights are damaged)", "run TotalSegmentator"),
-        ("totalsegmentator", "ends with 0", "failed (it said nothing)", "run TotalSegmentator"),
+        ("totalsegmentator", "ends with 0", "failed (no output)", "run TotalSegmentator"),
         ("totalsegmentator", "old", "TypeError", "pip install --upgrade TotalSegmentator"),
         ("lungmask", "killed", "ended by signal 9", "--workers"),
         ("lungmask", "shape", "labels of shape (40, 44, 58)", "pip install --upgrade lungmask"),

@@ -91,10 +91,10 @@ def _spoilt(kind: str, scan: Scan) -> tuple[Scan, np.ndarray]:
     [
         ("room air", "lie outside the body"),
         ("chest wall", "lie outside the rib cage"),
-        ("fat", "read as fat"),
-        ("liver", "that a network expects"),
+        ("fat", "look like fat"),
+        ("liver", "expected by a network"),
         ("lost side", "the left lung is missing"),
-        ("lost base", "that a plain finder sees"),
+        ("lost base", "found by thresholds"),
         ("one side only", "belong to the other side"),
         ("swapped", "belong to the other side"),
     ],
@@ -112,7 +112,7 @@ def test_fluid_that_the_network_takes_for_lung_is_told_and_not_held_against_lung
     found = _judged((wet, lungs, anatomy), np.where(fluid, 0, lungs).astype(np.uint8))
     assert found.fluid_ml == pytest.approx(fluid.sum() * ct.voxel_ml, rel=0.1)
     assert found.score > 0.9
-    assert "read as fluid" in " ".join(lung_sentences(found))
+    assert "look like fluid" in " ".join(lung_sentences(found))
 
 
 def test_storage_does_not_matter(scan: Scan, right: LungQuality) -> None:

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from diffseglung.method.diffusion import Denoiser, cosine_signal, linear_signal
-from diffseglung.method.samplers import ddim, ddpm, spaced_steps
-from diffseglung.method.solver import dpm_solver
+from diffseglung.method.samplers import ddim, ddpm, dpm_solver, spaced_steps
 from tests.method.gaussian import even_signal, exact_denoiser, on_the_ode, slopes
 
 SIGNALS = {"cosine": cosine_signal(1000), "linear": linear_signal(1000)}

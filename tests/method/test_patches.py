@@ -43,7 +43,7 @@ def test_uncovered_voxels_are_nan_not_zero():
 
 def test_overlapping_tiles_are_averaged_by_the_window():
     parts = [((0, 0, 0), np.zeros((1, 1, 2))), ((0, 0, 1), np.ones((1, 1, 2)))]
-    back = blend(parts, (1, 1, 3), window=np.ones((1, 1, 2)))
+    back = blend(parts, (1, 1, 3))
     np.testing.assert_allclose(back[0, 0], [0, 0.5, 1])
 
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import solve_ivp
 
 from diffseglung.method.diffusion import cosine_signal, linear_signal
 from diffseglung.method.samplers import (
     PURE_NOISE,
     ddim,
-    ddim_invert,
     ddpm,
+    dpm_solver,
     jumps,
     logsnr_steps,
     patch_draws,
     spaced_steps,
 )
-from diffseglung.method.solver import dpm_solver
 from diffseglung.platform.errors import ConfigError
-from tests.method.gaussian import MEAN, QUANTILES, SD, even_signal, exact_denoiser, on_the_ode, quantiles_of, slopes
+from tests.method.gaussian import MEAN, QUANTILES, SD, even_signal, exact_denoiser, on_the_ode, slopes
 
 SIGNAL = cosine_signal(1000)
 
@@ -80,26 +81,6 @@ def test_ddim_follows_the_ode_with_order_one() -> None:
     assert min(slopes(errors)) > 0.9
 
 
-def test_ddim_inversion_finds_the_noise_of_the_ode() -> None:
-    errors = []
-    for count in (40, 80, 160, 320):
-        signal = torch.cat([torch.ones(1, dtype=torch.float64), even_signal(count, high=6)])
-        steps = spaced_steps(count + 1, count + 1)
-        x = ddim_invert(exact_denoiser(signal), on_the_ode(signal, 0), signal, steps)
-        errors.append(
-            float((quantiles_of(signal, count + 1, x) - quantiles_of(signal, 0, on_the_ode(signal, 0))).abs().max())
-        )
-    assert errors[-1] < 0.05
-    assert min(slopes(errors)) > 0.9
-
-
-@pytest.mark.parametrize(("refine", "within"), [(0, 0.03), (8, 1e-5), (30, 1e-9)])
-def test_ddim_after_its_inversion_is_the_identity(refine: int, within: float) -> None:
-    clean, steps = on_the_ode(SIGNAL, 0), spaced_steps(900, 225)
-    noise = ddim_invert(exact_denoiser(SIGNAL), clean, SIGNAL, steps, refine=refine)
-    torch.testing.assert_close(ddim(exact_denoiser(SIGNAL), noise, SIGNAL, steps), clean, rtol=0, atol=within)
-
-
 def test_an_exact_denoiser_of_one_point_is_reached_in_one_step() -> None:
     point = torch.full((2, 1, 2, 2, 2), 0.25)
     found = ddim(lambda noisy, step: point, torch.randn(2, 1, 2, 2, 2), SIGNAL, [1000])
@@ -111,7 +92,6 @@ def test_the_result_has_the_dtype_of_the_start() -> None:
     for x in (
         ddim(lambda noisy, step: noisy, start, SIGNAL, steps),
         ddpm(lambda noisy, step: noisy, start, SIGNAL, steps, draw=patch_draws((1, 2, 2, 2), 0, [0, 1])),
-        ddim_invert(lambda noisy, step: noisy, start, SIGNAL, steps, refine=1),
     ):
         assert x.dtype == torch.float32
         assert x.shape == start.shape
@@ -136,7 +116,7 @@ def test_samples_do_not_depend_on_the_batch() -> None:
 
 
 def test_stochastic_ddim_without_a_noise_source_is_refused() -> None:
-    with pytest.raises(ConfigError, match="draws noise"):
+    with pytest.raises(ConfigError, match="needs a noise source"):
         ddim(lambda noisy, step: noisy, torch.zeros(1, 1, 2, 2, 2), SIGNAL, [10], eta=0.5)
 
 
@@ -213,3 +193,79 @@ def test_spaced_steps_are_multiples_of_the_spacing_rounded_up() -> None:
     assert spaced_steps(10, 3) == [10, 7, 4]
     assert spaced_steps(5, 5) == [5, 4, 3, 2, 1]
     assert spaced_steps(7, 1) == [7]
+
+
+COUNTS = (20, 40, 80, 160)
+ONE = torch.ones(1, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_the_error_falls_with_the_order_on_gaussian_data(order: int) -> None:
+    errors = []
+    for count in COUNTS:
+        signal = even_signal(count, high=3)
+        start, steps = on_the_ode(signal, count), spaced_steps(count, count)
+        x = dpm_solver(exact_denoiser(signal), start, signal, steps, order=order)
+        errors.append(float((x - on_the_ode(signal, 0)).abs().max()))
+    assert min(slopes(errors)[1:]) > order - 0.1
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_the_error_falls_with_the_order_on_data_that_are_not_gaussian(order: int) -> None:
+    """Two points at -0.5 and +0.5: E[x0 | x] = 0.5 tanh(0.5 alpha x / sigma^2); reference by Runge-Kutta."""
+
+    def clean(x: np.ndarray, alpha: float, variance: float) -> np.ndarray:
+        return 0.5 * np.tanh(0.5 * alpha * x / variance)
+
+    def slope(level: float, scaled: np.ndarray) -> np.ndarray:  # d(x / sigma) / d lambda = e^lambda x0
+        a = 1 / (1 + np.exp(-2 * level))
+        return np.exp(level) * clean(scaled * np.sqrt(1 - a), np.sqrt(a), 1 - a)
+
+    low, high = -3.0, 1.0
+    start = np.array([-1.5, -0.4, 0.1, 0.9])
+    sigma = {level: np.sqrt(1 - 1 / (1 + np.exp(-2 * level))) for level in (low, high)}
+    path = solve_ivp(slope, (low, high), start / sigma[low], method="DOP853", rtol=1e-12, atol=1e-12)
+    reference = path.y[:, -1] * sigma[high]
+    errors = []
+    for count in COUNTS:
+        signal = even_signal(count, high=high, low=low)
+
+        def denoise(x: torch.Tensor, step: torch.Tensor, signal: torch.Tensor = signal) -> torch.Tensor:
+            a = float(signal[int(step[0])])
+            return torch.from_numpy(clean(x.numpy(), a**0.5, 1 - a))
+
+        x = dpm_solver(denoise, torch.from_numpy(start), signal, spaced_steps(count, count), order=order)
+        errors.append(float(np.abs(x.numpy() - reference).max()))
+    assert min(slopes(errors)[1:]) > order - 0.3
+
+
+@pytest.mark.parametrize("steps", [spaced_steps(1000, 25), [1000, 700, 699, 20, 3]])
+def test_order_one_is_ddim(steps: list[int]) -> None:
+    signal = linear_signal(1000)
+    start = on_the_ode(signal, 1000)
+    found = dpm_solver(exact_denoiser(signal), start, signal, steps, order=1)
+    torch.testing.assert_close(found, ddim(exact_denoiser(signal), start, signal, steps), rtol=0, atol=1e-12)
+
+
+def test_higher_orders_need_fewer_steps() -> None:
+    signal = cosine_signal(1000)
+    steps = logsnr_steps(signal, 25)
+    start, data = on_the_ode(signal, steps[0]), on_the_ode(signal, 0)
+    first, second, third = (
+        float((dpm_solver(exact_denoiser(signal), start, signal, steps, order=o) - data).abs().max()) for o in (1, 2, 3)
+    )
+    assert third < second < first / 5
+
+
+def test_float32_loses_little() -> None:
+    signal = cosine_signal(1000)
+    steps, start = spaced_steps(1000, 250), on_the_ode(signal, 1000)
+    exact = dpm_solver(exact_denoiser(signal), start, signal, steps)
+    single = dpm_solver(lambda x, t: exact_denoiser(signal)(x.double(), t).float(), start.float(), signal, steps)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), exact, rtol=0, atol=1e-4)
+
+
+def test_unknown_orders_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no order 4"):
+        dpm_solver(lambda x, t: x, torch.zeros(1, 1, 2, 2, 2), cosine_signal(10), [10], order=4)

@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffseglung.method.diffusion import DiffusionModel
-from diffseglung.method.unet import Attention, UNet, step_embedding, unshuffle
+from diffseglung.method.unet import WORKSPACE, Attention, Conv3d, UNet, call_bytes, step_embedding, unshuffle
 from diffseglung.platform.config import UNETS, DiffusionConfig, UNetConfig
 from diffseglung.platform.errors import InputError
 
@@ -147,3 +147,56 @@ def test_steps_have_distinct_embeddings(channels: int) -> None:
     table = step_embedding(torch.arange(1001) / 1000, channels)
     assert table.shape == (1001, channels)
     assert float(torch.pdist(table).min()) > 1e-2
+
+
+def gradients(layer: torch.nn.Conv3d, x: torch.Tensor, *, half: bool) -> torch.Tensor:
+    layer.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        out = layer(x)
+    (out.float() * torch.linspace(-1, 1, out.numel()).reshape(out.shape)).sum().backward()
+    assert layer.weight.grad is not None
+    return layer.weight.grad.clone()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_mixed_precision_keeps_the_weight_gradient_on_shallow_grids(depth: int, kernel: int) -> None:
+    torch.manual_seed(0)
+    layer = Conv3d(32, 32, kernel, padding=kernel // 2).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    x = torch.randn(2, 32, depth, 6, 6)
+    exact = gradients(layer, x, half=False)
+    for _ in range(3):
+        error = gradients(layer, x, half=True) - exact
+        assert float(error.norm() / exact.norm()) < 0.02
+
+
+def test_it_is_a_convolution_otherwise() -> None:
+    layer, x = Conv3d(2, 3, 3, padding=1), torch.randn(1, 2, 2, 4, 4)
+    torch.testing.assert_close(layer(x), torch.nn.functional.conv3d(x, layer.weight, layer.bias, padding=1))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+
+
+def test_twice_the_tile_takes_twice_the_memory() -> None:
+    one, two = (call_bytes(UNETS["small"], (z, 32, 32)) for z in (32, 64))
+    assert two == pytest.approx(2 * one, rel=0.02)
+
+
+def test_nothing_is_computed_for_the_reference_network_and_it_takes_more() -> None:
+    assert call_bytes(UNETS["reference"], (64, 96, 96)) > 10 * call_bytes(UNETS["small"], (64, 96, 96)) > 0
+
+
+def test_it_counts_what_the_layers_of_a_real_call_return() -> None:
+    tile, returned = (16, 32, 32), 0
+
+    def count(module: object, inputs: object, output: torch.Tensor) -> None:
+        nonlocal returned
+        returned += output.element_size() * output.numel()
+
+    network = UNet(UNETS["tiny"]).eval()
+    for module in network.modules():
+        if not list(module.children()):
+            module.register_forward_hook(count)
+    with torch.inference_mode():
+        network(torch.zeros(1, 2, *tile), torch.zeros(1))
+    assert call_bytes(UNETS["tiny"], tile) == WORKSPACE * returned

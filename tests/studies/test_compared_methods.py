@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffseglung.method.projection import Projection
+from diffseglung.method.features import Projection
 from diffseglung.pipeline import Segmenter
 from diffseglung.platform.config import METHODS, SegmentConfig
 from diffseglung.platform.errors import CheckpointError, ConfigError

@@ -11,7 +11,7 @@ import torch
 
 from diffseglung.method import checkpoint
 from diffseglung.method.card import ModelCard
-from diffseglung.method.heads import StudentHead
+from diffseglung.method.distillation import StudentHead
 from diffseglung.method.unet import UNet
 from diffseglung.phantom.folder import write_case_folder
 from diffseglung.platform.config import DistillConfig
@@ -38,7 +38,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     torch.manual_seed(0)
     network, distill = UNet(DEEPER), DistillConfig(dimensions=8, hidden=8)
     weights = {f"network.{k}": v for k, v in network.state_dict().items()}
-    weights |= {f"head.{k}": v for k, v in StudentHead.of(network, distill).state_dict().items()}
+    weights |= {f"head.{k}": v for k, v in StudentHead(network, distill).state_dict().items()}
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     checkpoint.save(path, weights, ModelCard(unet=DEEPER, distill=distill, stage=2, name="tiny"))
     return load_bundle(path)

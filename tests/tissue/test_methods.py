@@ -12,7 +12,7 @@ POSTERIOR = torch.softmax(torch.randn(200, len(TISSUES), generator=torch.Generat
 
 def test_every_method_of_the_settings_has_a_posterior() -> None:
     assert set(METHODS) == set(POSTERIORS)
-    assert set(METHODS) > LEARNED
+    assert set(METHODS) > set(LEARNED)
 
 
 def test_no_caution_changes_nothing() -> None:

@@ -1,4 +1,4 @@
-"""K-means on the radiomics of overlapping patches: what a scan looks like to the teacher alone, without a model."""
+"""K-means on the radiomics of overlapping patches: the teacher alone, without a model."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from diffseglung.platform.errors import InputError
 from diffseglung.volume import Volume
 
 LIMIT = 4.0
-"""Standardised descriptors are clipped here, so that a few hilar patches do not take clusters of their own."""
+"""Standardised descriptors are clipped to +-LIMIT, so that a few hilar patches do not form clusters."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """One cluster: `id` in the map (1 is the darkest), its amount, and its mean descriptor in physical units.
+    """One cluster: `id` in the map (1 is the darkest), its volume and its mean descriptor in physical units.
 
-    volume_ml, fraction_of_lung, mean_hu and sd_hu are of its lung voxels in the scan; patches counts its patches.
+    volume_ml, fraction_of_lung, mean_hu and sd_hu are of its lung voxels in the scan; patches: their number.
     """
 
     id: int
@@ -39,7 +39,7 @@ class Cluster:
     centre: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; what is unknown is None."""
+        """Plain values; unknown ones are None."""
         values = asdict(self)
         return {name: None if isinstance(v, float) and np.isnan(v) else v for name, v in values.items()}
 
@@ -47,11 +47,11 @@ class Cluster:
 def cluster_volume(
     ct: Volume, lungs: Volume, k: int = 5, seed: int = 0, *, config: ClusterConfig | None = None
 ) -> tuple[Volume, list[Cluster]]:
-    """Cluster the lungs of a scan: a map of ids (0 off the lungs, 1..k from dark to bright) and the table of clusters.
+    """Cluster the lungs of a scan: a map of ids (0 outside the lungs, 1..k from dark to bright) and the clusters.
 
-    ct: HU on any grid.  lungs: non-zero inside, same grid.  k and seed go before those of `config`.
-    Patches have a window's lung share of at least 25 %; voxels take the cluster with most weight among the patches
-    around them. Raises InputError when the lungs are too small for k clusters.
+    ct: HU on any grid.  lungs: non-zero inside, same grid.  k and seed override those of `config`.
+    Windows are at least 25 % lung; a voxel takes the cluster of largest weight among the patches around it.
+    Raises InputError if the lungs are too small for k clusters.
     """
     config = config or ClusterConfig()
     prepared = prepare_scan(ct, lungs, config.spacing_mm, step=config.stride)
@@ -72,14 +72,14 @@ def cluster_volume(
 def kmeans(rows: NDArray[np.float64], k: int, seed: int, *, weighting: str = "families") -> NDArray[np.int64]:
     """Cluster number 1..k of each descriptor (N, 34), standardised; clusters in order of their mean HU.
 
-    weighting: "families" lets HU, GLCM, LBP and Gabor count alike, else the 23 correlated LBP and Gabor values outvote
-    density; "published" lets every descriptor count alike.
+    weighting: "families" gives HU, GLCM, LBP and Gabor equal weight, so that the 23 correlated LBP and Gabor values do
+    not outvote density; "published" gives every descriptor equal weight.
     """
     from sklearn.cluster import KMeans
 
     if len(np.unique(rows.round(6), axis=0)) < k:
         raise InputError(
-            f"the lungs hold {len(rows)} patches, too few different ones for {k} clusters",
+            f"the lungs have {len(rows)} patches, too few different ones for {k} clusters",
             remedy="use a smaller --k, or check the lung mask",
         )
     scale = rows.std(0)
@@ -95,7 +95,7 @@ def kmeans(rows: NDArray[np.float64], k: int, seed: int, *, weighting: str = "fa
 def measure(
     ct: Volume, ids: NDArray[np.uint8], rows: NDArray[np.float64], labels: NDArray[np.int64], k: int
 ) -> list[Cluster]:
-    """The table: amounts from the voxels of the scan, centres from the patches."""
+    """The clusters: volumes from the voxels of the scan, centres from the patches."""
     table, lung = [], max(1, int((ids > 0).sum()))
     for number in range(1, k + 1):
         hu = ct.array[ids == number]

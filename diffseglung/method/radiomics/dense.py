@@ -1,10 +1,10 @@
-"""One descriptor vector per feature-grid position: what a `window` cube around it looks like.
+"""One descriptor vector per feature-grid position: that of a `window` cube around it.
 
-Position (i, j, k) stands for the cell of stride^3 voxels that starts at (i, j, k) * stride; its window has the same
-centre (rounded down where window - stride is odd). HU statistics and co-occurrence are exactly `describe_batch` of the
-window cut out of the scan. LBP and Gabor differ from it in three ways, all to their benefit on small windows: filters
-see the scan beyond the window instead of a filled border; all planes of the window count, not the three middle ones;
-and voxels off the lung count as the mean of the lung nearby (a 15-voxel box) instead of the mean of the patch.
+Position (i, j, k) is the cell of stride^3 voxels that starts at (i, j, k) * stride; its window has the same centre
+(rounded down where window - stride is odd). HU statistics and co-occurrence equal `describe_batch` of the window. LBP
+and Gabor differ from it in three ways, which suit small windows: filters reach beyond the window instead of a filled
+border; all planes of the window are used, not only the middle ones; and voxels outside the lung are set to the mean of
+the lung nearby (a 15-voxel box), not of the patch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SLAB = 64
 CHUNK_VOXELS = 65_536
 """Voxels of all windows described at once."""
 PLANE_VOXELS = 2**18
-"""Voxels of all planes filtered at once: few, so that their maps stay in a processor's cache."""
+"""Voxels of all planes filtered at once: few, so that their maps stay in the CPU cache."""
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def describe_dense(
     """Descriptors (B, 34, Z // stride, Y // stride, X // stride) float32; NaN where the window has too little lung.
 
     hu: (B, Z, Y, X) in HU.  lung: (B, Z, Y, X), true or positive in the lung.
-    Too little is a lung share of the window below `config.min_lung`; what lies beyond the scan is not lung.
+    Too little is a lung share of the window below `config.min_lung`; beyond the scan there is no lung.
     """
     config = config or RadiomicsConfig()
     if stride < 1 or window < stride:
@@ -60,7 +60,7 @@ def describe_dense(
 
 
 def _parts(inside: Tensor, stride: int, window: int) -> Iterator[list[Range]]:
-    """Slabs of grid positions, each cut to the windows that may hold lung: ranges along (Z, Y, X)."""
+    """Slabs of grid positions, cropped to the windows that may contain lung: ranges along (Z, Y, X)."""
     step = max(1, SLAB // stride)
     for start in range(0, inside.shape[0] // stride, step):
         stop = min(start + step, inside.shape[0] // stride)
@@ -81,7 +81,7 @@ def _describe_part(
     """Descriptors (34, z, y, x) of the grid positions in `part`; hu and inside are the whole scan (Z, Y, X)."""
     stride, window = size
     before, radius = (window - stride) // 2, config.kernel // 2
-    reach = 2 * radius  # the filters see `radius` voxels around a window, and their filling as many again
+    reach = 2 * radius  # filters reach `radius` voxels around a window, and the filling as many again
     ranges = [(a * stride - before - reach, (b - 1) * stride - before + window + reach) for a, b in part]
     mask = _cut(inside, ranges, 0)
     image = torch.where(mask, _cut(hu.float(), ranges, 0), config.low_hu).clamp(config.low_hu, config.high_hu)
@@ -108,7 +108,7 @@ def _describe_part(
 
 
 def _cut(values: Tensor, ranges: list[Range], fill: int) -> Tensor:
-    """The part of (Z, Y, X) in `ranges`, which may reach beyond it: there is `fill`."""
+    """The part of (Z, Y, X) in `ranges`; beyond the array it is `fill`."""
     inner = tuple(slice(max(0, a), max(0, b)) for a, b in ranges)
     pads = [
         n
@@ -145,7 +145,7 @@ def _line_sums(values: Tensor, axis: int, stride: int, window: int) -> Tensor:
 
 
 def _fill(image: Tensor, mask: Tensor, radius: int) -> Tensor:
-    """The scan minus its mean lung HU; off the lung the mean of the lung in a box of 2 * radius + 1 voxels, else 0."""
+    """The scan minus its mean lung HU; outside the lung the lung mean in a box of 2 * radius + 1 voxels, else 0."""
     centred = (image - image[mask].mean()) * mask
     near, count = (
         _box_sums(functional.pad(values, (radius,) * 6), 1, 2 * radius + 1) for values in (centred, mask.float())
@@ -160,7 +160,7 @@ def _plane_means(
     radius, reach = margins
     inside, total = mask[_trim(mask.shape, reach)], torch.zeros((), device=image.device)
     for axis in range(3):
-        halo = [reach if other == axis else reach - radius for other in range(3)]  # planes need none across
+        halo = [reach if other == axis else reach - radius for other in range(3)]  # none across the planes
         planes = image[_trim(image.shape, *halo)].movedim(axis, 0)
         few = max(1, PLANE_VOXELS // planes[0].numel())
         groups = zip(torch.split(planes, few), torch.split(inside.movedim(axis, 0), few), strict=True)
@@ -184,6 +184,6 @@ def _plane_sums(planes: Tensor, lung: Tensor, size: tuple[int, int], config: Rad
 
 
 def _trim(shape: torch.Size, *margins: int) -> tuple[slice, ...]:
-    """What is left of a shape when each axis loses its margin on both sides."""
+    """Slices that remove a margin on both sides of each axis."""
     each = margins if len(margins) == len(shape) else margins * len(shape)
     return tuple(slice(margin, length - margin) for margin, length in zip(each, shape, strict=True))

@@ -1,11 +1,11 @@
-"""Gabor energies of planes: how much of each frequency and orientation the lung's texture holds.
+"""Gabor energies of planes: texture of the lung by frequency and orientation.
 
 Kernel (15 x 15, sigma 3 voxels): g(x, y) exp(2 pi i f (x cos theta + y sin theta)) with g the normalised Gaussian, as
-scikit-image's `gabor_kernel`, minus the multiple of g that makes it sum to zero: its energy then says nothing about
-density, only about texture. Energy = mean over the lung pixels of the squared magnitude of the response; intensities
-are in units of 700 HU (half the published window).
+scikit-image's `gabor_kernel`, minus the multiple of g that makes it sum to zero: its energy then depends on texture
+only, not on density. Energy = mean over the lung pixels of the squared magnitude of the response; intensities are in
+units of 700 HU (half the published window).
 
-The fast path cuts planes into tiles and filters by matrix products: a kernel is a sum of products of lines,
+The fast path cuts planes into tiles and filters by matrix products: a kernel is a sum of separable products,
 Re = c(y) c(x) - s(y) s(x) - dc g(y) g(x) and Im = c(y) s(x) + s(y) c(x), with g the Gaussian, c = g cos, s = g sin.
 """
 
@@ -33,12 +33,12 @@ def gabor_names(config: RadiomicsConfig) -> tuple[str, ...]:
 
 
 def angles(config: RadiomicsConfig) -> list[float]:
-    """Orientations in radians: 0 is along the plane's columns (the second axis)."""
+    """Orientations in radians; 0 is along the second axis of the plane."""
     return [np.pi * k / config.orientations for k in range(config.orientations)]
 
 
 def kernel(frequency: float, theta: float, config: RadiomicsConfig) -> NDArray[np.complex128]:
-    """The plain Gabor kernel (size, size), before its response to a constant is taken out."""
+    """The plain Gabor kernel (size, size), which still responds to a constant."""
     radius = config.kernel // 2
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     envelope = np.exp(-0.5 * (x**2 + y**2) / config.sigma**2) / (2 * np.pi * config.sigma**2)
@@ -66,7 +66,7 @@ def gabor_plane(plane: NDArray[Any], lung: NDArray[np.bool_], config: RadiomicsC
 
 
 def unit_hu(config: RadiomicsConfig) -> float:
-    """HU of one unit of intensity: half the window, as the network sees it."""
+    """HU per unit of intensity: half the window, as for the network."""
     return (config.high_hu - config.low_hu) / 2
 
 
@@ -79,9 +79,9 @@ TILE = 32
 
 @dataclass(frozen=True)
 class Filter:
-    """The lines of one kernel along the plane's rows (y) and columns (x).
+    """The factors of one kernel along the plane's rows (y) and columns (x).
 
-    sines: their product takes part in the real part with this sign, none when 0.  dc: share of the envelope taken out.
+    sines: sign of their product in the real part, 0 for none.  dc: share of the envelope subtracted.
     """
 
     cos_y: Line
@@ -103,7 +103,7 @@ def _filters(config: RadiomicsConfig) -> Iterator[Filter]:
 
 
 def _bands(lines: Iterable[Line], length: int, config: RadiomicsConfig) -> Tensor:
-    """(lines, length, length + 2 radius): each takes a line of pixels with its margins to its filtered inside."""
+    """(lines, length, length + 2 radius): band matrices that filter a line of pixels with margins."""
     t = np.arange(config.kernel) - config.kernel // 2
     gauss = np.exp(-0.5 * (t / config.sigma) ** 2) / (2 * np.pi * config.sigma**2) ** 0.5
     bands = np.zeros((len(list(lines)), length, length + config.kernel - 1), np.float32)
@@ -116,7 +116,7 @@ def _bands(lines: Iterable[Line], length: int, config: RadiomicsConfig) -> Tenso
 
 @lru_cache(maxsize=32)
 def _plan(height: int, width: int, config: RadiomicsConfig) -> tuple[list[Filter], dict[Line, int], Tensor, Tensor]:
-    """The filters, the place of each line, and the bands of a tile's columns and rows."""
+    """The filters, the index of each line, and the bands of a tile's columns and rows."""
     filters = list(_filters(config))
     lines = sorted({FLAT, *(line for f in filters for line in (f.cos_y, f.cos_x, f.sin_y, f.sin_x) if line[1] > 0)})
     places = {line: place for place, line in enumerate(lines)}
@@ -124,7 +124,7 @@ def _plan(height: int, width: int, config: RadiomicsConfig) -> tuple[list[Filter
 
 
 def energy_maps(planes: Tensor, config: RadiomicsConfig, *, padding: bool = True) -> Iterator[Tensor]:
-    """Squared magnitude of each filter's response at every pixel, one filter after the other.
+    """Squared magnitude of each filter's response at every pixel, filter by filter.
 
     planes: (N, H, W) in HU, centred; beyond the border they are 0.  Yields (N, H, W).
     padding: False yields only the pixels whose kernel lies within the plane, (N, H - 2 radius, W - 2 radius).
@@ -158,7 +158,7 @@ def energy_maps(planes: Tensor, config: RadiomicsConfig, *, padding: bool = True
 
 
 def _tiled(planes: Tensor, tile: tuple[int, int], radius: int) -> tuple[Tensor, tuple[int, int, int]]:
-    """Tiles with their margins as (rows, tiles, columns), and how many there are: planes, down, along."""
+    """Tiles with margins as (rows, tiles, columns), and their numbers (planes, down, along)."""
     counts = [-(-(length - 2 * radius) // edge) for length, edge in zip(planes.shape[1:], tile, strict=True)]
     rest = [n * edge + 2 * radius - have for n, edge, have in zip(counts, tile, planes.shape[1:], strict=True)]
     full = functional.pad(planes, (0, rest[1], 0, rest[0]))
@@ -168,7 +168,7 @@ def _tiled(planes: Tensor, tile: tuple[int, int], radius: int) -> tuple[Tensor, 
 
 
 def _untiled(values: Tensor, tile: tuple[int, int], across: tuple[int, int, int]) -> Tensor:
-    """Planes (N, H, W) of what `_tiled` cut; a view where each plane is one tile."""
+    """Inverse of `_tiled`: planes (N, H, W); a view where each plane is one tile."""
     planes, down, along = across
     parts = values.view(tile[0], planes, down, along, tile[1]).permute(1, 2, 0, 3, 4)
     return parts.flatten(3, 4).flatten(1, 2)

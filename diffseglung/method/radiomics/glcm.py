@@ -2,7 +2,7 @@
 
 Definition: 64 levels of 21.875 HU over -1000..400; the 13 directions to the neighbours at Chebyshev distance 1,
 both ways (symmetric); pairs with both voxels in the lung; the counts of all directions merged into one matrix before
-normalisation (IBSI aggregation "3D, merged"). p_ij is the share of pairs (i, j), mu and var those of its margin.
+normalisation (IBSI aggregation "3D, merged"). p_ij is the share of pairs (i, j); mu and var are those of its margin.
 
 contrast        sum p_ij (i - j)^2
 dissimilarity   sum p_ij |i - j|                      (IBSI: difference average)
@@ -10,7 +10,7 @@ homogeneity     sum p_ij / (1 + (i - j)^2)            (IBSI: inverse difference 
 energy          sqrt(ASM)                             (as scikit-image)
 correlation     sum p_ij (i - mu) (j - mu) / var      (1 where var = 0, as scikit-image)
 asm             sum p_ij^2                            (IBSI: angular second moment)
-A patch without a pair of lung voxels has NaN throughout.
+A patch without a pair of lung voxels is all NaN.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Offset = tuple[int, int, int]
 DIRECTIONS: tuple[Offset, ...] = tuple(
     (z, y, x) for z in (0, 1) for y in (-1, 0, 1) for x in (-1, 0, 1) if (z, y, x) > (0, 0, 0)
 )
-"""One offset (Z, Y, X) of each of the 13 opposite pairs of neighbours."""
+"""One offset (Z, Y, X) of each of the 13 pairs of opposite neighbours."""
 
 
 def pair_slices(offset: Offset) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Index expressions of the first and the second voxel of all pairs that are `offset` apart."""
+    """Slices of the first and of the second voxel of all pairs `offset` apart."""
     first = tuple(slice(max(0, -d), -d if d > 0 else None) for d in offset)
     second = tuple(slice(max(0, d), d if d < 0 else None) for d in offset)
     return first, second
@@ -54,7 +54,11 @@ def count_pairs(
 
 
 def measure(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """The 6 measures of one symmetric count matrix, in the order of GLCM."""
+    """The 6 measures of one symmetric count matrix, in the order of GLCM.
+
+    >>> float(measure(np.array([[0.0, 2.0], [2.0, 0.0]]))[GLCM.index("glcm_contrast")])
+    1.0
+    """
     if counts.sum() == 0:
         return np.full(len(GLCM), np.nan)
     p = counts / counts.sum()
@@ -75,8 +79,8 @@ def glcm_patch(hu: NDArray[Any], lung: NDArray[np.bool_], config: RadiomicsConfi
 def count_pairs_batch(level: Tensor, lung: Tensor, levels: int, offsets: tuple[Offset, ...] = DIRECTIONS) -> Tensor:
     """`count_pairs` of B patches: level (B, Z, Y, X) integers, lung bool -> (B, levels, levels) float32.
 
-    Voxels off the lung, and a margin behind each axis, get a level of their own, whose row and column are dropped. With
-    that margin a neighbour is the same number of places further on in memory, wherever a voxel is.
+    Voxels outside the lung and a margin after each axis get an extra level, whose row and column are dropped. With
+    that margin a neighbour is always the same distance away in memory.
     """
     side, patches = levels + 1, len(level)
     off = functional.pad(torch.where(lung, level.int(), levels), (0, 1, 0, 1, 0, 1), value=levels)
@@ -94,7 +98,7 @@ def count_pairs_batch(level: Tensor, lung: Tensor, levels: int, offsets: tuple[O
 def measure_batch(counts: Tensor) -> Tensor:
     """`measure` of B symmetric count matrices (B, L, L) -> (B, 6)."""
     levels = counts.shape[-1]
-    p = counts / counts.sum((1, 2), keepdim=True)  # 0 / 0 makes the NaN of an empty patch
+    p = counts / counts.sum((1, 2), keepdim=True)  # 0 / 0 is the NaN of an empty patch
     i = torch.arange(levels, dtype=p.dtype, device=p.device)
     apart = i[:, None] - i[None, :]
     weights = torch.stack([apart.square(), apart.abs(), 1 / (1 + apart.square())], -1).view(-1, 3)

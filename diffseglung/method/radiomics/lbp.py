@@ -1,8 +1,8 @@
 """Uniform local binary patterns of planes, 8 points at radius 1 (Ojala et al. 2002), as scikit-image computes them.
 
 Each of the 8 points on the unit circle (diagonal ones interpolated bilinearly) gives a bit: at least as bright as the
-centre. A pattern with at most two changes around the circle is uniform and coded by its number of ones (0..8); every
-other one is coded 9. The codes do not change when the plane is turned by 90 degrees or its grey values are shifted.
+centre. A pattern with at most two changes around the circle is uniform and coded by its number of ones (0..8); all
+others are coded 9. Codes are invariant to rotation by 90 degrees and to shifts of the grey values.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch.nn import functional
 BINS = 10
 LBP = (*(f"lbp_{code}" for code in range(BINS - 1)), "lbp_other")
 DIAGONAL = round(0.5**0.5, 5)
-"""Coordinate of the diagonal points; five decimals, as in scikit-image."""
+"""Coordinate of the diagonal points, to five decimals as in scikit-image."""
 TIE_HU = 1e-2
-"""Differences up to this count as equal, so that rounding does not decide on flat ground."""
+"""Smaller differences in HU count as equal, so that rounding does not decide in flat regions."""
 CIRCLE = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
 """The neighbours (row, column) around the circle."""
 
@@ -34,7 +34,11 @@ def _weights(step: tuple[int, int]) -> tuple[float, float, float, float]:
 
 
 def codes(plane: NDArray[Any]) -> NDArray[np.int64]:
-    """Reference: codes 0..9 of one plane (H, W); beyond the border the plane is 0."""
+    """Reference: codes 0..9 of one plane (H, W); beyond the border the plane is 0.
+
+    >>> int(codes(np.zeros((3, 3)))[1, 1])  # flat: all 8 points are as bright as the centre
+    8
+    """
     height, width = plane.shape
     padded = np.pad(plane.astype(np.float64), 1)
 

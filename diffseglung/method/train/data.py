@@ -1,17 +1,18 @@
-"""Training patches on disk, read as they are needed, and the batches drawn from them.
+"""Training patches on disk, read on demand, and the batches drawn from them.
 
-Every random draw of an iteration belongs to (seed, iteration, place of the patch in the global batch): it does not
-depend on how that batch is divided into processes and micro-batches, nor on whether the run was interrupted.
+Every random draw of an iteration depends on (seed, iteration, place of the patch in the global batch) only: not on how
+that batch is divided into processes and micro-batches, nor on whether the run was interrupted.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import queue
-import threading
-from collections.abc import Generator, Iterable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -40,10 +41,10 @@ class Patches:
     ct:          (N, Z, Y, X) float16, model units.
     mask:        (N, Z, Y, X) uint8, 1 in the lungs.
     patient_ids: (N,) text.
-    dense:       (N, 34, z, y, x) float16 descriptors on the feature grid, NaN off the lung; None if not stored.
-    whole:       (N, 34) float32 descriptors of whole patches; None if not stored. They also stand for flipped patches,
-                 whose middle planes, where the whole-patch teacher looks for texture, are the neighbouring ones.
-    info:        content of patches.json: settings and cases.
+    dense:       (N, 34, z, y, x) float16 descriptors on the feature grid, NaN outside the lung; None if not stored.
+    whole:       (N, 34) float32 descriptors of whole patches; None if not stored. They are used for flipped patches
+                 too, although the middle planes of these are the neighbouring ones.
+    info:        contents of patches.json: settings and cases.
     """
 
     folder: Path
@@ -64,9 +65,9 @@ class Patches:
         return z, y, x
 
     def teacher(self, distill: DistillConfig) -> StoredRows | None:
-        """The stored descriptors that serve these settings, one row a patch; None: they have to be computed.
+        """The stored descriptors for these settings, one row per patch; None if they have to be computed.
 
-        Raises InputError for rows that are not what patches.json says.
+        Raises InputError for rows that contradict patches.json.
         """
         made, published = self.info.get("teacher") or {}, distill.loss == "published"
         stored = self.whole if published else self.dense
@@ -82,15 +83,15 @@ class Patches:
 
     @property
     def digest(self) -> str:
-        """Short hash that tells one set of patches from another."""
+        """Short hash of the settings and cases."""
         return hashlib.sha256(json.dumps(self.info, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def open_patches(folder: Path) -> Patches:
-    """Open a folder of precomputed patches; nothing is read until it is used.  Raises InputError."""
+    """Open a folder of precomputed patches; data are read on use.  Raises InputError."""
     if not (folder / "ct.npy").is_file() or not (folder / "mask.npy").is_file():
         raise InputError(
-            f"{folder} holds no precomputed patches (ct.npy and mask.npy)",
+            f"{folder} has no precomputed patches (ct.npy and mask.npy)",
             remedy="run precompute first, and pass its --out_dir",
         )
     ct, mask = StoredRows.open(folder / "ct.npy"), StoredRows.open(folder / "mask.npy")
@@ -115,7 +116,7 @@ def _stored(path: Path) -> StoredRows | None:
 
 
 def _info(folder: Path, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Settings and cases of the patches; only their shape where there is no record of them."""
+    """Settings and cases of the patches; only their shape where there is no record."""
     path = folder / "patches.json"
     if not path.is_file():
         return {"shape": list(shape)}
@@ -124,7 +125,7 @@ def _info(folder: Path, shape: tuple[int, ...]) -> dict[str, Any]:
     except ValueError as cause:
         raise InputError(f"{path} is not readable JSON ({cause})", remedy="run precompute again") from cause
     if not isinstance(info, dict) or not isinstance(info.get("teacher") or {}, dict):
-        raise InputError(f"{path} holds no settings by name", remedy="run precompute again")
+        raise InputError(f"{path} is not a mapping of settings", remedy="run precompute again")
     return info
 
 
@@ -133,8 +134,8 @@ class Batch:
     """What one forward pass needs.
 
     clean, lung, noise: (B, 1, Z, Y, X) float32.  step: (B,) in 1..T.
-    teacher: descriptors, (B, 34) or (B, 34, z, y, x), or None when they are to be computed; in stage 3
-    the class of every position, (B, z, y, x).
+    teacher: descriptors, (B, 34) or (B, 34, z, y, x), or None if they are to be computed; in stage 3 the class of every
+    position, (B, z, y, x).
     """
 
     clean: Tensor
@@ -145,27 +146,28 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
-        put = [tensor.to(device, non_blocking=True) for tensor in (self.clean, self.lung, self.noise)]
-        teacher = None if self.teacher is None else self.teacher.to(device, non_blocking=True)
-        return Batch(put[0], put[1], put[2], self.step.to(device, non_blocking=True), teacher)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pinned(self) -> Batch:
-        """The same batch in page-locked memory, from which a GPU copies without the processor."""
-        put = [tensor.pin_memory() for tensor in (self.clean, self.lung, self.noise, self.step)]
-        return Batch(put[0], put[1], put[2], put[3], None if self.teacher is None else self.teacher.pin_memory())
+        """The same batch in page-locked memory, from which a GPU copies without the CPU."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        teacher = None if self.teacher is None else change(self.teacher)
+        return Batch(change(self.clean), change(self.lung), change(self.noise), change(self.step), teacher)
 
 
 class BatchSource(Protocol):
-    """Where the training loop takes its batches from."""
+    """Source of the training batches."""
 
     def batch(self, iteration: int, micro: int = 0) -> Batch:
-        """Micro-batch `micro` of an iteration, as this process sees it."""
+        """Micro-batch `micro` of an iteration for this process."""
         ...
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Which patches a process sees, and what is drawn for them. steps: length T of the chain; teacher: stored rows."""
+    """The patches of a process and their random draws.  steps: length T of the chain;  teacher: stored rows."""
 
     patches: Patches
     config: TrainConfig
@@ -178,7 +180,7 @@ class Draws:
     def of(
         cls, patches: Patches, config: TrainConfig, *, steps: int, runtime: Runtime, teacher: StoredRows | None = None
     ) -> Draws:
-        """Draws of the present process."""
+        """Draws of this process."""
         return cls(patches, config, steps, teacher, runtime.rank, runtime.world_size)
 
     @property
@@ -187,7 +189,7 @@ class Draws:
         return self.config.batch_size * self.config.accumulate * self.world_size
 
     def batch(self, iteration: int, micro: int = 0) -> Batch:
-        """Micro-batch `micro` of an iteration, as this process sees it."""
+        """Micro-batch `micro` of an iteration for this process."""
         first = (micro * self.world_size + self.rank) * self.config.batch_size
         items = [self._item(iteration, first + i) for i in range(self.config.batch_size)]
         clean, lung, noise, teacher = (list(column) for column in zip(*items, strict=True))
@@ -206,7 +208,7 @@ class Draws:
         return 1 + (spread * self.steps).long().clamp(max=self.steps - 1)
 
     def index(self, iteration: int, place: int) -> int:
-        """The patch at a place of the global batch: every patch once, in a new order, then again."""
+        """The patch at a place of the global batch: all patches in random order, then again in a new order."""
         epoch, position = divmod((iteration - 1) * self.global_batch + place, len(self.patches))
         return int(_order(len(self.patches), self.config.seed, epoch)[position])
 
@@ -225,52 +227,20 @@ class Draws:
         return clean, lung, noise, teacher
 
 
-_LAST_ORDER: dict[tuple[int, int, int], NDArray[np.int64]] = {}
-
-
+@lru_cache(maxsize=2)
 def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Order of the patches in one pass over them; the last two passes are kept."""
-    key = (count, seed, epoch)
-    if key not in _LAST_ORDER:
-        if len(_LAST_ORDER) > 1:
-            _LAST_ORDER.pop(next(iter(_LAST_ORDER)))
-        _LAST_ORDER[key] = np.random.default_rng([seed, ORDER, epoch]).permutation(count)
-    return _LAST_ORDER[key]
+    """Order of the patches in one epoch."""
+    return np.random.default_rng([seed, ORDER, epoch]).permutation(count)
 
 
 def prefetch(items: Iterable[T], depth: int = 3) -> Generator[T, None, None]:
-    """Produce items ahead of their use in one thread; errors surface where the item is asked for."""
-    ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(entry: tuple[str, Any]) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(entry, timeout=0.2)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def fill() -> None:
-        try:
-            for item in items:
-                if not put(("item", item)):
-                    return
-            put(("end", None))
-        except BaseException as error:
-            put(("error", error))
-
-    thread = threading.Thread(target=fill, daemon=True)
-    thread.start()
+    """Produce items ahead of their use in one thread; errors are raised where the item is requested."""
+    source, end = iter(items), object()
+    pool = ThreadPoolExecutor(1)
     try:
-        while True:
-            kind, value = ready.get()
-            if kind == "error":
-                raise value
-            if kind == "end":
-                return
-            yield value
+        ahead = deque(pool.submit(next, source, end) for _ in range(depth))
+        while (item := ahead.popleft().result()) is not end:
+            ahead.append(pool.submit(next, source, end))
+            yield item  # type: ignore[misc]
     finally:
-        stop.set()
-        thread.join()
+        pool.shutdown(cancel_futures=True)

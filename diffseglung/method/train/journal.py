@@ -21,15 +21,17 @@ class Journal:
 
     Keys: iteration, loss, diffusion, diffusion_q1..q4 (by quarter of the noise chain, q1 least noise) or, in stage 3,
     segmentation (cross entropy), contrastive or dice (its loss), lambda (the weight of these), grad_norm, lr, seconds
-    (since the run began, interruptions left out), patches_per_second, waiting (share of the time in which the network
-    had no batch to work on).
+    (since the run began, without interruptions), patches_per_second, waiting (share of the time that the network waited
+    for a batch).
     """
 
     def __init__(self, folder: Path, *, start: int = 0) -> None:
-        """Continue after iteration `start`: later lines, of updates that were lost, are dropped."""
+        """Continue after iteration `start`; later lines, of lost updates, are dropped."""
         require("train", "training")
         if serialization.readable(str(folder)) != str(folder):
-            raise ConfigError(f"TensorBoard cannot write into {folder}: it is no UTF-8", remedy="choose another folder")
+            raise ConfigError(
+                f"TensorBoard cannot write to {folder}: its name is not UTF-8", remedy="choose another folder"
+            )
         self.folder, self.path = folder, folder / "journal.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         self.lines = [line for line in read(self.path) if (line["iteration"] or 0) <= start] if start else []
@@ -58,7 +60,7 @@ class Journal:
                 self.events.add_scalar(name, value, int(line["iteration"]))
 
     def draw(self) -> Path | None:
-        """curve.png: the losses over the iterations; None while there are fewer than two lines."""
+        """Write curve.png, the losses over the iterations; None while there are fewer than two lines."""
         if len(self.lines) < 2:
             return None
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -82,12 +84,12 @@ class Journal:
         return path
 
     def close(self) -> None:
-        """Flush the events."""
+        """Flush and close the events."""
         self.events.close()
 
 
 def smooth(values: list[float], share: float = 0.02) -> list[float]:
-    """Running mean over about `share` of the values, leaving NaN out."""
+    """Running mean over about `share` of the values, ignoring NaN."""
     reach = max(int(len(values) * share), 1)
     out = []
     for i in range(len(values)):
@@ -97,14 +99,14 @@ def smooth(values: list[float], share: float = 0.02) -> list[float]:
 
 
 def read(path: Path) -> list[Line]:
-    """Lines of a journal; a last line cut short by a kill is left out."""
+    """Lines of a journal, without an incomplete last line."""
     if not path.is_file():
         return []
     try:
         text = path.read_text(encoding="utf-8")
         lines = [serialization.parse(line) for line in text[: text.rfind("\n") + 1].splitlines()]
         if not all(isinstance(line, dict) for line in lines):
-            raise ValueError("a line holds no record")
+            raise ValueError("a line is not a record")
         return lines
     except ValueError as cause:
         raise TrainingError(f"{path} is damaged: {cause}", remedy="move it away and run again") from cause

@@ -1,7 +1,7 @@
-"""The training loop: one for all stages, which differ by the objective and the draws passed in.
+"""The training loop: one for all stages, which differ in the objective and the draws passed in.
 
-Interrupted and continued training equals uninterrupted training, because the draws of an iteration depend on nothing
-but the seed (training.data) and last.pt holds all the rest.
+Interrupted and continued training equals uninterrupted training: the draws of an iteration depend only on the seed
+(`data`), and last.pt has everything else.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from diffseglung.platform.runtime import Runtime
 
 STATE = "last.pt"
 PATIENCE_S = 3.0
-"""Seconds after a request to stop in which further ones are taken for the same."""
+"""Seconds after a request to stop in which further requests are ignored."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Where a run writes, and what is told to whom.
+    """Output folder, settings and callbacks of a run.
 
     name:     file of the averaged weights, ddpm_base.pt, ddpm_distill.pt or ddpm_segment.pt.
     card:     model card of those weights; the iteration is filled in at each save.
     settings: {group: {name: value}}, kept in last.pt and compared when the run is continued.
     start:    iteration a new run begins after (--start_step).
     sample:   called with the objective (averaged weights) and the iteration, to draw qualitative samples.
-    watch:    called after each update with the iteration and, now and then, the last journal line.
+    watch:    called after each update with the iteration and the journal line, if one was written.
     """
 
     folder: Path
@@ -63,7 +63,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended: after which iteration, and whether it was asked to stop before its last."""
+    """How a run ended: the last iteration, and whether it was stopped early."""
 
     iteration: int
     stopped: bool
@@ -71,12 +71,12 @@ class Ending:
 
 @dataclass
 class Tally:
-    """What happened since the last journal line."""
+    """Outcomes since the last journal line."""
 
     outcomes: list[LossOutput] = field(default_factory=list)
     since: float = field(default_factory=time.perf_counter)
     waited: float = 0.0
-    """Seconds in which the network had no batch to work on."""
+    """Seconds that the network waited for a batch."""
 
     def line(self, runtime: Runtime) -> dict[str, float]:
         """Means over the interval and over all processes."""
@@ -101,7 +101,7 @@ class Tally:
 
 
 class Trainer:
-    """Optimiser, average and record of one run; `fit` runs it."""
+    """Optimiser, weight average and journal of one run; `fit` runs it."""
 
     def __init__(self, objective: Objective, draws: BatchSource, run: Run) -> None:
         self.objective = objective.to(run.runtime.device)
@@ -145,7 +145,7 @@ class Trainer:
                 self.run.watch(self.iteration, line)
                 every = self.config.sample_every
                 if self.run.sample and every and not stopped and (self.iteration % every == 0 or ends):
-                    self._sample()  # before the state is saved: a run that goes on from there does not draw them again
+                    self._sample()  # before the state is saved, so that a continued run does not repeat them
                     tally.since = time.perf_counter()
                 if saves:
                     self._save()
@@ -157,7 +157,7 @@ class Trainer:
 
     def _batches(self, first: int) -> Iterator[Sequence[Batch]]:
         """Micro-batches of the iterations from `first` to the last."""
-        pinned = self.run.runtime.on_gpu  # so that the copy to the device runs beside the network
+        pinned = self.run.runtime.on_gpu  # so that copying to the device overlaps with the network
         for iteration in range(first, self.config.iterations + 1):
             batches = [self.draws.batch(iteration, micro) for micro in range(self.config.accumulate)]
             yield [batch.pinned() for batch in batches] if pinned else batches
@@ -182,7 +182,7 @@ class Trainer:
         if not bool(torch.isfinite(norm)):
             raise TrainingError(
                 f"the gradient is not finite at iteration {self.iteration}",
-                remedy="train on from last.pt in a new folder with a smaller --lr, or with --precision fp32",
+                remedy="continue from last.pt in a new folder with a smaller --lr, or with --precision fp32",
             )
         self.optimiser.step()
         self.ema.update(self.objective)
@@ -250,9 +250,9 @@ class Trainer:
 
 
 def channels_last(module: nn.Module) -> None:
-    """Lay out convolution kernels as GPUs like them (no gain was seen on CPUs).
+    """Store convolution kernels channels last, which is faster on GPUs (no gain measured on CPUs).
 
-    Kernels of one voxel stay: both layouts are the same there, and their strides would confuse distributed training.
+    Kernels of one voxel are unchanged: both layouts are equal, and their strides would break distributed training.
     """
     for parameter in module.parameters():
         if parameter.ndim == 5 and max(parameter.shape[2:]) > 1:
@@ -260,7 +260,12 @@ def channels_last(module: nn.Module) -> None:
 
 
 def learning_rate(iteration: int, config: TrainConfig, start: int = 0) -> float:
-    """Constant as published, or a half cosine from lr to 5 % of it over the run, which began after `start`."""
+    """Constant as published, or a half cosine from lr to 5 % of it over the run, which starts after `start`.
+
+    >>> config = TrainConfig(lr=1e-4, lr_schedule="cosine", iterations=1000)
+    >>> [round(learning_rate(i, config), 7) for i in (0, 500, 1000)]
+    [0.0001, 5.25e-05, 5e-06]
+    """
     if config.lr_schedule == "constant":
         return config.lr
     share = min((iteration - start) / max(config.iterations - start, 1), 1.0)
@@ -269,9 +274,9 @@ def learning_rate(iteration: int, config: TrainConfig, start: int = 0) -> float:
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """An event that SIGINT or SIGTERM sets within the block; another SIGINT a while later interrupts at once.
+    """An event that SIGINT or SIGTERM sets within the block; a SIGINT more than PATIENCE_S later interrupts at once.
 
-    The while is for torchrun, which passes on a Ctrl-C that its processes have already had from the terminal.
+    The delay is for torchrun, which forwards a Ctrl-C that its processes have already received from the terminal.
     """
     asked, first = threading.Event(), 0.0
     if threading.current_thread() is not threading.main_thread():

@@ -10,28 +10,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffseglung.method import losses
 from diffseglung.method.diffusion import DiffusionModel
-from diffseglung.method.heads import StudentHead, TeacherHead
-from diffseglung.method.teacher import Standardiser, as_rows, describe, family_weights
+from diffseglung.method.distillation import (
+    Standardiser,
+    StudentHead,
+    TeacherHead,
+    as_rows,
+    describe,
+    family_weights,
+    info_nce,
+    soft_targets,
+    warmup,
+)
 from diffseglung.method.train.data import Batch, Patches
 from diffseglung.method.unet import UNet
 from diffseglung.platform.config import DiffusionConfig, DistillConfig, IntensityConfig
 from diffseglung.platform.runtime import Runtime, generator
 
 POSITIONS = 4
-"""Purpose of random numbers: which grid positions meet in the local loss (0 to 3 are in training.data)."""
+"""Purpose of random numbers: the grid positions compared in the local loss (0 to 3 are in `data`)."""
 
 
 @dataclass(frozen=True, eq=False)
 class LossOutput:
-    """What one micro-batch gave.
+    """Result of one micro-batch.
 
     loss:    scalar with gradient.
-    patches: (B,) loss of each patch, detached: of diffusion, or in stage 3 its cross entropy.
+    patches: (B,) loss of each patch, detached: diffusion, or in stage 3 cross entropy.
     level:   (B,) noise level as a fraction of the chain.
-    terms:   what the loss has besides, for the journal: one scalar by name, and its weight as lambda.
-    measure: what the journal calls the loss of patches.
+    terms:   further terms of the loss for the journal: one scalar by name, and its weight as lambda.
+    measure: name of the patch loss in the journal.
     """
 
     loss: Tensor
@@ -43,10 +51,10 @@ class LossOutput:
 
 @dataclass(frozen=True, eq=False)
 class Contrast:
-    """The positions of the global batch that meet in the contrastive loss, as one micro-batch sees them.
+    """The positions of the global batch compared in the contrastive loss, as needed by one micro-batch.
 
-    descriptor: (N, 34) of all of them, whatever the process and micro-batch they lie in.
-    where: (n,) those of this micro-batch, among all of its positions.  at: (n,) their rows in `descriptor`.
+    descriptor: (N, 34) of all of them, from every process and micro-batch.
+    where: (n,) indices of those in this micro-batch.  at: (n,) their rows in `descriptor`.
     parts: micro-batches in the global batch.
     """
 
@@ -57,21 +65,21 @@ class Contrast:
 
 
 class Objective(nn.Module):
-    """What the training loop asks of an objective; its forward pass is (batch, iteration, contrast) -> `LossOutput`."""
+    """Interface of an objective; its forward pass is (batch, iteration, contrast) -> `LossOutput`."""
 
     network: UNet
 
     def exported(self) -> tuple[str, ...]:
-        """Prefixes of the weights that a checkpoint for use keeps."""
+        """Prefixes of the weights kept in a model file."""
         return ("network.",)
 
     def contrasts(self, batches: Sequence[Batch], iteration: int, runtime: Runtime) -> Sequence[Any]:
-        """What each micro-batch has to know of the others: nothing."""
+        """What each micro-batch needs from the others: nothing."""
         return [None] * len(batches)
 
 
 class DiffusionObjective(Objective):
-    """Stage 1: predict the noise in lung patches (L1 as published)."""
+    """Stage 1: predict the noise in lung patches (L1 loss as published)."""
 
     def __init__(self, network: UNet, config: DiffusionConfig) -> None:
         super().__init__()
@@ -87,10 +95,10 @@ class DiffusionObjective(Objective):
 class DistillObjective(Objective):
     """Stage 2: diffusion loss + lambda * contrastive loss between student features and radiomic teacher.
 
-    published: the student vector of a patch is the mean over positions, normalised; negatives are the other patches of
+    published: the student vector of a patch is the normalised mean over positions; negatives are the other patches of
     the global batch. local: grid positions in the lung, drawn from all patches of the global batch whose noise level is
-    at most `max_level`; soft targets. A student vector meets teacher vectors only, and these need no network: all
-    micro-batches and processes know the descriptors that meet, and each adds the loss of its own student vectors.
+    at most `max_level`; soft targets. Student vectors are compared with teacher vectors only, which need no network:
+    every micro-batch and process has all descriptors compared, and adds the loss of its own student vectors.
     """
 
     family: Tensor
@@ -102,22 +110,22 @@ class DistillObjective(Objective):
         self.network = network
         self.model = DiffusionModel.of(network, config)
         self.distill, self.intensity, self.seed = distill, intensity, seed
-        self.head = StudentHead.of(network, distill)
+        self.head = StudentHead(network, distill)
         self.standardiser = Standardiser(logs=distill.loss == "local")
         self.teacher_head = TeacherHead(len(self.standardiser.mean), distill)
         self.register_buffer("family", family_weights(), persistent=False)
 
     def exported(self) -> tuple[str, ...]:
-        """Prefixes of the weights that a checkpoint for use keeps: the teacher's head is dropped."""
+        """Prefixes of the weights kept in a model file: the teacher head is dropped."""
         return ("network.", "head.", "standardiser.")
 
     @torch.no_grad()
     def contrasts(self, batches: Sequence[Batch], iteration: int, runtime: Runtime) -> list[Contrast]:
-        """What meets in an iteration, for each micro-batch of this process; every process must call."""
+        """What is compared in an iteration, for each micro-batch of this process; every process must call this."""
         found = [self._usable(batch) for batch in batches]
         counts = torch.zeros(len(batches), runtime.world_size, dtype=torch.long, device=runtime.device)
         counts[:, runtime.rank] = torch.tensor([len(index) for _, index in found])
-        ends = runtime.summed(counts).flatten().cumsum(0).tolist()  # in the order of places in the global batch
+        ends = runtime.summed(counts).flatten().cumsum(0).tolist()  # in the order of the global batch
         order = torch.arange(ends[-1])
         if self.distill.loss == "local":
             dice = generator(self.seed, POSITIONS, iteration)
@@ -135,7 +143,7 @@ class DistillObjective(Objective):
         return [Contrast(descriptor, where, at, counts.numel()) for where, at in own]
 
     def _usable(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Descriptors (positions, 34) of a micro-batch, and the indices of those that may meet."""
+        """Descriptors (positions, 34) of a micro-batch, and the indices of the usable ones."""
         descriptor = batch.teacher
         if descriptor is None:
             descriptor = describe(batch.clean, batch.lung, self.intensity, self.distill)
@@ -150,18 +158,18 @@ class DistillObjective(Objective):
         """Loss of one micro-batch; the mean over all of them is the loss of the global batch."""
         each, taps = self.model.loss(batch.clean, batch.lung, batch.noise, batch.step)
         student = self.head(taps)  # (B, D, z, y, x)
-        with torch.autocast(student.device.type, enabled=False):  # distances of like positions need float32
+        with torch.autocast(student.device.type, enabled=False):  # distances of similar positions need float32
             contrastive = self._contrastive(student, contrast)
-        weight = losses.warmup(iteration, self.distill)
+        weight = warmup(iteration, self.distill)
         terms: dict[str, float | Tensor] = {"contrastive": contrastive.detach(), "lambda": weight}
         return LossOutput(
             each.mean() + weight * contrastive, each.detach(), batch.step / self.model.config.steps, terms
         )
 
     def _contrastive(self, student: Tensor, contrast: Contrast) -> Tensor:
-        """Share of the mean over all N positions that falls to this micro-batch, times the number of micro-batches.
+        """This micro-batch's part of the mean over all N positions, times the number of micro-batches.
 
-        It reaches every parameter even where nothing meets, which distributed training needs.
+        It depends on every parameter even without positions, as distributed training requires.
         """
         fixed = self.standardiser(contrast.descriptor)
         if self.distill.loss == "published":
@@ -169,14 +177,14 @@ class DistillObjective(Objective):
             targets = torch.eye(len(fixed), device=fixed.device)
         else:
             rows = as_rows(student)
-            targets = losses.soft_targets(fixed, self.family, self.distill.teacher_temperature)
+            targets = soft_targets(fixed, self.family, self.distill.teacher_temperature)
         mine, wanted = rows[contrast.where], targets[contrast.at]
-        each = losses.info_nce(mine, self.teacher_head(fixed), wanted, self.distill.temperature)
+        each = info_nce(mine, self.teacher_head(fixed), wanted, self.distill.temperature)
         return contrast.parts * each.sum() / max(len(fixed), 1)
 
 
 def fit_standardiser(objective: DistillObjective, patches: Patches, *, at_most: int = 256) -> None:
-    """Estimate the teacher's statistics from evenly spaced training patches (the same in every process)."""
+    """Estimate the teacher's statistics from evenly spaced training patches (the same in all processes)."""
     stored, rows = patches.teacher(objective.distill), []
     for index in torch.linspace(0, len(patches) - 1, min(at_most, len(patches))).long().tolist():
         if stored is not None:

@@ -1,4 +1,4 @@
-"""Resume state: everything an interrupted run needs to go on as if nothing had happened."""
+"""Resume state: everything needed to continue an interrupted run as if it had not been interrupted."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FORMAT = 1
 Settings = dict[str, dict[str, Any]]
 """Group -> name -> value."""
 FREE = ("iterations", "sample_every", "save_every", "log_every", "recompute")
-"""Settings that may change when a run is continued; the learning rate follows a new length from then on."""
+"""Settings that may change when a run is continued; the learning rate then follows the new length."""
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """last.pt: tensors and plain values only.
+    """Contents of last.pt: tensors and plain values only.
 
-    weights, ema, optimiser: state dicts.  iteration: the last one done.  settings: {group: {name: value}}.
+    weights, ema, optimiser: state dicts.  iteration: the last completed.  settings: {group: {name: value}}.
     """
 
     weights: dict[str, Any]
@@ -39,7 +39,7 @@ class State:
 
 
 def save_state(path: Path, state: State) -> None:
-    """Write to a neighbour and rename: the previous state stays until the new one is complete."""
+    """Write atomically: the previous state remains until the new one is complete."""
     checkpoint.save_pt(path, {"format": FORMAT, **vars(state)})
 
 
@@ -54,9 +54,9 @@ def load_state(path: Path) -> State:
 
 
 def restore(path: Path, present: Settings, module: nn.Module, optimiser: torch.optim.Optimizer, ema: Ema) -> int:
-    """Put the state of last.pt into what is trained; the iteration it was saved after.
+    """Load the state of last.pt into module, optimiser and average; returns its iteration.
 
-    Raises ConfigError for other settings than `present`, CheckpointError for a file that is damaged or foreign.
+    Raises ConfigError if its settings differ from `present`, CheckpointError for a damaged or foreign file.
     """
     state = load_state(path)
     with damage(path):
@@ -70,21 +70,21 @@ def restore(path: Path, present: Settings, module: nn.Module, optimiser: torch.o
 
 
 def _restore_moments(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Take over what Adam keeps of each weight, in the memory layout and type that the weight has on this device.
+    """Load Adam's moments in the memory layout and dtype that each weight has on this device.
 
-    A fused update walks through weight and moments in memory: one layout for both, or values meet those of others. The
-    optimiser's settings stay its own, as they too belong to a device.
+    A fused update iterates over weight and moments in memory order, so their layouts must be equal. The optimiser keeps
+    its own settings, which also depend on the device.
     """
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     if saved["state"].keys() != set(range(len(weights))):
-        raise ValueError("the optimiser is that of another network")
+        raise ValueError("the optimiser belongs to another network")
     for index, kept in saved["state"].items():
         if set(kept) != {"step", "exp_avg", "exp_avg_sq"} or kept["step"].shape != ():
             raise ValueError("the optimiser is not Adam")
         if not 0 <= float(kept["step"]) < 2**31:
             raise ValueError(f"the optimiser has made {float(kept['step']):g} steps")
         if any(kept[name].shape != weights[index].shape for name in ("exp_avg", "exp_avg_sq")):
-            raise ValueError("the optimiser is that of another network")
+            raise ValueError("the optimiser belongs to another network")
     optimiser.load_state_dict({"state": saved["state"], "param_groups": optimiser.state_dict()["param_groups"]})
     for weight, kept in optimiser.state.items():
         for name in ("exp_avg", "exp_avg_sq"):
@@ -93,7 +93,7 @@ def _restore_moments(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) ->
 
 @contextmanager
 def damage(path: Path) -> Iterator[None]:
-    """Whatever a damaged or foreign file raises anywhere is a CheckpointError, a want of memory excepted."""
+    """Turn any error of a damaged or foreign file, except lack of memory, into a CheckpointError."""
     try:
         yield
     except DiffSegLungError:
@@ -101,28 +101,27 @@ def damage(path: Path) -> Iterator[None]:
     except Exception as cause:
         if is_out_of_memory(cause):
             raise
-        reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
         raise CheckpointError(
-            f"{path} is not the state of a training run ({reason})",
-            remedy="remove it to start the run again, or choose another --results_dir",
+            f"{path} is not the state of a training run ({checkpoint.first_line(cause)})",
+            remedy="remove it to restart the run, or choose another --results_dir",
         ) from cause
 
 
 def check_unchanged(saved: Settings, present: Settings) -> None:
-    """Raise ConfigError naming the first setting that differs from the interrupted run's.
+    """Raise ConfigError naming the first setting that differs from the interrupted run.
 
-    Settings that only one of them knows (a newer version) are not compared.
+    Settings that exist in only one of them (another version) are not compared.
     """
     if saved.keys() != present.keys():
         raise ConfigError(
             f"the run in this folder has other settings ({', '.join(saved)}) than this one ({', '.join(present)})",
-            remedy="choose another --results_dir: one folder holds one stage of one run",
+            remedy="choose another --results_dir: one folder is for one stage of one run",
         )
     for group in saved:
         before, now = saved[group], present[group]
         for name in sorted(before.keys() & now.keys()):
             if name not in FREE and before[name] != now[name]:
                 raise ConfigError(
-                    f"{name} is {now[name]!r}, but the run in this folder began with {before[name]!r}",
-                    remedy=f"give {name} its old value to continue, or choose another --results_dir",
+                    f"{name} is {now[name]!r}, but the run in this folder was started with {before[name]!r}",
+                    remedy=f"set {name} to its old value to continue, or choose another --results_dir",
                 )

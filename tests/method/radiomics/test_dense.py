@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from diffseglung.method.radiomics import dense
-from diffseglung.method.radiomics.batch import describe_batch
 from diffseglung.method.radiomics.dense import describe_dense
+from diffseglung.method.radiomics.descriptor import describe_batch
 from diffseglung.method.radiomics.gabor import angles, energy_maps
 from diffseglung.method.radiomics.lbp import BINS, codes_batch
 from diffseglung.platform.config import RadiomicsConfig

@@ -30,7 +30,7 @@ def test_lines_are_json_and_unknown_values_are_null(tmp_path):
 
 def test_a_folder_that_is_no_utf8_is_refused_before_anything_is_written(tmp_path):
     folder = tmp_path / os.fsdecode(b"M\xfcller")
-    with pytest.raises(ConfigError, match="no UTF-8"):
+    with pytest.raises(ConfigError, match="not UTF-8"):
         Journal(folder)
     assert not folder.exists()
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffseglung.method.radiomics.batch import describe_batch
-from diffseglung.method.radiomics.descriptor import DESCRIPTOR_NAMES
+from diffseglung.method.radiomics.descriptor import DESCRIPTOR_NAMES, describe_batch
 from studies.speed.clock import Row
 from studies.speed.radiomics import PEER, describe_by_peer, lung_patches, rows
 
