@@ -230,18 +230,39 @@ assert not {"torch", "numpy", "SimpleITK", "matplotlib", "sklearn"} & sys.module
     assert done.returncode == 0, done.stderr
 
 
+LIBRARY = {
+    "distillation", "gpu_gmm", "gpu_radiomics", "lung_dataset", "lung_dataset_precomputed", "patch_utils",
+    "radiomic_features",
+}  # fmt: skip
+"""Files at the root which the published repository has as modules; tests/test_library_files.py tests them."""
+
+
 def test_root_scripts_are_a_docstring_and_one_call() -> None:
     for path in ROOT.glob("*.py"):
+        if path.stem in LIBRARY:
+            continue
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         assert len(lines) <= 6, path.name
         assert any("run_script(" in line for line in lines), path.name
 
 
-def test_requirements_repeat_the_package_s_dependencies() -> None:
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+@pytest.mark.parametrize("name", sorted(LIBRARY))
+def test_library_files_at_the_root_only_pass_on_what_the_package_has(name: str) -> None:
+    """Imports and `__all__`; at most one short class, no function: what they do is in the package."""
+    tree = parse(ROOT / f"{name}.py")
+    own = [node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom | ast.Expr | ast.Assign)]
+    assert len((ROOT / f"{name}.py").read_text(encoding="utf-8").splitlines()) <= 30
+    assert all(isinstance(node, ast.ClassDef) for node in own)
+    assert len(own) <= 1
+    assert imports(tree)
+
+
+def test_requirements_are_those_of_the_package_and_of_training() -> None:
+    """`pip install -r requirements.txt` suffices for every script at the root, two of which train."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     listed = [
         line
         for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
         if line and line[0] not in "#-"
     ]
-    assert listed == declared
+    assert listed == project["dependencies"] + project["optional-dependencies"]["train"]
