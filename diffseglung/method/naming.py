@@ -1,8 +1,8 @@
 """Names for the components of an unsupervised mixture, by the HU of the lung in them.
 
 `published` uses the fixed ranges of the paper (healthy -600..-500 HU, emphysema below -750), which call normal lung
-emphysema; the paper leaves -750..-600 HU unnamed, healthy here. `physics` uses measured ranges of aerated tissue. Mean HU does not separate fibrosis from GGO: `physics`
-calls a component of large spread fibrosis.
+emphysema; -750..-600 HU, which the paper leaves unnamed, is healthy here. `physics` uses measured ranges of aerated
+tissue. Mean HU does not separate fibrosis from GGO: `physics` calls a component of large spread fibrosis.
 """
 
 from __future__ import annotations
