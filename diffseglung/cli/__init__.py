@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar, get_type_hints
 
 from diffseglung import __version__
@@ -41,17 +42,17 @@ COMMANDS = {
     "fit": "fit the tissue classifiers on an unlabelled cohort (stage 3)",
     "sample": "draw CT patches from a trained model",
     "clusters": "show the radiomic clusters of a volume",
-    "check": "verify every part of an installation",
-    "doctor": "tell whether this machine is ready, with a trial run",
-    "info": "describe a scan, a model or this installation",
-    "completion": "print what a shell needs to complete commands",
+    "info": "check this installation, or describe and check scans, cases, models and results",
+    "completion": "print the shell code that completes commands",
 }
 """name -> one-line help; the module is diffseglung.cli.<name>, imported only when it is used."""
 
+FORMER = {"doctor": "info", "check": "info --training"}
+"""Commands that are still accepted, and what replaces them."""
 IN_STUDIES = ("benchmark", "evaluate", "bench")
-"""Commands whose work is done by `studies`, which lie beside the package in a clone and are not installed with it."""
+"""Commands whose module is studies.commands.<name>: in a clone, not in the installed package."""
 NOT_READ = ("output", "out_dir", "results_dir", "resume")
-"""Paths of commands that need not be there: what is written, and weights that an interrupted run no longer needs."""
+"""Path options whose target may be missing: outputs, and weights that an interrupted run no longer needs."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -159,9 +160,24 @@ def add_general_options(parser: argparse.ArgumentParser, *, device: bool = True)
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
+def module_of(command: str) -> ModuleType:
+    """The module of a command.  Raises ConfigError for a command of `studies` in an installation without them."""
+    if command not in IN_STUDIES:
+        return importlib.import_module(f"diffseglung.cli.{'info' if command == 'doctor' else command}")
+    root = Path(__file__).parents[2]
+    if not (root / "studies" / "commands").is_dir():
+        raise ConfigError(
+            f"{command} is one of the studies, which are not part of the installed package",
+            remedy="run it in a clone of the repository, after make install",
+        )
+    if str(root) not in sys.path:
+        sys.path.append(str(root))
+    return importlib.import_module(f"studies.commands.{command}")
+
+
 def build_parser(command: str, prog: str | None = None) -> argparse.ArgumentParser:
-    """The argument parser of one command."""
-    module = importlib.import_module(f"diffseglung.cli.{command}")
+    """The argument parser of one command.  Raises ConfigError as `module_of` does."""
+    module = module_of(command)
     parser = Parser(prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     module.add_arguments(parser)
     if not any("--debug" in action.option_strings for action in parser._actions):
@@ -169,8 +185,6 @@ def build_parser(command: str, prog: str | None = None) -> argparse.ArgumentPars
 
     def run(args: argparse.Namespace) -> int | None:
         require_inputs(parser, args)
-        if command in IN_STUDIES:
-            reach_studies(command)
         code: int | None = module.run(args)
         return code
 
@@ -178,21 +192,18 @@ def build_parser(command: str, prog: str | None = None) -> argparse.ArgumentPars
     return parser
 
 
-def reach_studies(command: str) -> None:
-    """Make `studies` importable from the clone that the package runs in.  Raises ConfigError where there is none."""
-    root = Path(__file__).parents[2]
-    if not (root / "studies" / "compared_methods.py").is_file():
-        raise ConfigError(
-            f"{command} is one of the studies, which are not part of the installed package",
-            remedy="run it in a clone of the repository, after make install",
-        )
-    if str(root) not in sys.path:
-        sys.path.append(str(root))
-
-
 def run_command(command: str, argv: Sequence[str], prog: str | None = None) -> int:
-    """Parse and run; errors become one sentence and an exit code."""
-    return exit_codes.piped(lambda: exit_codes.run(build_parser(command, prog).parse_args(argv)))
+    """Parse and run; an error becomes one sentence and an exit code."""
+
+    def call() -> int:
+        try:
+            parser = build_parser(command, prog)
+        except ConfigError as error:
+            exit_codes.print_error(error.problem, error.remedy)
+            return 2
+        return exit_codes.run(parser.parse_args(argv))
+
+    return exit_codes.piped(call)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -219,9 +230,13 @@ def _main(words: Sequence[str]) -> int:
     if not words:
         parser.print_help()
         return 0
-    if not words[0].startswith("-") and words[0] not in COMMANDS:
+    if words[0] in FORMER:
+        print(f"note: `diffseglung {words[0]}` is now `diffseglung {FORMER[words[0]]}`", file=sys.stderr)
+        command = words[0]
+    elif not words[0].startswith("-") and words[0] not in COMMANDS:
         return _unknown(words[0])
-    command = parser.parse_args(words[:1]).command
+    else:
+        command = parser.parse_args(words[:1]).command
     return run_command(command, words[1:], prog=f"diffseglung {command}")
 
 

@@ -23,7 +23,7 @@ from diffseglung.platform.errors import CheckpointError, ConfigError, DiffSegLun
 
 FILES_REMEDY = "check the path, its permissions and the free space"
 MEMORY_REMEDY = "close other programs, take --fast where the command has it, or a machine with more memory"
-DEFECT_REMEDY = "run it again with --debug, and report the traceback with the output of diffseglung doctor"
+DEFECT_REMEDY = "run it again with --debug, and report the traceback with the output of diffseglung info"
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from diffseglung.cli import COMMANDS, build_parser, check, run_command
+from diffseglung.cli import COMMANDS, build_parser, run_command, self_tests
 from diffseglung.cli.cohort import _Progress
 from diffseglung.cli.json_output import answer, say
-from diffseglung.cohort.work import Outcome
+from diffseglung.cohort.work import TaskResult
 from tests.toys import toy_cases
 
 SILENT = {"completion", "view"}
@@ -81,10 +81,10 @@ def test_check_and_clusters_print_one_document(
     def broken(folder: Path, device: str) -> str:
         raise ValueError("two is not three")
 
-    monkeypatch.setattr(check, "TESTS", {"one": lambda folder, device: "fine"})
+    monkeypatch.setattr(self_tests, "TESTS", {"one": lambda folder, device: "fine"})
     found = run(capsys, "check", "-d", "cpu")
     assert (found["passed"], found["tests"][0]["found"]) == (True, "fine")
-    monkeypatch.setattr(check, "TESTS", {"one": broken})
+    monkeypatch.setattr(self_tests, "TESTS", {"one": broken})
     assert run_command("check", ["--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert (found["passed"], found["tests"][0]["found"]) == (False, "ValueError: two is not three")
@@ -96,7 +96,7 @@ def test_check_and_clusters_print_one_document(
 def test_a_cohort_tells_of_its_scans_on_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = argparse.Namespace(json=True, quiet=False, output=tmp_path)
     progress = _Progress(args, [], {}, before=0)
-    progress(Outcome("one", "one.nii.gz", seconds=2.5))
+    progress(TaskResult("one", "one.nii.gz", seconds=2.5))
     assert capsys.readouterr() == ("", "one: 2.5 s\n")
 
 
