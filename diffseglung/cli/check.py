@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from diffseglung.cli import add_general_options
-from diffseglung.cli.json_output import add_json, answer, say
+from diffseglung.cli.options import add_general_options, add_json
 from diffseglung.cli.progress import bar
 from diffseglung.cli.self_tests import TESTS, outcomes
+from diffseglung.cli.terminal import answer, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,10 +19,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from diffseglung.cli import add_general_options
-from diffseglung.cli.colours import harmless
 from diffseglung.cli.exit_codes import print_error
-from diffseglung.cli.json_output import add_json, answer
+from diffseglung.cli.options import add_general_options, add_json, add_shared
+from diffseglung.cli.terminal import answer, harmless
 from diffseglung.platform.errors import DiffSegLungError, InputError
 
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
@@ -31,7 +30,7 @@ PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `info`."""
     parser.add_argument("path", type=Path, nargs="*", help="scan, case, model file or result; none: this installation")
-    parser.add_argument("--series", metavar="S", help="SeriesInstanceUID or number, if a folder holds several series")
+    add_shared(parser, "series")
     group = parser.add_argument_group("installation")
     group.add_argument("-o", "--output", type=Path, default=Path(), help="folder whose disk is checked (default: .)")
     group.add_argument("--no-self-test", dest="self_test", action="store_false", help="skip the trial run")

@@ -28,7 +28,7 @@ class Ended:
     @property
     def in_words(self) -> bool:
         """Whether a failure is one sentence with a remedy, no traceback, and not taken for a defect."""
-        if "Traceback" in self.text or "a defect of this program" in self.text:
+        if "Traceback" in self.text or "unexpected error" in self.text:
             return False
         failure = "error:" in self.text or "failed:" in self.text  # of one of several scans
         return self.code == 0 or (failure and "try:" in self.text)

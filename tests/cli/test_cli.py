@@ -14,7 +14,7 @@ import pytest
 
 import diffseglung
 from diffseglung import cli
-from diffseglung.cli import COMMANDS, build_parser, main, module_of, spellings
+from diffseglung.cli import COMMANDS, build_parser, main, module_of
 from diffseglung.platform.errors import (
     CheckpointError,
     ConfigError,
@@ -153,7 +153,7 @@ def test_every_option_is_known_in_both_spellings(command: str) -> None:
     parser = build_parser(command)
     for action in parser._actions:
         for option in (option for option in action.option_strings if option.startswith("--")):
-            for twin in spellings(option[2:].replace("-", "_")):
+            for twin in (option, *("--" + option[2:].replace(*pair) for pair in (("-", "_"), ("_", "-")))):
                 assert parser._option_string_actions[parser._known(twin)] is action  # type: ignore[attr-defined]
 
 
@@ -222,8 +222,6 @@ def test_public_names_are_exactly_those_listed() -> None:
         assert getattr(diffseglung, name) is not None
     with pytest.raises(AttributeError):
         _ = diffseglung.nothing
-    assert cli.spellings("a_b") == ["--a-b", "--a_b"]
-    assert cli.spellings("ab") == ["--ab"]
 
 
 def test_progress_is_drawn_only_where_a_person_looks(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from diffseglung.cli import COMMANDS, build_parser, run_command, self_tests
 from diffseglung.cli.cohort import _Progress
-from diffseglung.cli.json_output import answer, say
+from diffseglung.cli.terminal import answer, say
 from diffseglung.cohort.work import TaskResult
 from tests.toys import toy_cases
 
