@@ -1,18 +1,18 @@
-# Every target sets itself up on a fresh clone: it makes .venv, installs into it, then does its work.
+# Every target works on a fresh clone: it makes .venv and installs the package into it first.
 #
 #   make install   the `diffseglung` command, in .venv/bin
 #   make demo      segment a real CT and a phantom with known lesions; pictures and numbers in out/demo
 #   make test      the tests that need no GPU and no data from elsewhere
-#   make coverage  the same with coverage of branches, children included: 90 % or more; also make test COVERAGE=yes
-#   make mutants   break the package line by line, and list what no test noticed (half an hour)
-#   make promises  break the lines that keep a promise; each has a test that must fail
-#   make test-lowest, test-newest   the tests with the lowest versions allowed, or the newest there are (CUDA's PyTorch: 7 GB)
+#   make coverage  the same with branch coverage, child processes included: at least 90 %; also make test COVERAGE=yes
+#   make mutants   mutation testing: change lines of the package, and list the changes that no test noticed (half an hour)
+#   make promises  break the lines behind each documented guarantee; a named test must fail
+#   make test-lowest, test-newest   the tests with the lowest allowed or the newest versions (PyTorch with CUDA: 7 GB)
 #   make check     lint, format and types
-#   make torture   kill, starve and fill the commands, and look whether anything was lost (half an hour)
-#   make fuzz      read damaged and hostile files by the thousand (half an hour)
-#   make lock      renew requirements.lock and the bill of materials;  make audit   look for known vulnerabilities
-#   make docs      the documentation as a site, in site/
-#   make clean     remove what the above made
+#   make torture   fault injection: kills, low memory, full disks; nothing may be lost (half an hour)
+#   make fuzz      read thousands of damaged and hostile files (half an hour)
+#   make lock      update requirements.lock and the bill of materials;  make audit   check for known vulnerabilities
+#   make docs      build the documentation site, in site/
+#   make clean     remove everything the above created
 
 PYTHON ?= python3
 BIN := .venv/bin

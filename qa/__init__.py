@@ -1,1 +1,1 @@
-"""What is tried to break the package: faults, bad input, mutants."""
+"""Quality assurance beyond unit tests: fault injection, fuzzing, mutation testing."""

@@ -1,11 +1,10 @@
-"""Break the package one line at a time, and look whether its tests notice.
+"""Mutation testing: change the package one line at a time, and check that its tests notice.
 
-    python qa/mutants.py --promises             lines that keep a promise, and the test that must fail without
-    python qa/mutants.py [--each 30] [FILE...]  mutants of the science core, drawn by --seed
+    python qa/mutants.py --promises             a fixed list of lines behind promises, each with the test that must fail
+    python qa/mutants.py [--each 30] [FILE...]  random mutants of the scientific core, drawn by --seed
 
-Each mutant lives in a temporary copy of the repository, alone; the tests of its module run on it until one fails.
-Answers 1 where a promise's test passes on its mutant; survivors are listed, to be looked at: see
-docs/reliability.md.
+Each mutant is made alone in a temporary copy of the repository; the tests of its module run until one fails. Exit code
+1 if the test of a promise passes on its mutant. Surviving mutants are listed for review: see docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -44,16 +43,16 @@ CORE = {
     "io/dicom/grid.py": "tests/io/dicom/test_grid.py",
     "output/statistics.py": "tests/output/test_statistics.py",
 }
-"""Module of the science core -> the tests that answer for it."""
+"""Module of the scientific core -> its tests."""
 
 LIBRARIES = (
     "pytest", "SimpleITK", "nibabel", "pydicom", "scipy.integrate", "scipy.ndimage", "scipy.optimize", "scipy.signal",
     "scipy.stats", "skimage.feature", "skimage.filters", "sklearn.mixture", "torch",
 )  # fmt: skip
-"""What the tests of the core load, loaded once for all of them."""
+"""Libraries of these tests, loaded once for all runs."""
 
 SPEED = ("BLOCK", "CHUNK", "LANES", "TILE")
-"""Sizes of the core that decide how fast something is worked out, and nothing else."""
+"""Constants of the core that affect speed only."""
 
 COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -67,7 +66,7 @@ COUNTED: dict[type[ast.operator], type[ast.operator]] = {
 
 @dataclass(frozen=True)
 class Promise:
-    """A line that keeps a promise, what it becomes, and the test that must fail then."""
+    """A line behind a promise, its replacement, and the test that must then fail."""
 
     says: str
     file: str
@@ -147,7 +146,7 @@ PROMISES = (
 
 
 class Copy:
-    """A copy of the repository in which one file at a time is another."""
+    """A copy of the repository in which one file at a time is replaced."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -159,11 +158,11 @@ class Copy:
                 shutil.copy2(source, folder / name)
 
     def fails(self, tests: Sequence[str], *, file: str | None = None, source: str = "", limit_s: float = 120) -> bool:
-        """Whether the tests fail, with a file of the package holding `source`; a test that hangs has failed."""
+        """Whether the tests fail when a file of the package holds `source`; a hanging test counts as failed."""
         if file is None:
             code = _run(self.folder, tests, limit_s)
             if code in (3, 4, 5):
-                raise SystemExit(f"error: pytest could not run {' '.join(tests)} (its answer: {code})")
+                raise SystemExit(f"error: pytest could not run {' '.join(tests)} (exit code {code})")
             return code != 0
         path = self.folder / "diffseglung" / file
         before = path.read_text(encoding="utf-8")
@@ -175,9 +174,9 @@ class Copy:
 
 
 def _run(folder: Path, tests: Sequence[str], limit_s: float) -> int | None:
-    """pytest's answer, None when it hangs, from a fork of this process, which has loaded nothing of the package.
+    """The exit code of pytest, None if it hangs, in a fork of this process, which has not imported the package.
 
-    Draws of tests are the same for every mutant, and nothing that a mutant did is kept for the next.
+    Random draws of the tests are the same for every mutant, and no state is kept between mutants.
     """
     sys.stdout.flush()
     child = os.fork()
@@ -207,10 +206,9 @@ def _run(folder: Path, tests: Sequence[str], limit_s: float) -> int | None:
 
 
 def mutants(source: str) -> list[tuple[int, str, str]]:
-    """Every mutant of a module as (line, what became what, source).
+    """All mutants of a module as (line, description, source).
 
-    Left out is what no result can depend on: arguments of decorators, annotations, texts of messages, `strict` of
-    `zip`, and SPEED.
+    Without what no result depends on: arguments of decorators, annotations, messages, `strict` of `zip`, and SPEED.
     """
     tree, found = ast.parse(source), []
     left_out = {id(n) for part in _left_out(tree) for n in ast.walk(part)}
@@ -232,7 +230,7 @@ def mutants(source: str) -> list[tuple[int, str, str]]:
 
 
 def _shown(node: ast.AST, tree: ast.AST) -> ast.AST:
-    """The node, or what a constant is part of."""
+    """The node, or the expression that contains a constant."""
     if not isinstance(node, ast.Constant):
         return node
     return next((n for n in ast.walk(tree) if node in ast.iter_child_nodes(n) and len(ast.unparse(n)) < 90), node)
@@ -255,7 +253,7 @@ def _left_out(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _changes(node: ast.AST) -> Iterator[None]:
-    """Apply each change that a node allows, one at a time; it is undone when the next is asked for."""
+    """Apply each possible change of a node in turn; each is undone before the next."""
     if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in COMPARED:
         kept = node.ops
         node.ops = [COMPARED[type(kept[0])]()]
@@ -294,7 +292,7 @@ def _changes(node: ast.AST) -> Iterator[None]:
 
 
 def keep_promises(work: Copy) -> int:
-    """Number of promises whose test passes although the line that keeps it is gone."""
+    """Number of promises whose test passes although their line was changed."""
     tests = list(dict.fromkeys(p.test for p in PROMISES))
     if work.fails(tests, limit_s=600):
         raise SystemExit("error: the tests of the promises fail without any mutant")
@@ -310,7 +308,7 @@ def keep_promises(work: Copy) -> int:
 
 
 def survey(work: Copy, files: Sequence[str], each: int, seed: int, minutes: float) -> None:
-    """A table of mutants killed and survived, and (to stderr) the survivors."""
+    """Print a table of killed and surviving mutants, and the survivors to stderr."""
     end = time.monotonic() + 60 * minutes
     print("| module | possible | tried | killed | survived |\n|---|---|---|---|---|")
     for file in files:
@@ -335,10 +333,10 @@ def survey(work: Copy, files: Sequence[str], each: int, seed: int, minutes: floa
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", metavar="FILE", help=f"of {', '.join(CORE)} (default: all)")
-    parser.add_argument("--promises", action="store_true", help="the fixed list of lines that keep promises")
-    parser.add_argument("--each", type=int, default=30, metavar="N", help="mutants of each module (default: 30)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the drawing (default: 0)")
-    parser.add_argument("--minutes", type=float, default=35.0, metavar="N", help="no mutant begins later (default: 35)")
+    parser.add_argument("--promises", action="store_true", help="check the fixed list of promises")
+    parser.add_argument("--each", type=int, default=30, metavar="N", help="mutants per module (default: 30)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the selection (default: 0)")
+    parser.add_argument("--minutes", type=float, default=35.0, metavar="N", help="time limit (default: 35)")
     options = parser.parse_args()
     if unknown := set(options.files) - set(CORE):
         parser.error(f"no such module of the core: {', '.join(sorted(unknown))}")

@@ -1,4 +1,4 @@
-"""Write docs/reference/model-card.schema.json from the settings themselves."""
+"""Write docs/reference/model-card.schema.json from the settings."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Does the guard tell degraded scans from good ones? Makes both lists, measures every scan and writes what was told.
+"""Do the quality checks separate degraded scans from good ones? Writes the warnings of every scan of both lists.
 
     python scripts/guard_lists.py DATA -o OUT
 
 DATA holds LCTSC-203 (lctsc_Test-S1-203.nii.gz); the other real scans come with the repository. OUT/guard.md has the two
-tables, OUT/scans the scans; those that are there are not made again.
+tables, OUT/scans the scans; existing ones are not made again.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def lists(data: Path) -> dict[str, list[Item]]:
 
 
 def told(item: Item, folder: Path) -> list[str]:
-    """What the guard says of a scan, its reader's refusal included; [] where it trusts it."""
+    """The warnings of a scan, or the error of its reader; [] if there are none."""
     path = folder / f"{item.name.replace(' ', '_').replace(',', '')}.nii.gz"
     if not path.is_file():
         write_nifti(path, item.make())

@@ -4,11 +4,11 @@
   python scripts/independent_phantom.py -o CASES --seeds 1 --background ct.nii.gz lungs.nii.gz
   diffseglung benchmark -o OUT --cases CASES
 
-For development only: methods are chosen on these cases, so nothing may be trained on them. The chest is drawn
+For development only: methods are chosen on these cases, so never train on them. The chest is drawn
 (`independent_chest.py`), or a near-normal scan is given; lesions follow the Fleischner Society's glossary
 (`independent_lesions.py`). A scanner with slices of 0.7 to 5 mm then sees it. Each case is a folder with ct.nii.gz,
 lungs.nii.gz, truth.nii.gz (0 outside, 1 healthy, 2 emphysema, 3 GGO, 4 fibrosis, 5 consolidation) and meta.json.
-A seed gives the same bytes always.
+The same seed always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -292,7 +292,7 @@ def draw_into(ct: Volume, lungs: Volume, seed: int, *, step: float = 0.8) -> Cas
     Raises InputError where the mask is empty or lies on another grid.
     """
     if not lungs.same_grid(ct, tolerance_mm=0.05) or not lungs.array.any():
-        raise InputError("the lungs are empty, or not on the grid of the CT", remedy="give the mask of this very scan")
+        raise InputError("the lungs are empty, or not on the grid of the CT", remedy="give the mask of this scan")
     way = Reorientation.of(ct)
     seen, mask = way.apply(ct), way.apply(lungs)
     rng = np.random.default_rng([seed, 91])
@@ -333,7 +333,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the case folders")
     parser.add_argument("--seeds", type=int, nargs="+", required=True, help="one case each")
     parser.add_argument("--background", type=Path, nargs=2, metavar=("CT", "LUNGS"), help="draw into this scan instead")
-    parser.add_argument("--small", action="store_true", help="small chests on a coarse grid: does everything run?")
+    parser.add_argument("--small", action="store_true", help="small chests on a coarse grid, as a smoke test")
     args = parser.parse_args(words)
     try:
         scan = (io.read_volume(args.background[0]), io.read_mask(args.background[1])) if args.background else None

@@ -1,9 +1,9 @@
-"""How far a sharp kernel moves results: patients of whom a scan was reconstructed twice, labelled both ways.
+"""Effect of a sharp kernel on results: patients with two reconstructions of one scan, both labelled.
 
     python scripts/kernel_pairs.py DATA -o OUT [--methods NAME ...]
 
 DATA holds both reconstructions of Lung-PET-CT-Dx A0001 and A0002 and their lungs (docs/data.md). OUT/robustness.md has
-the table; rows that are there are not measured again.
+the table; existing rows are not measured again.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Every real scan at hand, labelled as a user's would be: one page to judge outlines, labels and figures by.
+"""Label all available real scans with the defaults: one page to review outlines, labels and measurements.
 
     python scripts/real_scans.py DATA -o OUT [--before OTHER] [--references MASKS] [--only NAME ...]
 
-OUT/index.html shows each scan with lungs that were found automatically; OUT/scans.json has the figures, OUT/NAME/ the
-lungs and the label map. `--before OTHER` sets the OUT of an earlier run beside it. A scan that the same code has
-labelled is not labelled again.
+OUT/index.html shows each scan with automatically found lungs; OUT/scans.json has the measurements, OUT/NAME/ the lungs
+and the label map. `--before OTHER` shows the OUT of an earlier run for comparison. Scans already labelled by the same
+code are skipped.
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ def label(case: Case, out: Path, segmenter: Segmenter) -> dict[str, Any]:
 
 
 def code_hash() -> str:
-    """Changes with everything that labels, finds lungs or measures them here."""
+    """Hash of all code that labels, finds lungs or measures."""
     package = Path(diffseglung.__file__).parent
     files = [p for p in package.rglob("*") if p.suffix in (".py", ".safetensors")]
     files = [p for p in files if p.relative_to(package).parts[0] not in NOT_THE_LABELS]

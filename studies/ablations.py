@@ -1,8 +1,8 @@
-"""What each part brings: one row a variant, Dice at the lung positions of development cases, before fusion.
+"""Ablations: one row per variant, Dice at the lung positions of development cases, before fusion.
 
-Variants of the rule and of free mixtures need no fit. Students are all taught by the same targets, the physics rule in
-context on unlabelled cases, and differ in the columns they see. Every row of a group is compared with the group's first
-by a paired bootstrap over cases.
+Variants of the rule and of free mixtures need no fit. All students are trained on the same targets, the physics rule in
+context on unlabelled cases, and differ in their columns. Each row of a group is compared with the first row of the
+group by a paired bootstrap over cases.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Posterior = Callable[[Probe], Tensor]
 class Variant:
     """One row: group, name, and what makes the class posterior (n, 5) at the kept positions of a case.
 
-    probes: the cases as this row reads them, in the same order as everyone's; None: as everyone does.
+    probes: the cases as this row reads them, in the common order; None: the common probes.
     """
 
     group: str
@@ -61,7 +61,7 @@ def confusion(posterior: Tensor, truth: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def in_place(probe: Probe, posterior: Tensor) -> Tensor:
-    """A posterior of all positions at the kept ones."""
+    """The posterior at the kept positions."""
     return posterior[torch.from_numpy(probe.kept)]
 
 
@@ -69,7 +69,7 @@ def rule_posterior(
     probe: Probe, rule: PhysicsRule | None = None, *, reach_mm: float = 5.0, lesion_log_odds: float = LESION_LOG_ODDS,
     islands: bool = False,
 ) -> Tensor:  # fmt: skip
-    """The rule in context, (N, 5), as method `physics` has it; reach 0: the rule alone; islands: keep weak ones."""
+    """The rule in context, (N, 5), as in method `physics`.  reach: 0 for the rule alone.  islands: keep weak ones."""
     found = physics_in_context(probe.local, probe.where, probe.spacing_mm, rule, reach_mm=reach_mm)
     if reach_mm <= 0:
         return found
@@ -79,21 +79,21 @@ def rule_posterior(
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
-    """Unlabelled cases and what the rule in context thinks of their kept positions."""
+    """Unlabelled cases, and the posterior of the rule in context at their kept positions."""
 
     probes: Sequence[Probe]
     targets: Sequence[Tensor]
 
     @classmethod
     def of(cls, probes: Sequence[Probe]) -> Lessons:
-        """Ask the rule about every case."""
+        """Apply the rule to every case."""
         return cls(
             probes,
             [in_place(p, sharpened(rule_posterior(p, lesion_log_odds=0.0, islands=True), SHARPNESS)) for p in probes],
         )
 
     def student(self, *columns: str, dimensions: int | None, rows: int = 8000) -> Posterior:
-        """A tissue model taught on the named columns; `dimensions`: principal components kept."""
+        """A tissue model trained on the named columns.  dimensions: principal components kept."""
         picks = [draw(t, rows, 0, i) for i, t in enumerate(self.targets)]
         table = torch.cat([p.rows(*columns)[pick] for p, (pick, _) in zip(self.probes, picks, strict=True)])
         target = torch.cat([t[pick] for t, (pick, _) in zip(self.targets, picks, strict=True)])
@@ -124,7 +124,7 @@ def columns_of(model: str, *taps: str, levels: Sequence[int] = LEVELS) -> list[s
 
 
 def rule_variants() -> Iterator[Variant]:
-    """The physics rule: context, its reach, and one part left out at a time."""
+    """The physics rule with and without context, with other reaches, and without one part at a time."""
     away = (-1e6, 1.0)
     left_out = {
         "no plates": {"net_plate": away}, "no spread": {"net_sd": away},
@@ -155,13 +155,13 @@ READINGS = {
 
 
 def reading_variants(gathered: Callable[[Reading], Sequence[Probe]]) -> Iterator[Variant]:
-    """The rule in context on scans read otherwise: normalised scan by scan, or on another grid."""
+    """The rule in context on scans that were read differently: normalised scan by scan, or on another grid."""
     for name, reading in READINGS.items():
         yield Variant("reading", name, lambda p: in_place(p, rule_posterior(p)), gathered(reading))
 
 
 def mixture_variants(model: str, lessons: Lessons) -> Iterator[Variant]:
-    """Free mixtures of projected features: one a scan or one for the cohort, K, and how components get names."""
+    """Free mixtures of projected features: one per scan or one for the cohort, K, and how components are named."""
     columns = columns_of(model, "projected")
     everyone = torch.cat([p.rows(*columns)[::4] for p in lessons.probes])
     shared = Projection.fit(everyone, PUBLISHED_DIMENSIONS)
@@ -200,7 +200,7 @@ def named_components(responsibility: NDArray[np.float32], hu: NDArray[np.float32
 
 
 def student_variants(models: Sequence[str], lessons: Lessons) -> Iterator[Variant]:
-    """Students of the rule: what they see. models: names of bundles, those beginning with `base` undistilled."""
+    """Students of the rule with different inputs.  models: names of bundles; `base...` is undistilled."""
     yield Variant("student", "local descriptors", lessons.student("local", dimensions=None))
     for model in models:
         raw = model.startswith("base")
@@ -248,7 +248,7 @@ def radiomic_variants(lessons: Lessons) -> Iterator[Variant]:
 
 @dataclass(frozen=True)
 class VariantScore:
-    """A row of the table.  dice: per class, then their mean;  gain: of the mean against the group's first row."""
+    """A row of the table.  dice: per class, then their mean;  gain: of the mean over the first row of the group."""
 
     group: str
     name: str

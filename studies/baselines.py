@@ -1,7 +1,7 @@
-"""What people use today, on the same scans and lung masks: HU bands, a fixed HU mixture, k-means on radiomics.
+"""Baselines in common use, on the same scans and lung masks: HU bands, a fixed HU mixture, k-means on radiomics.
 
 Each takes a CT in HU and a lung mask (anything but 0 is lung) and returns a label map on the same grid.
-HU alone cannot tell fibrosis from ground glass: the first three never answer fibrosis.
+HU alone cannot distinguish fibrosis from ground glass: the first three never return fibrosis.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def fixed_mixture(ct: Volume, lungs: Volume) -> Volume:
 def kmeans_radiomics(
     ct: Volume, lungs: Volume, *, clusters: int = 5, spacing_mm: float = 1.5, patch: int = 16, seed: int = 0
 ) -> Volume:
-    """K-means on the 34 radiomics of half-overlapping cubic patches; voxels take the vote of the patches over them.
+    """K-means on the 34 radiomics of half-overlapping cubic patches; voxels get the majority of their patches.
 
     A cluster is named by the mean HU of its patches with MEDIAN_BANDS; of two or more in the ground-glass band the
-    one whose HU vary most is called fibrosis.
+    one with the largest variation of HU is called fibrosis.
     """
     coarse = resample(ct.with_array(ct.array.astype(np.float32)), spacing_mm)
     inside = resample_onto(ct.with_array((lungs.array > 0).astype(np.uint8)), coarse, order=0).array > 0
@@ -99,7 +99,7 @@ BASELINES: dict[str, Callable[[Volume, Volume], Volume]] = {
 
 
 def _in_lungs(lungs: Volume, label: Callable[[tuple[slice, ...]], NDArray[np.uint8]]) -> Volume:
-    """A label map that is `label(box)` inside the lungs and 0 outside; works on the lungs' box only."""
+    """A label map that is `label(box)` inside the lungs and 0 outside; works in the bounding box of the lungs."""
     mask = lungs.array > 0
     out = np.zeros(lungs.shape, np.uint8)
     if mask.any():
@@ -109,7 +109,7 @@ def _in_lungs(lungs: Volume, label: Callable[[tuple[slice, ...]], NDArray[np.uin
 
 
 def _median(ct: Volume, box: tuple[slice, ...], size: list[int]) -> LoadedModels:
-    """Median-filtered HU in a box; voxels beyond the box take part, as they would in the whole scan."""
+    """Median-filtered HU in a box, with the voxels around it, as in the whole scan."""
     wide = tuple(slice(max(s.start - k, 0), s.stop + k) for s, k in zip(box, size, strict=True))
     inner = tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, wide, strict=True))
     values = np.clip(np.rint(ct.array[wide]), -1100, 1000).astype(np.int16)
@@ -127,7 +127,7 @@ def _corners(inside: NDArray[np.bool_], patch: int) -> NDArray[np.int64]:
 def _describe(
     hu: LoadedModels, inside: NDArray[np.bool_], corners: NDArray[np.int64], patch: int
 ) -> NDArray[np.float64]:
-    """Radiomics (N, 34) of the patches; NaN where one is not defined."""
+    """Radiomics (N, 34) of the patches; NaN if undefined."""
     import torch
 
     from diffseglung.method.radiomics.descriptor import describe_batch

@@ -1,7 +1,7 @@
-"""Intervals by resampling cases: each resample is a row of weights, how often every case was drawn.
+"""Bootstrap intervals over cases: each resample is a row of weights, the number of times each case was drawn.
 
-A statistic takes values per case and weights (R, N), and returns (R,). Weights of one give the figure itself, so the
-figure and its interval come from the same function. Resamples on which a statistic is unknown are left out.
+A statistic takes values per case and weights (R, N), and returns (R,). Weights of one give the estimate itself, so the
+estimate and its interval come from the same function. Resamples with an unknown statistic are left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure, its interval, and the number of cases that it rests on; NaN is unknown."""
+    """An estimate, its interval, and the number of cases behind it; NaN is unknown."""
 
     value: float
     low: float
@@ -28,7 +28,7 @@ class Estimate:
 
 
 def draws(cases: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Numbers:
-    """Weights (1 + resamples, cases): first every case once, then draws with replacement."""
+    """Weights (1 + resamples, cases): first each case once, then draws with replacement."""
     random = np.random.default_rng(seed)
     picked = random.integers(0, max(cases, 1), (resamples, cases))
     weights = np.zeros((resamples + 1, cases))
@@ -38,7 +38,7 @@ def draws(cases: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Numbers:
 
 
 def estimate(values: Numbers, cases: int) -> Estimate:
-    """From a statistic on `draws`: the first is the figure, the others its interval (unknown for one case)."""
+    """From a statistic on `draws`: the first is the estimate, the others give the interval (unknown for one case)."""
     known = values[1:][np.isfinite(values[1:])]
     if not np.isfinite(values[0]) or not len(known) or cases < 2:
         return Estimate(float(values[0]), NAN, NAN, cases)
@@ -48,7 +48,7 @@ def estimate(values: Numbers, cases: int) -> Estimate:
 
 
 def ratio(above: Numbers, below: Numbers, weights: Numbers) -> Numbers:
-    """Pooled ratio (R,): sum of `above` over sum of `below`; NaN where nothing is below."""
+    """Pooled ratio (R,): sum of `above` over sum of `below`; NaN if the denominator is 0."""
     total = weights @ below
     return np.asarray(np.where(total > 0, (weights @ above) / np.where(total > 0, total, 1), NAN))
 

@@ -1,9 +1,9 @@
 """The catalogue of evaluation cases: fixed lists of cases with known truth, and how one is made.
 
-`test` is for reporting, `dev` for choosing settings, `quick` for seeing that everything runs. A case comes from nothing
+`test` is for reporting, `dev` for choosing settings, `quick` for smoke tests. A case is fully synthetic
 ("phantom"), is drawn into a real scan ("drawn"), or is a real scan without drawn lesions ("real"). Backgrounds are only
 near normal: LIDC-IDRI-1011 has nodules; A0002 has a tumour in the right lung, so that lesions and scores stay in the
-left one; LCTSC 203 has some disease of its own. What a patient had counts as healthy, for every method alike.
+left one; LCTSC 203 has some disease of its own. Existing disease counts as healthy, for every method alike.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from diffseglung.platform.errors import InputError
 from diffseglung.volume import Volume
 
 VERSION = 1
-"""Goes up with every change of a list, of a generator, or of what a condition or a severity means."""
+"""Incremented with every change of a list, a generator, a condition or a severity."""
 SHIPPED = Path(__file__).parents[1] / "demo"
 """Backgrounds that come with the repository (not with an installed package)."""
 
@@ -82,8 +82,8 @@ class CaseSpec:
 
     name:       of its folder, unique in its list.
     split:      "dev" or "test": whose parameter ranges its lesions and its chest are drawn from.
-    kind:       "phantom", "drawn" (lesions in a real scan), or "real" (untouched; all lung counts as healthy).
-    models:     lesion models; () only where nothing is drawn.
+    kind:       "phantom", "drawn" (lesions in a real scan), or "real" (unmodified; all lung counts as healthy).
+    models:     lesion models; () if nothing is drawn.
     background: short name of the real scan, else None.
     condition:  how it was scanned; severity: how much disease; as in `PhantomConfig`, or "healthy".
     novelty:    "unseen" where every model is kept out of training and development, "seen" where none is, else "mixed";
@@ -104,7 +104,7 @@ class CaseSpec:
 
     @property
     def strata(self) -> dict[str, str]:
-        """What results are broken down by."""
+        """Dimensions by which results are stratified."""
         return {
             "kind": self.kind,
             "condition": self.condition,
@@ -114,10 +114,10 @@ class CaseSpec:
 
 
 def make_case(spec: CaseSpec, folder: Path, backgrounds: Path | None) -> None:
-    """Write folder/{ct,lungs,truth}.nii.gz and meta.json; does nothing where this very case lies there already.
+    """Write folder/{ct,lungs,truth}.nii.gz and meta.json; does nothing if this case is there already.
 
     backgrounds: a folder to search, with its sub-folders, for real scans that are not shipped.
-    The same spec gives the same bytes. Raises InputError where the background is missing or is another file.
+    The same spec gives the same bytes. Raises InputError if the background is missing or is another file.
     """
     identity = {"spec": json.loads(json.dumps(dataclasses.asdict(spec))), "catalogue_version": VERSION}
     if _is_made(folder, identity):
@@ -205,7 +205,7 @@ def _novelty(models: tuple[str, ...]) -> str:
 def _phantom(
     seed: int, condition: str, severity: str, *models: str, split: str = "test", size: str = "full"
 ) -> CaseSpec:
-    """A chest from nothing."""
+    """A fully synthetic chest."""
     return CaseSpec(
         name=f"phantom_{seed}_{condition}_{severity}",
         split=split,
@@ -316,4 +316,4 @@ _QUICK = (
     _phantom(602, "thick", "extensive", _GEO, _PATCHY, _CENTRI, _SPARSE, split="dev", size="small"),
 )
 LISTS: dict[str, tuple[CaseSpec, ...]] = dict(zip(CASE_LISTS, (_TEST, _DEV, _QUICK), strict=True))
-"""The lists by name. Settings are chosen on dev alone."""
+"""The lists by name. Choose settings on dev only."""

@@ -1,6 +1,6 @@
-"""Who takes part in a benchmark: methods, the default without fusion and with --fast, today's methods; how each is run.
+"""The candidates of a benchmark: methods, the default without fusion and with --fast, baselines; how each is run.
 
-Key of an candidate: the method's or baseline's name; `<method>_no_fusion`; `<method>_fast`; `<method>_base` on the base
+Key of a candidate: the method's or baseline's name; `<method>_no_fusion`; `<method>_fast`; `<method>_base` on the base
 model, whose features were not shaped by radiomics.
 """
 
@@ -26,7 +26,7 @@ from studies.baselines import BASELINES
 
 NO_FUSION, FAST, BASE = "_no_fusion", "_fast", "_base"
 ON_BASE = ("published", "attention", "diffusion")
-"""Methods that run on a network alone: two fit themselves to each scan, `diffusion` needs a tissue model."""
+"""Methods that use only a network: two are fitted to each scan, `diffusion` needs a tissue model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,11 @@ class ComparedMethod:
 
     @property
     def needs_model(self) -> bool:
-        """Whether it reads the model file (or the base model)."""
+        """Whether it needs the model file (or the base model)."""
         return self.config is not None and self.config.method not in WITHOUT_MODEL
 
     def settings(self) -> dict[str, Any]:
-        """Everything that was set, ready for JSON."""
+        """All settings, ready for JSON."""
         if self.config is None:
             return {"baseline": self.key}
         features = FeatureConfig(seed=self.config.seed).to_dict() if self.needs_model else None
@@ -78,9 +78,9 @@ def all_candidates(*, base: bool) -> dict[str, ComparedMethod]:
 def choose(
     names: list[str] | None, model: Bundle | None, base_model: Bundle | None = None
 ) -> tuple[list[ComparedMethod], list[str]]:
-    """The candidates asked for (None: all that the models can serve), and notes on those left out.
+    """The requested candidates (None: all that the models support), and notes on those left out.
 
-    Raises ConfigError for an unknown name, CheckpointError for one asked for that the model cannot serve.
+    Raises ConfigError for an unknown name, CheckpointError for a requested one that the model does not support.
     """
     known = all_candidates(base=base_model is not None)
     for name in names or []:
@@ -100,7 +100,7 @@ def choose(
 
 
 def _unserved(candidate: ComparedMethod, model: Bundle | None) -> str | None:
-    """Why the model cannot serve an candidate; None when it can."""
+    """Why the model cannot serve a candidate; None when it can."""
     if not candidate.needs_model or candidate.config is None:
         return None
     if model is None:
@@ -139,7 +139,7 @@ class LoadedModels:
     def predictions(
         self, ct: Volume, lungs: Volume, candidates: list[ComparedMethod]
     ) -> Iterator[tuple[ComparedMethod, Prediction]]:
-        """Each candidate's answer to one case; what candidates share is computed once."""
+        """The label map of each candidate for one case; shared parts are computed once."""
         rows: dict[tuple[bool, int], Rows] = {}
         for candidate in candidates:
             config = candidate.config
@@ -156,7 +156,7 @@ class LoadedModels:
 
 
 def labeller(candidate: ComparedMethod, model: Path | None, device: str) -> Callable[[Volume, Volume], Volume]:
-    """An candidate as a function (ct, lungs) -> label map, where nothing is shared."""
+    """A candidate as a function (ct, lungs) -> label map, computed alone."""
     if candidate.config is None:
         return BASELINES[candidate.key]
     segmenter = Segmenter.load(model, config=candidate.config, device=device)

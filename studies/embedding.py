@@ -1,10 +1,10 @@
-"""What two sets of patches are compared in: radiomic descriptors, and a fixed random network; lung voxels only.
+"""Features for comparing sets of patches: radiomic descriptors, and a fixed random network; lung voxels only.
 
 Patches are cut into cubes of EDGE voxels without overlap; those with too little lung are left out.
 
 The network is random and never trained: three convolutions whose weights come from a fixed seed. Networks trained on
-photographs do not fit CT, one trained on these scans would know them. Naeem et al. 2020 (arXiv 2002.09797) find random
-embeddings to be a sound choice where the data are far from what networks are trained on.
+photographs do not suit CT, and one trained on these scans would be biased. Naeem et al. 2020 (arXiv 2002.09797) find
+random embeddings to be a sound choice for data unlike those that networks are trained on.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Cloud:
 def cubes(values: Array, lungs: Array) -> tuple[Array, Array, Groups]:
     """Cubes (m, EDGE, EDGE, EDGE) of patches (n, Z, Y, X) and of their lungs, and the patch of each (m,).
 
-    A patch that is shorter than EDGE along an axis is taken whole along it.
+    A patch shorter than EDGE along an axis is used whole along it.
     """
     size = [min(EDGE, side) for side in values.shape[1:]]
     counts = [side // edge for side, edge in zip(values.shape[1:], size, strict=True)]

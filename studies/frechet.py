@@ -30,7 +30,7 @@ def standardised(rows: Rows, by: Rows) -> Rows:
 def gaussian(rows: Rows) -> tuple[Rows, Rows]:
     """Mean (d,) and covariance (d, d), shrunk towards a multiple of the identity (Ledoit & Wolf 2004).
 
-    Few rows would otherwise give a singular covariance. The shrinkage takes rows for independent.
+    Few rows would otherwise give a singular covariance. The shrinkage assumes independent rows.
     """
     covariance, _ = ledoit_wolf(rows)
     return rows.mean(0), np.asarray(covariance)
@@ -66,11 +66,11 @@ def precision_recall(reference: Rows, drawn: Rows, k: int = NEIGHBOURS) -> tuple
 def resampled(
     statistic: Callable[[Groups], float], groups: Groups, *, resamples: int, seed: int, recentre: bool
 ) -> Estimate:
-    """A statistic of row indices, with its interval from drawing whole patches again.
+    """A statistic of row indices, with its interval from resampling whole patches.
 
-    groups: (rows,) patch of each row.  recentre: move the resamples so that their mean is the figure. Patches
-    that were drawn twice narrow a cloud, which raises every Frechet distance; recentring takes that shift out and
-    keeps the spread.
+    groups: (rows,) patch of each row.  recentre: shift the resamples so that their mean is the estimate. Repeated
+    patches narrow a cloud, which raises every Frechet distance; recentring removes that shift and keeps the
+    spread.
     """
     names = np.unique(groups)
     value = statistic(np.arange(len(groups)))

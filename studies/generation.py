@@ -1,11 +1,11 @@
-"""How good are the patches that a diffusion model draws? Definitions and sources are in docs/generation.md.
+"""Quality of the patches that a diffusion model draws. Definitions and sources are in docs/generation.md.
 
 The entry point is `run(output, inputs, config, *, device, track)`, which `diffseglung benchmark --generation` calls:
 
     run(args.output, Inputs.of_checkout(root, patches_dir=args.patches_dir), GenerationConfig(n=args.n), track=track)
 
-It writes generation.json, .csv, .md and .png, and keeps every sample and every row, so that it goes on where it was
-stopped. A figure that cannot be known, as without the training patches, is null.
+It writes generation.json, .csv, .md and .png, and keeps every sample and every row, so that an interrupted run can
+continue. Unknown values, for example without the training patches, are null.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from studies.sample_sets import Patches, RealPatches, Sampler, Studio
 from studies.similarity import WINDOW, ms_ssim, psnr, ssim
 
 VERSION = 1
-"""Goes up with every change of what is measured; older rows are then measured again."""
+"""Incremented when a measurement changes; older rows are then measured again."""
 LEVELS = (0.25, 0.5)
 """Shares of the chain to which real patches are noised, to be denoised again."""
 REPAIR_CALLS = (1, 20)
@@ -49,7 +49,7 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the table is about.
+    """Inputs of the table.
 
     models: name -> weights file.  held_out: pairs of files (CT, lung mask) that no training step has seen.
     patches_dir: the patches that the models were trained on, made by `diffseglung precompute`.
@@ -205,7 +205,7 @@ def _distances(
 def _row(
     output: Path, name: str, sampler: Sampler | None, studio: Studio | None, real: Real, config: GenerationConfig
 ) -> tuple[Row, Patches]:
-    """One line of the table and its patches, read where it was measured before."""
+    """One row of the table and its patches, read from disk if measured before."""
     lungs, own = real.held.lungs, None
     row: Row = {"set": name, "sampler": None, "calls": None, "seconds": None}
     if sampler is not None and studio is not None:
@@ -296,7 +296,7 @@ def pairwise(ct: Patches) -> Rows:
 
 
 def _repair(output: Path, name: str, studio: Studio, real: Real, config: GenerationConfig) -> list[Row]:
-    """Held-out patches noised and denoised, against themselves: one row for each level and number of calls."""
+    """Held-out patches noised, denoised, and compared with the originals: one row per level and number of calls."""
     words = repr([VERSION, LEVELS, REPAIR_CALLS, studio.weights, studio.runtime.precision]) + real.digest
     key = hashlib.sha256(words.encode()).hexdigest()[:16]
     path = output / "rows" / f"{generation_page.slug(name, 'repair')}.json"
@@ -356,7 +356,7 @@ def _record(
 
 
 def _kept(path: Path, key: str) -> Row | None:
-    """What was measured before of the same; None where there is nothing, or something else."""
+    """An earlier measurement of the same input; None if there is none."""
     try:
         found: Row = serialization.read(path)
         return found if found["key"] == key else None

@@ -1,4 +1,4 @@
-"""generation.md, .csv, .json and .png: the figures of the generation table for people and for programs."""
+"""generation.md, .csv, .json and .png: the generation table for readers and programs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SHOWN = 6
 def write(
     output: Path, record: dict[str, Any], pictures: dict[str, NDArray[np.float32]], intensity: IntensityConfig
 ) -> None:
-    """All four files, each aside and renamed. pictures: title -> patches (n, Z, Y, X) in model units."""
+    """Write all four files, atomically. pictures: title -> patches (n, Z, Y, X) in model units."""
     atomic_files.write_bytes(
         output / "generation.json", (json.dumps(record, indent=1, allow_nan=False) + "\n").encode()
     )
@@ -59,7 +59,7 @@ def slug(*words: str | None) -> str:
 
 
 def csv_text(record: dict[str, Any]) -> str:
-    """One line a figure; an unknown number is empty."""
+    """One line per value; unknown numbers are empty."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(("set", "sampler", "calls", "level", "metric", "value", "low", "high", "patches", "cubes"))

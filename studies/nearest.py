@@ -1,4 +1,4 @@
-"""Does a model repeat its training patches? How far a patch is from the nearest one, in voxels and in descriptors."""
+"""Memorisation: the distance of a patch to the nearest training patch, in voxels and in descriptors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from studies.embedding import describe
 from studies.frechet import Rows, standardised
 
 SIMULATED = ("phantom", "semi")
-"""Names of cases that begin so hold simulated patients, or simulated lesions."""
+"""Beginnings of the names of cases with simulated patients or lesions."""
 CHUNK = 64
 Array = NDArray[Any]
 
@@ -31,7 +31,7 @@ Array = NDArray[Any]
 class TrainingPatches:
     """A folder that `diffseglung precompute` wrote.
 
-    ct: (N, Z, Y, X) model units, read as they are needed.  lungs: the same, non-zero inside.  cases: (N,) names.
+    ct: (N, Z, Y, X) model units, read as needed.  lungs: the same, non-zero inside.  cases: (N,) names.
     """
 
     ct: StoredRows
@@ -58,7 +58,7 @@ def open_training(folder: Path, patch: PatchConfig) -> TrainingPatches:
     if ct.shape[1:] != patch.shape or lungs.shape != ct.shape or len(cases) != len(ct) or spacing != patch.spacing_mm:
         raise InputError(
             f"{folder} holds patches {ct.shape[1:]} at {spacing} mm, the model {patch.shape} at {patch.spacing_mm}",
-            remedy="give the patches that the model was trained on, or cut them anew",
+            remedy="give the patches that the model was trained on, or cut them again",
         )
     size = (folder / "ct.npy").stat()
     digest = hashlib.sha256(repr([info, ct.shape, size.st_size, size.st_mtime_ns]).encode()).hexdigest()[:16]
@@ -85,7 +85,7 @@ def training_descriptors(training: TrainingPatches, intensity: IntensityConfig, 
 def nearest_voxels(patches: Array, training: Array | StoredRows, own: NDArray[np.int64] | None = None) -> Rows:
     """Least root mean square difference (n,) of patches (n, Z, Y, X) to training (N, Z, Y, X), over all eight flips.
 
-    own: (n,) place of each patch in the training set, which is passed over.
+    own: (n,) index of each patch in the training set, which is skipped.
     """
     axes = [c for k in range(4) for c in itertools.combinations((1, 2, 3), k)]
     flips = torch.stack([torch.from_numpy(np.asarray(patches, np.float32)).flip(c) for c in axes])  # (8, n, Z, Y, X)

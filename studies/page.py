@@ -1,4 +1,4 @@
-"""index.html: for every case one axial slice as CT, truth and each answer, side by side, in one file without links."""
+"""index.html: one axial slice per case, as CT, truth and every label map side by side, in one file without links."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ img{width:190px;display:block}figcaption{font-size:11px;line-height:1.25;color:#
 
 
 def write(cases: list[dict[str, Any]], found: Results, order: list[str], title: str) -> str:
-    """The page. Where it would be too large, its pictures are compressed harder until it is not."""
+    """The page, with its pictures compressed until the size is acceptable."""
     for quality in (80, 60, 40, 20):
         text = _page(cases, found, order, title, quality)
         if len(text) <= LIMIT_BYTES:
@@ -66,7 +66,7 @@ def _case(case: dict[str, Any], results: dict[str, dict[str, Any]], quality: int
 
 
 def _scores(scores: dict[str, Any]) -> str:
-    """Dice of the classes that are there, or the false lesions of a healthy case."""
+    """Dice of the classes present, or the false lesions of a healthy case."""
     if scores["healthy_case"]:
         share = scores["predicted_lesion_fraction"]
         return f"called lesion: {100 * share:.1f} %" if share is not None else "-"

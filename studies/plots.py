@@ -19,7 +19,7 @@ GREY = "#8a8f98"
 
 
 def dice(found: Index, methods: list[str]) -> bytes:
-    """Pooled Dice of each class and their mean, a bar each with its interval; a group for every method."""
+    """Bars of the pooled Dice of each class and of their mean, with intervals, grouped by method."""
     figure = Figure(figsize=(9.5, 1.2 + 0.62 * len(methods)), layout="constrained")
     axes = figure.subplots()
     columns = [*((t.name, t.title, t.colour) for t in TISSUES), (EVERY, "Mean", (120, 120, 120))]
@@ -40,7 +40,7 @@ def dice(found: Index, methods: list[str]) -> bytes:
 
 
 def reliability(found: Results) -> bytes | None:
-    """How often the top class is right against how sure it is; None where nobody gives probabilities."""
+    """Accuracy of the top class against its confidence; None if no candidate has probabilities."""
     sure = {key: results for key, results in found.items() if all(result["calibration"] for result in results)}
     if not sure:
         return None

@@ -1,4 +1,4 @@
-"""Rows of cases at their lung positions, kept on disk: many ways of labelling are then compared on equal positions.
+"""Features of cases at their lung positions, stored on disk, to compare many classifiers on the same positions.
 
 Local descriptors are kept of every position (context needs them all), activations of networks and dense radiomics of a
 drawn part, because they are large. Files are NPZ archives of plain arrays, named after the case and what is in them.
@@ -33,7 +33,7 @@ from diffseglung.training.labelled_cases import read_prepared
 
 @dataclass(frozen=True)
 class Reading:
-    """How a scan is read before its local descriptors are taken.
+    """How a scan is read before its local descriptors are computed.
 
     spacing_mm: of the grid.
     intensity: "aligned" by air and the scan's own healthy lung; "plain", HU as they are; or as a pipeline that knows no
@@ -46,7 +46,7 @@ class Reading:
 
 RANGE_HU = (-930.0, -25.0)
 MOMENTS_HU = (-754.0, 171.0)
-"""Those quantiles, and mean and spread, of the aligned lungs of the nine unlabelled real scans that teach."""
+"""Quantiles, and mean and standard deviation, of the aligned lungs of the nine unlabelled real training scans."""
 KEPT = 15000
 """Positions of a case whose activations are kept."""
 TAP_STRIDE = 4
@@ -84,7 +84,7 @@ def gather(
     path: Path, folder: Path, bundles: Mapping[str, Bundle], runtime: Runtime, *, radiomics: bool = False,
     reading: Reading = Reading(),
 ) -> Probe:  # fmt: skip
-    """The probe of a case (NPZ, or a folder with truth), read from `folder` where it was kept before.
+    """The probe of a case (NPZ, or a folder with truth), read from `folder` if stored before.
 
     bundles: networks whose taps are wanted; columns `<bundle>/<level>/<tap>` (and `/projected` of a distilled one).
     radiomics: also the 34 dense descriptors, columns `radiomics`.
@@ -182,7 +182,7 @@ def _radiomics(prepared: PreparedScan, where: Positions) -> dict[str, NDArray[np
 
 
 def _keep(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write an archive beside its place and rename it."""
+    """Write an archive atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_files.written(path) as part:
         np.savez(part, **{key.replace("/", "|"): value for key, value in arrays.items()})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Everything that a benchmark writes beside its results: tables, JSON, plots and the page of pictures."""
+"""The published files of a benchmark: tables, JSON, plots and the page of pictures."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def publish(output: Path, jobs: list[Job], plan: Plan, about: dict[str, Any]) ->
 
 
 def describe(plan: Plan, cases: int, sources: set[str]) -> dict[str, Any]:
-    """The header: what ran, on what, when; None for what cannot be known."""
+    """The header: what ran, where and when; None for unknown values."""
     model = plan.model if any(e.needs_model and not e.base for e in plan.candidates) else None
     current = sources <= {plan.sources}
     return {
@@ -90,7 +90,7 @@ def _record(header: dict[str, Any], rows: list[Row], cases: list[dict[str, Any]]
 
 
 def _commit() -> str | None:
-    """Of the checkout that the package is run from, with a plus where its files were changed since."""
+    """The commit of the clone, with a plus if its files were changed."""
     folder = Path(__file__).parents[1]
     if not (folder / ".git").exists():
         return None

@@ -42,8 +42,11 @@ CALIBRATION_VOXELS = 200_000
 """Lung voxels that calibration is measured on, at least (all, where there are fewer than twice as many)."""
 UNKNOWN = {"kind": "unknown", "condition": "unknown", "severity": "unknown", "novelty": "unknown"}
 FILES = ("ct.nii.gz", "lungs.nii.gz", "truth.nii.gz")
-OUTSIDE = ("cli", "output")
-"""Packages that cannot change a result."""
+NO_RESULT = (
+    *("diffseglung/cli/", "diffseglung/output/", "studies/commands/"),
+    *(f"studies/{name}.py" for name in ("page", "plots", "tables", "summary", "bootstrap")),
+)
+"""Sources that cannot change a result: they print and draw."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,18 +209,14 @@ def file_hash(path: Path) -> str:
 
 
 def source_hash() -> str:
-    """SHA-256 over the package's sources, without those that only print and draw."""
-    package = Path(__file__).parents[0]
+    """SHA-256 over the sources of the package and of the studies, without those that only print and draw."""
+    root = Path(__file__).parents[1]
     found = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        name = path.relative_to(package)
-        if name.parts[0] not in OUTSIDE and name.as_posix() not in DRAWING:
-            found.update(name.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted([*(root / "diffseglung").rglob("*.py"), *(root / "studies").rglob("*.py")]):
+        name = path.relative_to(root).as_posix()
+        if not name.startswith(NO_RESULT):
+            found.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return found.hexdigest()
-
-
-DRAWING = {f"evaluation/{name}.py" for name in ("page", "plots", "tables", "summary", "bootstrap")}
-"""Modules that read results and make none."""
 
 
 def _is_current(path: Path, key: dict[str, Any], keep: bool) -> bool:

@@ -1,7 +1,7 @@
 """Sets of patches for the generation table: held-out real ones, and those that a model draws in the same lungs.
 
 Every patch is kept in a file of its own as soon as its batch is drawn, named after all that it depends on: weights,
-sampler, seed, place, lungs, precision. A stopped run goes on where it was, and a larger n draws the further ones only.
+sampler, seed, place, lungs, precision. An interrupted run continues, and a larger n draws the additional ones only.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from diffseglung.volume import Reorientation
 
 Patches = NDArray[np.float32]
 VERSION = 1
-"""Goes up when a kept sample would be drawn otherwise today."""
+"""Incremented when stored samples are no longer reproduced."""
 REPAIR = 1_000_003
-"""Sets the noise of `repaired` apart from that of the samples."""
+"""Seed word that separates the noise of `repaired` from that of the samples."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,7 @@ def _on_grid(ct: Path, lungs: Path, patch: PatchConfig, intensity: IntensityConf
 class Drawn:
     """Samples (n, Z, Y, X) in model units, network calls for each, and seconds for each.
 
-    seconds: processor time where the network runs on the processor (other work on the machine does not count), else
-    time on the clock.
+    seconds: processor time if the network runs on the CPU (so that other work does not count), else wall time.
     """
 
     ct: Patches
@@ -125,7 +124,7 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False)
 class Studio:
-    """A model that is to draw, and where its samples are kept."""
+    """A model, and the folder of its samples."""
 
     model: DiffusionModel
     runtime: Runtime

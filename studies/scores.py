@@ -1,4 +1,4 @@
-"""How well a label map agrees with truth: Dice, HD95, surface Dice, volumes, per class.
+"""Agreement of a label map with truth: Dice, HD95, surface Dice, volumes, per class.
 
 A class that is absent from both maps has no score (NaN, null in JSON); one that is absent from one map has Dice 0 and
 no distance.
@@ -103,7 +103,7 @@ def surface_dice(distances: Distances, tolerance_mm: float = 2.0) -> float:
 
 
 def true_surfaces(truth: Volume) -> dict[int, Surface]:
-    """Surface of each class of a truth, by label id: made once for all the predictions of a case."""
+    """Surface of each class of a truth, by label id: computed once for all predictions of a case."""
     return {label.id: Surface.of(truth.array == label.id, truth.spacing_mm) for label in TISSUES}
 
 
@@ -112,8 +112,8 @@ def score_case(
 ) -> dict[str, Any]:
     """Scores of one case: class name -> voxel counts, dice, hd95_mm, surface_dice_2mm, volumes and their difference.
 
-    surfaces: False leaves the distances out (NaN); they cost seconds on a full scan.
-    known: `true_surfaces` of this truth, where several predictions are scored.
+    surfaces: False skips the distances (NaN), which take seconds on a full scan.
+    known: `true_surfaces` of this truth, if several predictions are scored.
     Also `lesion_fraction` of both maps, `healthy_case`: whether truth holds no lesion, and `confusion`.
     """
     if not prediction.same_grid(truth, tolerance_mm=0.05):
@@ -201,7 +201,7 @@ def pool(cases: list[dict[str, Any]]) -> dict[str, Any]:
 def reliability(
     posterior: NDArray[np.floating[Any]], truth: NDArray[np.integer[Any]], *, bins: int = 15
 ) -> dict[str, Any]:
-    """Sums that calibration is read from, and that add over cases.
+    """Sums for calibration, which add over cases.
 
     posterior: (N, 5) in the order of `labels.TISSUES`. truth: (N,) label ids 1..5.
     `bins` (3, bins): positions, summed confidence and summed correctness of the top class by its confidence;

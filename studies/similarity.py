@@ -1,6 +1,6 @@
-"""How alike two images are: PSNR, SSIM (Wang et al. 2004) and multi-scale SSIM (Wang, Simoncelli & Bovik 2003).
+"""Similarity of images: PSNR, SSIM (Wang et al. 2004) and multi-scale SSIM (Wang, Simoncelli & Bovik 2003).
 
-Images are (N, *space) of two or three spatial axes. Windows lie inside the image altogether, so a map is smaller than
+Images are (N, *space) of two or three spatial axes. Windows lie wholly inside the image, so a map is smaller than
 its image by WINDOW - 1 along each axis.
 """
 
@@ -24,7 +24,7 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 def psnr(a: Tensor, b: Tensor, *, data_range: float, where: Tensor | None = None) -> Tensor:
     """Peak signal-to-noise ratio in dB (N,), of the voxels `where` if given; infinite for equal images.
 
-    NaN where no voxel is asked for.
+    NaN for an empty mask.
     """
     keep = torch.ones_like(a, dtype=torch.bool) if where is None else where > 0
     square = ((a.double() - b.double()) ** 2 * keep).flatten(1).sum(1) / keep.flatten(1).sum(1)

@@ -1,4 +1,4 @@
-"""From results of cases to figures with intervals: overall, by stratum, by lesion model, and paired differences.
+"""Estimates with intervals from the results of cases: overall, by stratum, by lesion model, and paired differences.
 
 A class without a true voxel in a set of cases has no Dice there. `mean` is the mean of the pooled Dice of the classes
 that are there; over all test cases these are the five.
@@ -29,13 +29,13 @@ SIBLINGS = {
     "seeded": ("physics",), "combined": ("seeded",),
     "diffusion": ("diffusion_base",), "simulated_combined": ("simulated",),
 }  # fmt: skip
-"""Method -> those that lack one thing it has: fusion or context, the classifier, the student, the distillation."""
+"""Method -> methods without one of its parts: fusion or context, the classifier, the student, the distillation."""
 EVERY = "all"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: of an candidate on a set of cases, for a class (or all), and how it is called."""
+    """One figure: of a candidate on a set of cases, for a class (or all), and how it is called."""
 
     method: str
     stratum: str
@@ -55,7 +55,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def strata(cases: list[dict[str, Any]]) -> dict[str, list[int]]:
-    """Name of a set of cases -> their places: all, and every value of every dimension that is not the only one."""
+    """Name of a set of cases -> their places: all, and each value of each dimension with more than one."""
     found: dict[str, list[int]] = {EVERY: list(range(len(cases)))}
     for dimension in ("kind", "condition", "severity", "novelty"):
         values = [case["strata"][dimension] for case in cases]
@@ -150,7 +150,7 @@ def figures(cases: list[dict[str, Any]], found: Results, *, seed: int = 0) -> It
 
 
 def best_baseline(found: Results) -> str | None:
-    """The HU baseline (not K-means on radiomics) with the best mean Dice; None where none took part."""
+    """The HU baseline (not K-means on radiomics) with the best mean Dice; None if there is none."""
     known = {key: results for key, results in found.items() if key in BASELINES and key != CLUSTERED}
     value = {key: float(mean_dice(results, np.ones((1, len(results))))[0]) for key, results in known.items()}
     return max(value, key=lambda key: value[key], default=None)

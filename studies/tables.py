@@ -1,4 +1,4 @@
-"""Figures with intervals as Markdown and as CSV."""
+"""Estimates with intervals as Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LABELS = {
     "hu_bands_median": "HU bands after a median filter",
     "fixed_mixture": "Fixed HU mixture",
 }
-"""Key of an candidate -> how a table calls it; others are called by their key."""
+"""Key of a candidate -> how a table calls it; others are called by their key."""
 CSV_HEADER = ("method", "stratum", "class", "metric", "value", "low", "high", "cases")
 PERCENT = {"dice_pooled", "dice_mean", "recall", "surface_dice_2mm", "false_lesion_phantom", "false_lesion_real", "ece"}
 OVERALL = (
@@ -46,7 +46,7 @@ Index = dict[tuple[str, str, str, str], Estimate]
 
 
 def title_of(key: str) -> str:
-    """What people read."""
+    """Main table as shown to readers."""
     return LABELS.get(key, key)
 
 
@@ -66,7 +66,7 @@ def cell(estimate: Estimate | None, *, scale: float = 1.0, sign: str = "") -> st
 
 
 def csv_text(rows: Iterable[Row]) -> str:
-    """One line a figure; an unknown number is empty."""
+    """One line per estimate; unknown numbers are empty."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(CSV_HEADER)

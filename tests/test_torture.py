@@ -36,7 +36,7 @@ def result(chest: Segmentation, tmp_path: Path) -> Path:
         (1, "", False),
         (-11, "", False),
         (1, "Traceback (most recent call last):\nerror: x\n  try: y", False),
-        (1, "error: a defect of this program\n  try: tell us", False),
+        (1, "error: unexpected error\n  try: tell us", False),
     ],
 )
 def test_an_end_is_in_words_or_not(code: int, text: str, fine: bool) -> None:

@@ -1,7 +1,7 @@
-"""Let radiomics shape the features of a trained diffusion model (stage 2).
+"""Distil radiomics into the features of a trained diffusion model (stage 2).
 
-Continues from a stage 1 checkpoint (--resume) with loss = diffusion + lambda * contrastive. Writes into --results_dir
-what `train` writes, the weights as ddpm_distill.pt: the network with its student head, without the teacher. Patches
+Starts from a stage 1 checkpoint (--resume); loss = diffusion + lambda * contrastive. Writes the same files as `train`
+into --results_dir, with the weights in ddpm_distill.pt: the network and its student head, without the teacher. Patches
 precomputed with --teacher make it several times faster.
 """
 
@@ -10,25 +10,25 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from diffseglung.cli import add_config, read_config
-from diffseglung.cli.json_output import say
+from diffseglung.cli.options import add_config, read_config
+from diffseglung.cli.terminal import say
 from diffseglung.cli.train import (
-    add_run_options,
+    add_patch_options,
     check_start,
     checkpoint_to_begin_with,
     find_patches,
+    plan_run,
     provenance,
     run_training,
     sampler,
     seeded,
-    tuples_as_lists,
 )
 from diffseglung.platform.config import DistillConfig, TrainConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `distill`."""
-    add_run_options(parser, "distill", results="./results_distill")
+    add_patch_options(parser, "distill")
     add_config(parser, DistillConfig, command="distill")
 
 
@@ -54,27 +54,21 @@ def run(args: argparse.Namespace) -> int:
     with runtime.start(args.device, config.precision) as process:
         if config.iterations < distill.warmup_end and process.is_first:
             weight = warmup(config.iterations, distill)
-            say(args, f"note: the run ends within the warm-up, at lambda {weight:.2f} of {distill.lambda_max:g}")
+            say(args, f"note: the run ends during the warm-up, at lambda {weight:.2f} of {distill.lambda_max:g}")
         digest = checkpoint.sha256(resume)
         before = {"sha256": digest, "iteration": base.iteration, **base.training}
         training = {**provenance(patches, config, process.world_size), "stage1": before}
         card = dataclasses.replace(base, distill=distill, stage=2, name=args.name or base.name, training=training)
         settings = {
-            "train": {**config.to_dict(), "processes": process.world_size, "start": start},
             "network": {"resume": digest},
             "distill": distill.to_dict(),
             "patches": {"digest": patches.digest},
         }
-        plan = Run(
-            folder=args.results_dir,
-            config=config,
-            runtime=process,
-            name="ddpm_distill.pt",
-            card=dataclasses.replace(card, patch=patch, intensity=intensity),
-            settings=tuples_as_lists(settings),
-            start=start,
-            sample=sampler(args.results_dir, patches, config.seed),
+        card = dataclasses.replace(card, patch=patch, intensity=intensity)
+        plan = plan_run(
+            args.results_dir, "ddpm_distill.pt", card, settings, start=start, config=config, runtime=process
         )
+        plan = dataclasses.replace(plan, sample=sampler(plan.folder, patches, config.seed))
         draws = Draws.of(patches, config, steps=base.diffusion.steps, runtime=process, teacher=patches.teacher(distill))
         network = model.network.requires_grad_(True)
 

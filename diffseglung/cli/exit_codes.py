@@ -1,7 +1,4 @@
-"""How a command ends: exit codes, errors as one sentence with a remedy, quiet pipes.
-
-0 done, 1 the run failed, 2 the command line or the input was wrong, 130 stopped by Ctrl-C, 143 by SIGTERM.
-"""
+"""How a command ends: its exit code, an error as one sentence with a remedy, a closed pipe without a message."""
 
 from __future__ import annotations
 
@@ -17,24 +14,24 @@ from collections.abc import Callable
 from types import FrameType
 
 from diffseglung import __version__
-from diffseglung.cli.colours import harmless, paint
+from diffseglung.cli.terminal import harmless, red
 from diffseglung.platform import resources
 from diffseglung.platform.errors import CheckpointError, ConfigError, DiffSegLungError, InputError
 
 FILES_REMEDY = "check the path, its permissions and the free space"
-MEMORY_REMEDY = "close other programs, take --fast where the command has it, or a machine with more memory"
-DEFECT_REMEDY = "run it again with --debug, and report the traceback with the output of diffseglung doctor"
+MEMORY_REMEDY = "close other programs, use --fast if the command has it, or a machine with more memory"
+DEFECT_REMEDY = "run it again with --debug, and report the traceback with the output of diffseglung info"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a parsed command; with --debug errors keep their traceback, with --verbose stderr tells what ran how long."""
+    """Run a parsed command; --debug keeps the traceback of an error, --verbose prints versions and time to stderr."""
     began = time.perf_counter()
-    _murmur(args, f"diffseglung {__version__}, Python {platform.python_version()}, {platform.system()}")
+    _verbose(args, f"diffseglung {__version__}, Python {platform.python_version()}, {platform.system()}")
     try:
         if args.quiet:
-            _hush()
+            _silence_libraries()
         _limit(args)
-        _heed_termination()
+        _handle_sigterm()
         code = int(args.run(args) or 0)
     except BrokenPipeError:
         raise
@@ -50,22 +47,22 @@ def run(args: argparse.Namespace) -> int:
         problem, remedy, code = told(error)
         print_error(problem, remedy)
         return code
-    _murmur(args, f"{time.perf_counter() - began:.1f} s, exit code {code}")
+    _verbose(args, f"{time.perf_counter() - began:.1f} s, exit code {code}")
     return code
 
 
 def print_error(problem: str, remedy: str) -> None:
-    """One sentence and a remedy on standard error, whatever the names of files hold."""
+    """Print one sentence and a remedy to standard error; file names in them are made harmless."""
     problem, remedy = (" ".join(harmless(text).split("\n")) for text in (problem, remedy))
-    print(f"{paint('error:', 'red', sys.stderr)} {problem}\n  try: {remedy}", file=sys.stderr)
+    print(f"{red('error:', sys.stderr)} {problem}\n  try: {remedy}", file=sys.stderr)
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived: everything on the way out is cleaned up, as with Ctrl-C."""
+    """SIGTERM arrived; raised so that everything is cleaned up, as with Ctrl-C."""
 
 
-def _heed_termination() -> None:
-    """Let SIGTERM end the command in order, where nobody else has said what it does."""
+def _handle_sigterm() -> None:
+    """Turn SIGTERM into Terminated, unless another handler is installed."""
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
 
         def end(number: int, frame: FrameType | None) -> None:
@@ -76,22 +73,22 @@ def _heed_termination() -> None:
 
 
 def told(error: Exception) -> tuple[str, str, int]:
-    """What was found, what to do about it, and the exit code."""
+    """The problem, the remedy and the exit code."""
     if isinstance(error, DiffSegLungError):
         wrong_input = isinstance(error, InputError | ConfigError | CheckpointError)
         return error.problem, error.remedy, 2 if wrong_input else 1
     if resources.is_out_of_memory(error):
-        return "the memory does not suffice", MEMORY_REMEDY, 1
+        return "out of memory", MEMORY_REMEDY, 1
     if isinstance(error, OSError):
         return str(error), FILES_REMEDY, 1
     first = next(iter(str(error).splitlines()), "")
-    return f"a defect of this program ({type(error).__name__}: {first})", DEFECT_REMEDY, 1
+    return f"unexpected error ({type(error).__name__}: {first})", DEFECT_REMEDY, 1
 
 
 def piped(call: Callable[[], int]) -> int:
-    """`call()`; quietly 1 where the reader of standard output has gone, as after `| head`.
+    """`call()`, or 1 without a message if the reader of standard output has gone, as after `| head`.
 
-    What its encoding has no code for, as bytes of a file's name that are no UTF-8, is written out.
+    Characters that the encoding of standard output lacks are escaped.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -101,12 +98,12 @@ def piped(call: Callable[[], int]) -> int:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at exit
         return 1
 
 
-def _hush() -> None:
-    """Keep from standard error what libraries tell on their own; warnings that the user chose to see stay."""
+def _silence_libraries() -> None:
+    """Silence the loggers and warnings of libraries, except warnings that the user asked Python to show."""
     import logging
     import warnings
 
@@ -116,7 +113,7 @@ def _hush() -> None:
 
 
 def _limit(args: argparse.Namespace) -> None:
-    """Keep to the threads and the memory that were granted, from before the heavy libraries are loaded."""
+    """Apply --threads and --max-memory, before the heavy libraries are loaded."""
     resources.require_memory()
     if args.threads is not None:
         resources.limit_threads(args.threads)
@@ -124,6 +121,6 @@ def _limit(args: argparse.Namespace) -> None:
         resources.limit_memory(args.max_memory)
 
 
-def _murmur(args: argparse.Namespace, text: str) -> None:
+def _verbose(args: argparse.Namespace, text: str) -> None:
     if args.verbose and not args.quiet:
         print(text, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal and unless quiet; nothing else ever draws one."""
+"""Progress bars, on a terminal and without --quiet."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from diffseglung.cli.colours import harmless
+from diffseglung.cli.terminal import harmless
 
 T = TypeVar("T")
 Track = Callable[[Iterable[T], int], Iterable[T]]
 
 
 def wanted(quiet: bool) -> bool:
-    """Whether anybody sees a bar."""
+    """Whether a bar is shown."""
     return not quiet and sys.stderr.isatty()
 
 
 @contextmanager
 def bar(description: str = "working", *, quiet: bool = False) -> Iterator[Track]:  # type: ignore[type-arg]
-    """A function (iterable, total) -> iterable that shows a bar with time left while it is consumed.
+    """Yields a function (iterable, total) -> iterable that shows a bar with the remaining time while it is consumed.
 
-    Before and after, and where nothing is counted, the bar moves to and fro beside the time gone by.
+    Before and after, and if nothing is counted, the bar pulses beside the elapsed time.
     """
     if not wanted(quiet):
         yield lambda items, total: items
@@ -40,7 +40,7 @@ def bar(description: str = "working", *, quiet: bool = False) -> Iterator[Track]
 
 @contextmanager
 def counting(description: str, *, start: int, total: int, quiet: bool) -> Iterator[Callable[[int, str], None]]:
-    """Yields show(done, note) that moves a bar with the time left, and leaves it standing at the end."""
+    """Yields show(done, note), which updates a bar with the remaining time; the bar stays on the screen at the end."""
     if not wanted(quiet):
         yield lambda done, note: None
         return
@@ -56,7 +56,7 @@ def counting(description: str, *, start: int, total: int, quiet: bool) -> Iterat
 
 
 def _drawn(*, transient: bool) -> Any:
-    """On standard error, beside what is printed, which still reaches the file or pipe it is meant for."""
+    """A bar on standard error; text printed to a file or pipe still goes there."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

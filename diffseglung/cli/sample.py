@@ -1,7 +1,7 @@
 """Draw CT patches from a trained model.
 
 Writes samples.png (lung window), sample_000.nii.gz ... (HU), and samples.json (model, settings) into the output
-folder. Each patch is drawn in a lung mask: a rounded one by default, or cut from a scan's. Research use only.
+folder. Each patch is drawn in a lung mask: a rounded one by default, or one cut from a scan. Research use only.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffseglung import __version__
-from diffseglung.cli import add_config, add_general_options, read_config, spellings
-from diffseglung.cli.json_output import add_json, answer, say
+from diffseglung.cli.options import add_config, add_general_options, add_json, add_shared, read_config
+from diffseglung.cli.terminal import answer, say
 from diffseglung.platform import atomic_files
 from diffseglung.platform.config import SampleConfig
 from diffseglung.platform.errors import ConfigError
@@ -28,26 +28,22 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `sample`."""
-    parser.add_argument("-m", "--model", type=Path, default=None, help="weights file (default: the installed model)")
-    parser.add_argument("-o", "--output", "--out", type=Path, required=True, help="folder to write into")
-    parser.add_argument(
-        "-n", *spellings("num_samples"), type=int, default=SampleConfig.num_samples, metavar="N",
-        help=f"patches (default: {SampleConfig.num_samples})",
-    )  # fmt: skip
+    add_shared(parser, "model", "output")
+    count = SampleConfig.num_samples
+    parser.add_argument("-n", "--num-samples", type=int, default=count, metavar="N", help=f"patches (default: {count})")
     parser.add_argument(
         "--mask", default="round", metavar="round|full|FILE",
         help="lungs to draw in: rounded, everywhere, or cut from an NPZ case or a mask file (default: round)",
     )  # fmt: skip
-    parser.add_argument(
-        "--shape", type=int, nargs=3, default=None, metavar=("Z", "Y", "X"), help="patch size (default: as in training)"
-    )
+    text = "patch size (default: as in training)"
+    parser.add_argument("--shape", type=int, nargs=3, metavar=("Z", "Y", "X"), help=text)
     add_config(parser, SampleConfig, skip=("num_samples",))
     add_json(parser, "the files")
     add_general_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw, and write what was drawn."""
+    """Draw the patches and write them."""
     from diffseglung.cli import progress
 
     config = read_config(args, SampleConfig)
@@ -94,7 +90,7 @@ def find_lungs(args: argparse.Namespace, card: ModelCard, config: SampleConfig) 
 
     z, y, x = args.shape or card.patch.shape
     if min(z, y, x) < 1:
-        raise ConfigError(f"a patch of {z} x {y} x {x} voxels holds nothing", remedy="--shape takes positive sides")
+        raise ConfigError(f"a patch of {z} x {y} x {x} voxels is empty", remedy="give positive sizes to --shape")
     if args.mask == "full":
         return full_lungs((z, y, x), config.num_samples)
     if args.mask == "round":
@@ -110,7 +106,7 @@ def find_lungs(args: argparse.Namespace, card: ModelCard, config: SampleConfig) 
 
 
 def write(folder: Path, hu: NDArray[np.float32], card: ModelCard, record: dict[str, Any]) -> list[Path]:
-    """samples.png, one NIfTI file a patch, samples.json; each written aside and renamed."""
+    """Write samples.png, samples.json and one NIfTI file per patch, each atomically; returns the files."""
     import numpy as np
 
     from diffseglung.io.nifti import write_nifti

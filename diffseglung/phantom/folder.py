@@ -1,4 +1,4 @@
-"""A case as a folder: ct.nii.gz, lungs.nii.gz, truth.nii.gz and meta.json, whole or not at all."""
+"""A case as a folder: ct.nii.gz, lungs.nii.gz, truth.nii.gz and meta.json."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffseglung.platform import atomic_files
 
 
 def write_case_folder(phantom: Phantom, folder: Path) -> None:
-    """Write the case beside its place and rename it; what was there before is replaced.
+    """Write the case, atomically; an existing folder is replaced.
 
     ct: int16 HU. lungs: 1 right, 2 left. truth: label ids. The same case gives the same bytes.
     """

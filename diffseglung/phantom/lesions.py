@@ -1,4 +1,4 @@
-"""Lesions: which models there are, who may use them, and how a set of them is put into a chest."""
+"""The lesion models, the splits that may use them, and how a set of lesions is drawn into a chest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from diffseglung.platform.errors import ConfigError
 
 @dataclass(frozen=True)
 class Model:
-    """One way a pathology looks. `splits` that may draw it; where it sits; its usual radius in mm."""
+    """One appearance of a pathology.  splits: those that may draw it.  site: where it lies.  radius_mm: usual range."""
 
     name: str
     label: Label
@@ -50,13 +50,13 @@ MODELS = (
 )
 
 
-def models_for(split: str, label: Label | None = None) -> list[Model]:
-    """Models that a split may draw, of one label or all."""
-    return [m for m in MODELS if split in m.splits and (label is None or m.label == label)]
+def models_for(split: str, label: Label) -> list[Model]:
+    """Models of a label that a split may draw."""
+    return [model for model in MODELS if split in model.splits and model.label == label]
 
 
 def check_models(names: tuple[str, ...]) -> None:
-    """Raise ConfigError for a name that is no model."""
+    """Raise ConfigError for an unknown model."""
     known = [m.name for m in MODELS]
     for name in names:
         if name not in known:
@@ -68,17 +68,17 @@ def check_models(names: tuple[str, ...]) -> None:
 def add(
     parts: ChestParts, draw: Draw, *, names: tuple[str, ...] | None = None, severity: str = "any"
 ) -> list[dict[str, Any]]:
-    """Draw a set of lesions into the chest; returns one record a lesion.
+    """Draw a set of lesions into the chest, in place; returns one record per lesion.
 
-    names: models to draw; else a random mix of the split, every pathology with probability 0.75 and at least one.
-    severity: how many of each, how large and how faint; "any" draws each once, as its model usually is.
+    names: models to draw; None draws a random mix of the split: each pathology with probability 0.75, at least one.
+    severity: number, size and contrast of the lesions; "any" draws each model once, at its usual size.
     """
     check_models(names or ())
     degree = severity_of(severity)
     chosen = [m for m in MODELS if m.name in names] if names is not None else _mix(draw)
     if degree is not None:
         chosen = [m for m in dict.fromkeys(chosen) for _ in range(degree.lesions_of(draw, m.name))]
-    # gas-rich lesions first: consolidation hides what lies under it
+    # lesions with more gas first: consolidation hides what it covers
     order = {EMPHYSEMA.id: 0, FIBROSIS.id: 1, GGO.id: 2, CONSOLIDATION.id: 3}
     records = []
     for model in sorted(chosen, key=lambda m: order[m.label.id]):
@@ -97,7 +97,7 @@ def add(
 
 
 def _paint(model: Model, region: Region, draw: Draw, strength: float) -> None:
-    """Paint a lesion and keep this share (0..1) of what it changed; its extent stays."""
+    """Draw a lesion, and scale its change of the tissue by `strength` (0..1); its extent stays."""
     tissue = (region.parenchyma, region.vessels, region.parts.lumen[region.box])
     before = [part.copy() for part in tissue] if strength < 1 else []
     model.paint(region, draw)
@@ -106,7 +106,7 @@ def _paint(model: Model, region: Region, draw: Draw, strength: float) -> None:
 
 
 def _mix(draw: Draw) -> list[Model]:
-    """A random mix of disease."""
+    """A random mix of models of the split."""
     chosen: list[Model] = []
     labels = [label for label in (EMPHYSEMA, GGO, FIBROSIS, CONSOLIDATION) if draw.chance(f"has_{label.name}", 0.75)]
     for label in labels or [GGO]:

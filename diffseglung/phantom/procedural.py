@@ -1,4 +1,4 @@
-"""`make_phantom`: a chest CT from nothing but a seed, with the truth of every lung voxel."""
+"""`make_phantom`: a fully synthetic chest CT with the true label of every lung voxel."""
 
 from __future__ import annotations
 
@@ -20,9 +20,15 @@ def make_phantom(
     config: PhantomConfig | int = 0, *, scanner: Scanner | None = None,
     extent_mm: tuple[float, float, float] | None = None,
 ) -> Phantom:  # fmt: skip
-    """A procedural chest CT; `config` may be just a seed. The same settings give the same bytes.
+    """A procedural chest CT. The same settings give the same bytes.
 
-    scanner: a protocol to use in place of a random one.  extent_mm: another field of view (Z, Y, X), no smaller.
+    config: settings, or just a seed.  scanner: replaces the random one.  extent_mm: a larger field of view (Z, Y, X).
+
+    >>> from diffseglung.phantom.scanner import Scanner
+    >>> coarse = Scanner(in_plane_mm=4, slice_mm=6, thickness_mm=6)
+    >>> phantom = make_phantom(PhantomConfig(size="small", healthy=True), scanner=coarse)
+    >>> phantom.ct.shape, sorted({int(label) for label in phantom.truth.array.ravel()})
+    ((22, 31, 39), [0, 1])
     """
     config = config if isinstance(config, PhantomConfig) else PhantomConfig(seed=config)
     draw = Draw(config.seed, config.split)

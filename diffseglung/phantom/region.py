@@ -1,4 +1,4 @@
-"""Where a lesion sits, and how far it reaches: an uncleanly bordered blob in a box of the chest."""
+"""Place and extent of a lesion: a blob with a rough border in a box of the chest."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from diffseglung.phantom.texture import Field, cells, smooth_noise
 from diffseglung.volume import Shape
 
 Mask = NDArray[np.bool_]
+FLUID_HU = 20.0
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A box of the chest and a blob in it.
+    """A box of the chest and a blob in it; lesions are drawn into its views of the chest, in place.
 
-    signed: distance in mm to the blob's rough border, positive inside, -1e3 outside the lung.
+    signed: distance in mm to the rough border of the blob, positive inside, -1e3 outside the lung.
     """
 
     parts: ChestParts
@@ -36,13 +37,18 @@ class Region:
 
     @property
     def parenchyma(self) -> Field:
-        """View of the chest's parenchyma."""
+        """View of the parenchyma, HU."""
         return self.parts.parenchyma[self.box]
 
     @property
     def vessels(self) -> Field:
-        """View of the chest's vessel share."""
+        """View of the vessel share."""
         return self.parts.vessels[self.box]
+
+    @property
+    def lumen(self) -> Field:
+        """View of the share of airway air."""
+        return self.parts.lumen[self.box]
 
     @property
     def depth(self) -> Field:
@@ -51,12 +57,12 @@ class Region:
 
     @property
     def lung(self) -> Mask:
-        """The lung that the lesion is in."""
+        """Mask of the lung that holds the lesion."""
         return np.asarray(self.signed > -500)
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """mm of the grid."""
+        """Spacing of the grid in mm."""
         return self.parts.spacing_mm
 
     @property
@@ -74,7 +80,7 @@ class Region:
         return np.asarray(np.clip(0.5 + d / max(border_mm, 1e-3), 0, 1) * self.lung, np.float32)
 
     def lobules(self, rng: np.random.Generator, size_mm: float, signed: Field, margin_mm: float) -> tuple[Mask, Field]:
-        """Whole lobules whose middle lies in `signed` > 0 (geographic border), and distance to lobule walls."""
+        """Mask of lobules whose mean of `signed` is positive (geographic border), and mm to the lobule walls."""
         near = (signed > -margin_mm) & self.lung
         number, wall = cells(rng, near, self.spacing, size_mm=size_mm)
         valid = number >= 0
@@ -86,13 +92,18 @@ class Region:
         inside[valid] = means[number[valid]] > 0
         return inside, wall
 
+    def fill(self, share: Field) -> None:
+        """Replace a share (0..1 per voxel) of the lung by fluid or cells."""
+        parenchyma = self.parenchyma
+        parenchyma += np.clip(share, 0, 0.98) * (FLUID_HU - parenchyma)
+
     def label(self, where: Mask, label: Label) -> None:
-        """Write truth inside this lung."""
+        """Write truth inside the lung of the lesion."""
         self.parts.truth[self.box][where & self.lung] = label.id
 
 
 def place(parts: ChestParts, draw: Draw, site: str, radius_mm: tuple[float, float]) -> Region | None:
-    """A blob of random size and roughness at a site of the lungs; None where the lungs are too small for it."""
+    """A blob of random size and roughness at a site of the lungs; None if the lungs are too small."""
     radius = draw.uniform("radius_mm", 0.6 * radius_mm[0], 1.45 * radius_mm[1]) * parts.scale
     candidates = _site(parts, draw, site, radius)
     if len(candidates) == 0:

@@ -1,8 +1,8 @@
-"""Files and folders that are complete under their name, or not there: written beside it, flushed to disk, renamed.
+"""Atomic writing of files and folders: written under a temporary name, flushed to disk, renamed.
 
-A rename within a folder is atomic (POSIX rename; on Windows MoveFileEx with replacement); what a file holds is on disk
-before it, so that a power cut leaves the old file or the new one. What a killed process left beside a name goes when
-that name is written next; names are hidden, and drawn at random, so that nobody can put a link in their way.
+A rename within a folder is atomic (POSIX rename; on Windows MoveFileEx with replacement). Contents are on disk before
+the rename, so that after a power cut the old or the new file is there. Leftovers of killed processes are removed when
+the same name is next written. Temporary names are hidden and random, so that nobody can plant a link under them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _PART = re.compile(r"\.(?P<host>[0-9a-f]{6})-(?P<process>\d+)-[0-9a-f]{8}\.part\
 
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write a file under; it becomes `path` when the block ends, and goes when it fails.
+    """A temporary path beside `path`; renamed to `path` when the block ends, removed if it fails.
 
-    The folder is made where there is none.  Raises OSError as writing does.
+    The folder is made if it is missing.  Raises OSError.
     """
     part = _part_of(path)
     try:
@@ -40,7 +40,7 @@ def written(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def workshop(path: Path) -> Iterator[Path]:
-    """An empty folder beside `path`, for files that will be moved into it; it goes when the block ends, however."""
+    """A temporary empty folder beside `path`; removed at the end of the block, unless renamed before."""
     part = _part_of(path.absolute())
     part.mkdir()
     try:
@@ -50,28 +50,35 @@ def workshop(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """A file with this content, whole or not at all."""
+    """Write a file atomically; returns its path.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write_bytes(Path(folder, "new", "a.bin"), b"123")
+    ...     path.read_bytes(), [file.name for file in path.parent.iterdir()]
+    (b'123', ['a.bin'])
+    """
     with written(path) as part:
         part.write_bytes(content)
     return path
 
 
 def write_text(path: Path, text: str) -> Path:
-    """A file with this text in UTF-8, whole or not at all; what UTF-8 has no code for is written out."""
+    """Write a text file atomically, in UTF-8; characters that UTF-8 lacks are escaped."""
     return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def settle(folder: Path) -> None:
-    """Flush every file of a folder, so that renaming them is all that is left to do."""
+    """Flush every file of a folder to disk, before it is renamed."""
     for path in folder.iterdir():
         if path.is_file():
             _flush(path)
 
 
 def sweep(folder: Path, name: str | None = None, *, everybody: bool = False) -> None:
-    """Remove what processes of this machine that are gone left half-written in a folder (of one name, or of all).
+    """Remove temporary files of ended processes of this machine from a folder.
 
-    everybody: what any process left, for a caller who knows that nobody else is at work there.
+    name: only those of this name.  everybody: those of any process, for a caller that knows no other is at work there.
     """
     for rest in folder.glob(".*.part.*"):
         found = _PART.fullmatch(rest.name)
@@ -92,7 +99,7 @@ def _part_of(path: Path) -> Path:
 
 
 def _flush(path: Path) -> None:
-    """Onto the disk, where the system can do that for files, or folders, of this kind."""
+    """Flush a file or folder to disk, if the system can."""
     try:
         number = os.open(path, os.O_RDONLY)
     except (PermissionError, IsADirectoryError):  # folders on Windows
@@ -108,7 +115,7 @@ def _flush(path: Path) -> None:
 
 
 def _runs(process: int) -> bool:
-    """Whether a process of this machine is there and not dead already, waiting for its parent to take notice."""
+    """Whether a process of this machine runs and is not a zombie."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

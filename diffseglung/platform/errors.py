@@ -5,9 +5,9 @@ DiffSegLungError
 │   └── GeometryError   two grids disagree, or a grid is not regular
 ├── ConfigError         a setting or a command line is unknown or out of range
 ├── CheckpointError     a weights file cannot be used here
-├── TrainingError       a training run cannot go on
-├── ToolError           a tool of others failed
-└── OutputError         some files of a result could not be made
+├── TrainingError       a training run cannot continue
+├── ToolError           an external tool failed
+└── OutputError         some files of a result could not be written
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from pathlib import Path
 
 
 class DiffSegLungError(Exception):
-    """Base class: `problem` says what was found, `remedy` what to do about it."""
+    """Base class: `problem` says what was found, `remedy` what to do about it.
+
+    >>> print(InputError("ct.nii.gz is empty", remedy="copy it again"))
+    ct.nii.gz is empty (try: copy it again)
+    """
 
     def __init__(self, problem: str, *, remedy: str) -> None:
         super().__init__(f"{problem} (try: {remedy})")
@@ -42,15 +46,15 @@ class CheckpointError(DiffSegLungError):
 
 
 class TrainingError(DiffSegLungError):
-    """A training run cannot go on."""
+    """A training run cannot continue."""
 
 
 class ToolError(DiffSegLungError):
-    """A tool of others failed."""
+    """An external tool failed."""
 
 
 class OutputError(DiffSegLungError):
-    """Some files of a result could not be made; `files` were, and are complete."""
+    """Some files of a result could not be written; `files` are those that are complete."""
 
     def __init__(self, problem: str, *, remedy: str, files: Sequence[Path] = ()) -> None:
         super().__init__(problem, remedy=remedy)

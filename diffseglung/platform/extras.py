@@ -1,4 +1,4 @@
-"""Libraries and tools that only some commands need: which they are, and what to install where one is missing."""
+"""Libraries and tools that only some commands need, and how to install them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ EXTRAS = {
     "dicom": ("highdicom",),
     "train": ("tensorboard",),
 }
-"""Extra of `pip install 'diffseglung[EXTRA]'` -> the modules it brings."""
+"""Extra of `pip install 'diffseglung[EXTRA]'` -> the modules it provides."""
 LUNG_TOOLS = {"totalsegmentator": "TotalSegmentator", "lungmask": "lungmask"}
-"""Tools of others that find lungs: package, as `--lungs` names it -> what pip installs."""
+"""External lung segmentation tools: name for `--lungs`, which is the package -> name for pip."""
 
 
 def missing(extra: str) -> list[str]:
@@ -22,7 +22,7 @@ def missing(extra: str) -> list[str]:
 
 
 def require(extra: str, purpose: str) -> None:
-    """ConfigError with the pip line where a module of the extra is missing.  purpose: what needs it, as a subject."""
+    """Raise ConfigError with the pip command if a module of the extra is missing.  purpose: subject of the message."""
     if absent := missing(extra):
         raise ConfigError(
             f"{purpose} needs {', '.join(absent)}, which is not installed",
@@ -31,18 +31,18 @@ def require(extra: str, purpose: str) -> None:
 
 
 def require_lung_tool(name: str, *, mask_given: bool = False) -> None:
-    """ConfigError where the tool is not installed, or where the lungs are given already.  name: or `auto`, no tool."""
+    """Raise ConfigError if the tool is not installed, or if a mask is given too.  name: `auto` needs no tool."""
     if name == "auto":
         return
     if mask_given:
-        raise ConfigError(f"a lung mask is given, and --lungs {name} asks for another", remedy="give one of the two")
+        raise ConfigError(f"--lungs {name} does not go with a given lung mask", remedy="leave out either")
     if find_spec(name) is None:
         title = LUNG_TOOLS[name]
         raise ConfigError(f"--lungs {name} needs {title}, which is not installed", remedy=f"pip install {title}")
 
 
 def lung_tool_version(name: str) -> str | None:
-    """Of the installed tool; None where its package does not tell."""
+    """Version of the installed tool; None if unknown."""
     from importlib.metadata import PackageNotFoundError, version  # slow to import, needed here only
 
     try:

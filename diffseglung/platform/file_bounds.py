@@ -1,4 +1,4 @@
-"""How much a file can hold: what its header states is compared with its size before anything is allocated."""
+"""Check the size that a header states against the size of the file, before anything is allocated."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 from diffseglung.platform.errors import InputError
 
 MOST_AXES, MOST_PACKED = 8, 1032
-"""Bytes that one byte of a deflated stream can stand for, at most (https://zlib.net/zlib_tech.html)."""
+"""Largest number of axes; largest compression ratio of deflate (https://zlib.net/zlib_tech.html)."""
 REMEDY = "copy or download the file again"
 
 
 def require_holds(path: Path, stated_bytes: int, held_bytes: int, *, packed: bool = True) -> None:
-    """InputError where a file of `held_bytes` states voxels of more bytes than it can hold, packed or as they are."""
+    """Raise InputError if `held_bytes` cannot hold `stated_bytes` of voxels.  packed: compressed by deflate."""
     if stated_bytes > held_bytes * (MOST_PACKED if packed else 1):
         raise InputError(
             f"{path} is damaged: it states {stated_bytes / 2**20:,.1f} MiB of voxels, more than it can hold",
@@ -26,9 +26,9 @@ def require_holds(path: Path, stated_bytes: int, held_bytes: int, *, packed: boo
 
 
 def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, Fortran order and type of an .npy file, which stands at its array then.
+    """Shape, Fortran order and type of an .npy file; the file is then positioned at its array.
 
-    Raises ValueError for pickled objects and for what NumPy could not make an array of; any error for a damaged one.
+    Raises ValueError for pickled objects and unsupported arrays, and any error for a damaged file.
     """
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(file)
@@ -41,9 +41,9 @@ def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def require_stored(path: Path) -> None:
-    """ValueError for anything but a ZIP archive as `torch.save` writes it, with its members as they are.
+    """Raise ValueError unless the file is a ZIP archive with uncompressed members, as `torch.save` writes it.
 
-    PyTorch makes room for what a record states, compressed or not.
+    PyTorch allocates the stated size of a record, compressed or not.
     """
     try:
         with zipfile.ZipFile(path) as archive:

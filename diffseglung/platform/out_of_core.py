@@ -1,7 +1,7 @@
-"""Large arrays live in unnamed temporary files, and are worked on slab by slab: memory does not grow with the slices.
+"""Large arrays in unnamed temporary files, processed slab by slab, so that memory does not grow with the slices.
 
-A scan of 1000 slices holds a gigabyte in float32. In a mapped file the system keeps in memory what is being worked on,
-and `slabs` hands back what was. Where no such file can be made, the array is an ordinary one.
+A scan of 1000 slices takes a gigabyte in float32. Of a mapped file only the part in use needs to be in memory, and
+`slabs` releases the rest. If no such file can be made, the array is an ordinary one.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 LARGE_MIB, SLAB_MIB = 128, 16
-"""Arrays from this size on live in a file; how much of an array is worked on at a time."""
+"""Size from which arrays are kept in a file; size of a slab."""
 
 
 def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """An array of zeros; a large one in a temporary file of the folder that TMPDIR names, which ends with the array."""
+    """An array of zeros; a large one in a temporary file in TMPDIR, which is deleted with the array."""
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if not is_large(size):
         return np.zeros(shape, dtype)
     try:
         with tempfile.TemporaryFile(prefix="diffseglung-") as file:
-            os.posix_fallocate(file.fileno(), 0, size)  # a full disk is told here, not by a signal later
+            os.posix_fallocate(file.fileno(), 0, size)  # fails here if the disk is full, not with SIGBUS later
             return np.memmap(file, dtype, "r+", shape=shape)
     except OSError:
         return np.zeros(shape, dtype)
 
 
 def is_large(size: int) -> bool:
-    """Whether an array of so many bytes lives in a file, on this system."""
+    """Whether an array of so many bytes is kept in a file, on this system."""
     able = hasattr(mmap, "MADV_DONTNEED") and hasattr(os, "posix_fallocate")
     return able and size >= LARGE_MIB * 2**20
 
 
 def converted(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
-    """The values in another type; the array itself where it has that type."""
+    """The values in another type; the array itself if it has that type."""
     if array.dtype == np.dtype(dtype):
         return array
     values = zeros(array.shape, dtype)
@@ -49,7 +49,7 @@ def converted(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
 
 
 def release(array: NDArray[Any]) -> None:
-    """Take the pages of a mapped file out of memory; its values stay. Nothing happens to other arrays."""
+    """Release the pages of a mapped file from memory; its values stay. Does nothing to other arrays."""
     owner: Any = array
     while isinstance(owner, np.ndarray):
         owner = owner.base
@@ -58,10 +58,13 @@ def release(array: NDArray[Any]) -> None:
 
 
 def slabs(*arrays: NDArray[Any], step: int = 1, copies: int = 1) -> Iterator[slice]:
-    """Slices along the first axis of arrays that share it, a multiple of `step` each, the last one as it comes.
+    """Slices along the first axis that the arrays share, multiples of `step` long except the last.
 
-    About SLAB_MIB of the largest array are at hand at a time, less where the work makes `copies` of it; mapped files
-    are handed back after each slab.
+    A slab of the largest array has about SLAB_MIB, less if the work makes `copies` of it. Mapped arrays are released
+    after each slab.
+
+    >>> [(part.start, part.stop) for part in slabs(np.zeros((50, 1024, 1024), np.float32), step=8)]
+    [(0, 8), (8, 16), (16, 24), (24, 32), (32, 40), (40, 48), (48, 50)]
     """
     count = len(arrays[0])
     widest = max(array.nbytes // max(len(array), 1) for array in arrays)

@@ -1,7 +1,7 @@
-"""Rows of large arrays in .npy files, read and written with ordinary reads and writes.
+"""Rows of large arrays in .npy files, accessed with ordinary reads and writes.
 
-A memory map would be shorter, but where a disk is full or a network file system goes away, touching it ends the process
-by a signal (SIGBUS); a read or a write fails with an OSError that can be told.
+Not memory-mapped: on a full disk or a lost network file system, access to a map kills the process (SIGBUS), while a
+read or write raises OSError.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class StoredRows:
-    """An array (N, ...) in an .npy file of C order; `rows[i]`, `rows[a:b]` and `rows[[i, j]]` read what they name."""
+    """An array (N, ...) in an .npy file of C order; `rows[i]`, `rows[a:b]` and `rows[[i, j]]` read from the file."""
 
     path: Path
     shape: tuple[int, ...]
@@ -33,7 +33,7 @@ class StoredRows:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Read the header.  Raises InputError for another file, a file cut short, and pickled objects."""
+        """Read the header.  Raises InputError for another format, a truncated file, or pickled objects."""
         try:
             with path.open("rb") as file:
                 shape, fortran, kind = npy_header(file)
@@ -43,13 +43,13 @@ class StoredRows:
             reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
             raise InputError(f"cannot read {path}: {reason}", remedy="run precompute again") from cause
         if not shape or (fortran and len(shape) > 1):
-            raise InputError(f"{path} holds no rows, one after the other", remedy="run precompute again")
+            raise InputError(f"{path} is not an array of rows in C order", remedy="run precompute again")
         require_holds(path, math.prod(shape) * kind.itemsize, held, packed=False)
         return cls(path, shape, kind, offset)
 
     @classmethod
     def create(cls, path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Self:
-        """A new file of zeros, its room on the disk reserved.  Raises OSError where there is none."""
+        """A new file of zeros with its disk space reserved.  Raises OSError if the disk is full."""
         kind = np.dtype(dtype)
         header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
         with path.open("wb") as file:
@@ -90,7 +90,7 @@ class StoredRows:
         return np.asarray(self[:], dtype)
 
     def write(self, start: int, rows: Array) -> None:
-        """Put rows in place from `start` on, onto the disk."""
+        """Write rows from `start` on, and flush them to disk."""
         content = np.ascontiguousarray(rows, self.dtype)
         if content.shape[1:] != self.shape[1:] or start + len(content) > len(self):
             raise ValueError(f"{content.shape} does not fit {self.shape} from {start}")
@@ -108,5 +108,5 @@ class StoredRows:
         file.seek(self.offset + start * self._row_bytes)
         content = file.read(count * self._row_bytes)
         if len(content) != count * self._row_bytes:
-            raise InputError(f"{self.path} has become shorter", remedy="put the file back as it was, or make it again")
+            raise InputError(f"{self.path} has become shorter", remedy="restore the file, or make it again")
         return np.frombuffer(content, self.dtype).reshape(count, *self.shape[1:])

@@ -1,4 +1,4 @@
-"""Where code runs: devices, ranks, precision, threads. The only module that names CUDA; the science never does."""
+"""Devices, ranks, precision and threads. The only module that names CUDA."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """One process of a run: its device, its rank among `world_size`, and its arithmetic."""
+    """One process of a run: its device, its rank among `world_size`, and its precision."""
 
     device: torch.device
     rank: int = 0
@@ -35,34 +35,40 @@ class Runtime:
 
     @property
     def is_first(self) -> bool:
-        """True in the one process that writes files and talks to the user."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     @property
     def on_gpu(self) -> bool:
-        """On a GPU of CUDA: copies to it may run beside the network, and convolutions prefer channels last."""
+        """Whether the device is a CUDA GPU: copies can overlap with computation, and channels last is faster."""
         return self.device.type == "cuda"
 
     @property
     def fuses_optimiser(self) -> bool:
-        """Whether PyTorch updates all weights in one call there."""
+        """Whether PyTorch has fused optimisers for the device."""
         return self.device.type in ("cpu", "cuda")
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Mixed precision where it was chosen, else nothing."""
+        """A context for the forward pass: mixed precision for bf16, else none."""
         if self.precision == "bf16":
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
     def summed(self, values: Tensor) -> Tensor:
-        """`values` with what all processes hold added up, in place; every process must call."""
+        """`values` summed over all processes, in place; every process must call."""
         if self.world_size > 1:
             dist.all_reduce(values)
         return values
 
 
 def choose_device(wish: str) -> torch.device:
-    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`, or the TotalSegmentator spellings `gpu` and `gpu:1`."""
+    """The device for `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, or the TotalSegmentator spellings `gpu` and `gpu:1`.
+
+    Raises ConfigError if there is no such device.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
     name = wish.replace("gpu", "cuda", 1)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -70,11 +76,11 @@ def choose_device(wish: str) -> torch.device:
         index = int(name.split(":")[1]) if ":" in name and name.split(":")[1].isdigit() else 0
         if index >= torch.cuda.device_count():
             raise ConfigError(
-                f"device {wish} was asked for, but PyTorch sees {torch.cuda.device_count()} GPUs",
+                f"device {wish} is not available: PyTorch sees {torch.cuda.device_count()} GPUs",
                 remedy="--device cpu, or --device auto",
             )
     if name == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("device mps was asked for, but PyTorch sees no Apple GPU", remedy="--device cpu")
+        raise ConfigError("device mps is not available: PyTorch sees no Apple GPU", remedy="--device cpu")
     try:
         return torch.device(name)
     except RuntimeError as cause:
@@ -82,28 +88,28 @@ def choose_device(wish: str) -> torch.device:
 
 
 def shared_gpus(wish: str) -> int:
-    """GPUs that processes on this machine may share out among themselves: none where `wish` names a device."""
+    """Number of GPUs that processes on this machine can share; 0 if `wish` names a device."""
     return torch.cuda.device_count() if wish in ("auto", "cuda", "gpu") else 0
 
 
 def own_gpu(wish: str, process: int) -> str:
-    """The device of one of many processes: a GPU of its own where `wish` leaves several to choose from."""
+    """The device of one of many processes: its own GPU if `wish` leaves several to choose from."""
     count = shared_gpus(wish)
     return f"cuda:{process % count}" if count > 1 else wish
 
 
 def gpu_spelling(device: str) -> str:
-    """`gpu:1` for `cuda:1`, as TotalSegmentator has it."""
+    """`gpu:1` for `cuda:1`, as TotalSegmentator spells it."""
     return device.replace("cuda", "gpu")
 
 
 def make_current(device: str) -> None:
-    """`gpu:1` becomes the GPU of libraries that take the current one."""
+    """Make the device, such as `gpu:1`, the current GPU, for libraries that use that one."""
     torch.cuda.set_device(choose_device(device))
 
 
 def choose_precision(wish: str, device: torch.device) -> str:
-    """`fp32` or `bf16`; `auto` takes bf16 where the hardware multiplies it natively, which is the same in every run."""
+    """`fp32` or `bf16`; `auto` is bf16 if the hardware multiplies it natively."""
     if wish != "auto":
         return wish
     if device.type == "cuda":
@@ -114,7 +120,7 @@ def choose_precision(wish: str, device: torch.device) -> str:
 
 
 def _cpu_flags() -> str:
-    """Names of the processor's matrix extensions, as Linux lists them; empty where it does not."""
+    """Instruction set extensions of the processor, as Linux lists them; else empty."""
     try:
         with Path("/proc/cpuinfo").open() as file:
             return next((line for line in file if line.startswith(("flags", "Features"))), "")
@@ -141,7 +147,7 @@ def accelerators() -> list[str]:
 
 @contextmanager
 def start(wish: str = "auto", precision: str = "fp32") -> Iterator[Runtime]:
-    """One process when run by `python`, many when run by `torchrun`: the caller writes the same code."""
+    """The runtime of this process: the only one under `python`, one of many under `torchrun`."""
     device, world_size = choose_device(wish), int(os.environ.get("WORLD_SIZE", 1))
     if world_size == 1:
         yield Runtime(device=device, precision=choose_precision(precision, device))
@@ -159,7 +165,7 @@ def start(wish: str = "auto", precision: str = "fp32") -> Iterator[Runtime]:
 
 
 def started(call: Callable[[], Result]) -> Callable[[], Result]:
-    """Begin a call on a thread of its own where there is one; what is returned waits for it and gives its result."""
+    """Start a call in a thread if one is free; returns a function that waits for the result."""
     threads = _cores.free()
     if threads < 2:
         return call
@@ -170,7 +176,7 @@ def started(call: Callable[[], Result]) -> Callable[[], Result]:
 
 
 def finished(device: torch.device) -> None:
-    """Wait until an accelerator has done what it was given; nothing on a processor."""
+    """Wait until an accelerator has finished its work; does nothing on a CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -178,23 +184,26 @@ def finished(device: torch.device) -> None:
 def generator(*words: int) -> torch.Generator:
     """A CPU generator for one purpose, seeded by all words (run seed, rank, iteration, patch index, ...).
 
-    The words are hashed together, because a CPU generator looks at the low 32 bits of its seed only.
+    The words are hashed, because a CPU generator uses only the low 32 bits of its seed.
     """
     word = int(np.random.SeedSequence([int(w) for w in words]).generate_state(1)[0])
     return torch.Generator().manual_seed(word)
 
 
 def patch_noise(shape: tuple[int, ...], *words: int) -> Tensor:
-    """Standard normal noise that belongs to a patch: the same whatever the batch size, workers or device."""
+    """Standard normal noise of a patch, independent of batch size, workers and device."""
     return torch.randn(shape, generator=generator(*words))
 
 
 def spread(work: Callable[[Part], Result], parts: Iterable[Part], *, most: int | None = None) -> Iterator[Result]:
     """`work(part)` of each part, in order, on as many threads as PyTorch may use, each computing on one core.
 
-    Cores that work on different parts never wait for each other, as they do within one tensor operation, and a part's
-    result does not depend on how many threads there are. Parts are drawn as they are needed, a few at a time.
-    most: parts at work at once (their memory), where that is fewer.  On an accelerator, `work` only queues.
+    Threads with different parts never wait for each other, as cores do within one tensor operation, and results do not
+    depend on the number of threads. Parts are taken from the iterable as needed, a few at a time.
+    most: largest number of parts at once, to limit memory.  On an accelerator, `work` only queues.
+
+    >>> list(spread(lambda n: n * n, range(5)))
+    [0, 1, 4, 9, 16]
     """
     threads = _cores.free()
     at_once = threads if most is None else max(1, min(threads, most))
@@ -214,29 +223,29 @@ def spread(work: Callable[[Part], Result], parts: Iterable[Part], *, most: int |
 
 
 class _Cores:
-    """How many threads PyTorch may use, while `spread` lends them out.
+    """The number of threads that PyTorch may use, while workers of `spread` use one each.
 
-    PyTorch keeps one number for threads to come: who reads it while a worker has set it to 1 must not put that back.
+    PyTorch has one such number for new threads: a value of 1 set by a worker must not be restored as the original.
     """
 
     def __init__(self) -> None:
         self._lock, self._own, self._lent, self._all = threading.Lock(), threading.local(), 0, 1
 
     def free(self) -> int:
-        """Threads for this thread's work: one for a worker of `spread`, else all."""
+        """Threads that the current thread may use: one in a worker of `spread`, else all."""
         if getattr(self._own, "one", False):
             return 1
         with self._lock:
             return self._all if self._lent else torch.get_num_threads()
 
     def take_one(self) -> None:
-        """Make this thread a worker."""
+        """Make the current thread a worker."""
         self._own.one = True
         torch.set_num_threads(1)
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """Put the number back afterwards; a worker has nothing to put back."""
+        """Restore the number afterwards, except in a worker."""
         if getattr(self._own, "one", False):
             yield
             return

@@ -1,7 +1,4 @@
-"""JSON to and from files that anybody may read or have written, and names of files as text that all of them can hold.
-
-Every way in which JSON can be wrong is a ValueError.
-"""
+"""JSON of untrusted files, and file names as valid text. Every error in JSON is a ValueError."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Any
 
 
 def parse(text: str) -> Any:
-    """The value of a JSON text.  Raises ValueError, also where it is nested too deeply to be read."""
+    """The value of a JSON text.  Raises ValueError, also for text that is nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError as cause:
@@ -26,7 +23,11 @@ def read(path: Path) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """The same value in JSON's own types: unknown numbers are None, arrays lists, names of files `readable`."""
+    """The value in JSON types: NaN and infinity become None, arrays lists, text `readable`.
+
+    >>> plain({"dice": float("nan"), "shape": (2, 3), "file": Path("ct.nii.gz")})
+    {'dice': None, 'shape': [2, 3], 'file': 'ct.nii.gz'}
+    """
     if hasattr(value, "tolist"):  # of NumPy
         value = value.tolist()
     if isinstance(value, dict):
@@ -39,12 +40,12 @@ def plain(value: Any) -> Any:
 
 
 def readable(text: str) -> str:
-    """The same text, with the bytes of a file's name that are no UTF-8 (surrogates) written out, as in M\\udcfcller."""
+    """The text with non-UTF-8 bytes of a file name (surrogates) escaped, as in M\\udcfcller."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def as_path(text: str) -> Path:
-    """The path that was made `readable`: as it is written where that exists, else with its bytes put back."""
+    """The inverse of `readable`: the path as written if it exists, else with its bytes restored."""
     if "\\udc" not in text or Path(text).exists():
         return Path(text)
     return Path(re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda found: chr(int(found[1], 16)), text))

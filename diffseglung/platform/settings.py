@@ -1,4 +1,4 @@
-"""What every group of settings is: a frozen dataclass whose fields carry their range and help.  `config` holds them."""
+"""Base class of all settings: frozen dataclasses whose fields carry their range and help.  `config` defines them."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _TYPES: dict[str, tuple[str, dict[str, Any]]] = {
     "tuple[float, ...]": ("a list of numbers", _LISTS["float"]),
     "tuple[str, ...]": ("a list of texts", _LISTS["str"]),
 }
-"""Type of a field -> what it is called in a message, and its JSON Schema."""
+"""Type of a field -> its name in messages, and its JSON Schema."""
 
 
 def _accepts(kind: str, value: Any) -> bool:
-    """Whether a value from JSON is of a field's type; whole numbers are numbers, true is none."""
+    """Whether a value from JSON has the type of a field; whole numbers are numbers, true and false are not."""
     if kind.startswith("tuple["):
         inner = kind.removeprefix("tuple[").split(",")[0]
         fits = isinstance(value, list | tuple) and all(_accepts(inner, item) for item in value)
@@ -49,9 +49,19 @@ def _accepts(kind: str, value: Any) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Base of all settings: checks ranges, and travels to JSON and back without loss.
+    """Base class of settings: checks types and ranges, and converts to JSON and back without loss.
 
-    RENAMED: old name -> name, of settings that are still taken under both, as options and from files.
+    RENAMED: former name -> name; both are accepted, as options and in files.
+
+    >>> from diffseglung.platform.config import PatchConfig
+    >>> PatchConfig(spacing_mm=2.0).to_dict()["shape"]
+    (32, 96, 96)
+    >>> PatchConfig(min_lung_fraction=1.5)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    diffseglung.platform.errors.ConfigError: min_lung_fraction is 1.5, outside [0.0, 1.0] (try: ...)
+    >>> PatchConfig.from_dict({"shapes": [32, 64, 64]})
+    Traceback (most recent call last):
+    diffseglung.platform.errors.ConfigError: PatchConfig has no setting 'shapes' (try: did you mean shape?)
     """
 
     RENAMED: ClassVar[dict[str, str]] = {}
@@ -80,7 +90,7 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Inverse of `to_dict`; an unknown name is an error that suggests the right one."""
+        """Inverse of `to_dict`.  Raises ConfigError for a wrong type or an unknown name, with the closest known one."""
         if not isinstance(values, dict):
             raise ConfigError(f"{cls.__name__} is {values!r:.80}", remedy="give settings by name")
         values = {cls.RENAMED.get(name, name): value for name, value in values.items()}
@@ -99,7 +109,7 @@ class Config:
 
     @classmethod
     def schema(cls) -> dict[str, Any]:
-        """JSON Schema of `to_dict`; what is left out takes its default."""
+        """JSON Schema of `to_dict`; missing settings take their defaults."""
         described = {}
         for field in dataclasses.fields(cls):
             meta, entry = field.metadata, dict(_TYPES[str(field.type)][1])

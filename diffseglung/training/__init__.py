@@ -1,1 +1,1 @@
-"""From cases to batches: patches on disk, synthetic scenes on the fly, samples on the way; and stage 3, on scenes."""
+"""Data for training: patches on disk, random scenes on the fly, sample pictures; and the objective of stage 3."""

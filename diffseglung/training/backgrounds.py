@@ -1,7 +1,7 @@
-"""Real scans as backgrounds of synthetic lesions, and as examples of the disease that the physics rule is sure of.
+"""Real scans as backgrounds of synthetic lesions, and as examples of disease that the physics rule is certain of.
 
-The rule sees the scan as it is, the network with the noise, slices, kernel and breath of another: what is learned is to
-answer as if the scan were good (learning with privileged information, Vapnik & Vashist 2009).
+The rule sees the original scan, the network a degraded one (noise, slices, kernel, breath), so that the network learns
+to answer as on a good scan (learning with privileged information, Vapnik & Vashist 2009).
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from diffseglung.tissue.methods import physics
 from diffseglung.volume import Volume
 
 LESION_ML = 5.0
-"""Smaller islands stay healthy: the rule paints some at the hilum and diaphragm of normal lungs, and a network that is
-to leave them out must see them as they are."""
+"""Smaller islands stay healthy: the rule finds false ones at the hilum and diaphragm of normal lungs."""
 CERTAIN = 0.6
-"""Least posterior of what is taught by the rule."""
+"""Minimum posterior of a certain lesion."""
 TAUGHT = (EMPHYSEMA.id, CONSOLIDATION.id)
-"""Classes that it teaches: of opacities it takes dense dependent lung for one and knows few textures of the other."""
+"""Classes taken from the rule; it mistakes dependent density for GGO and knows few textures of fibrosis."""
 
 
 def background_of(ct: Volume, lungs: Volume) -> Background:

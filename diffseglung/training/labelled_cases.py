@@ -1,4 +1,4 @@
-"""Cases on disk as the pipeline sees them, with the truth at the same places where it is known."""
+"""Cases on disk, prepared as in the pipeline, with their truth if it is known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffseglung.platform.config import SegmentConfig
 
 
 def read_prepared(path: Path, spacing_mm: float) -> tuple[PreparedScan, NDArray[np.int64] | None]:
-    """An NPZ case or a case folder, prepared, and the class index (Z, Y, X) on its grid (-1: none) if it is known."""
+    """A prepared NPZ case or case folder; and, of a folder, the class index (Z, Y, X) on its grid (-1: none)."""
     config = SegmentConfig(spacing_mm=spacing_mm)
     if path.suffix == ".npz":
         case = read_case(path)

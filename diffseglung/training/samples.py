@@ -1,4 +1,4 @@
-"""Qualitative samples of a model in training: a picture and NIfTI files, drawn with DPM-Solver++."""
+"""Samples of a model during training: a picture and NIfTI files, drawn with DPM-Solver++."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ SAMPLES, STEPS = 4, 15
 def draw_samples(model: DiffusionModel, patches: Patches, folder: Path, *, iteration: int, seed: int) -> list[Path]:
     """Write <iteration>.png and <iteration>_<i>.nii.gz (HU, the first two) into `folder`; returns the files.
 
-    Lung masks come from training patches; noise and masks are the same at every iteration, so that pictures of
-    different iterations can be compared.
+    Lung masks come from training patches; noise and masks are the same at every iteration, for comparison.
     """
     device = next(model.network.parameters()).device
     index = np.linspace(0, len(patches) - 1, min(SAMPLES, len(patches))).astype(int)

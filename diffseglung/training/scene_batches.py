@@ -1,6 +1,6 @@
-"""Batches for the segmenter (stage 3): random patches, each made when it is needed and never again.
+"""Batches of stage 3: random patches made on the fly, each used once.
 
-As in `training.data`, every random draw belongs to (seed, iteration, place of the patch in the global batch).
+As in `method.train.data`, every random draw is seeded by (seed, iteration, position of the patch in the global batch).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from diffseglung.platform.config import FinetuneConfig, IntensityConfig, TrainCo
 from diffseglung.platform.runtime import Runtime, patch_noise
 
 SCENE = 7
-"""Purpose of random numbers: all of a patch but its noise (0 to 4 are in `training.data` and `training.objective`)."""
+"""Seed word for everything of a patch but its noise (0 to 4 are in `method.train`)."""
 NOT_SCORED = -1
-"""Class of positions outside the lungs and of those that have no right name."""
+"""Class of positions outside the lungs or without a right label."""
 
 
 @dataclass(frozen=True, eq=False)
 class SceneDraws:
-    """What a process sees. steps: length T of the chain; stride: voxels between positions of the network."""
+    """The batches of one process.  steps: length T of the chain.  stride: voxels between positions of the network."""
 
     backgrounds: Sequence[Background]
     config: TrainConfig
@@ -45,11 +45,11 @@ class SceneDraws:
         cls, backgrounds: Sequence[Background], config: TrainConfig, finetune: FinetuneConfig, *,
         intensity: IntensityConfig, steps: int, stride: int, runtime: Runtime,
     ) -> SceneDraws:  # fmt: skip
-        """Draws of the present process."""
+        """The draws of this process."""
         return cls(backgrounds, config, finetune, intensity, steps, stride, runtime.rank, runtime.world_size)
 
     def batch(self, iteration: int, micro: int = 0) -> Batch:
-        """Micro-batch `micro` of an iteration, as this process sees it; its teacher are the classes."""
+        """Micro-batch `micro` of an iteration for this process; its `teacher` is the class of each position."""
         first = (micro * self.world_size + self.rank) * self.config.batch_size
         items = [self._item(iteration, first + i) for i in range(self.config.batch_size)]
         return Batch(*(torch.stack(list(column)) for column in zip(*items, strict=True)))
@@ -69,7 +69,10 @@ class SceneDraws:
 def classes_at(truth: NDArray[np.uint8], stride: int) -> Tensor:
     """Class index of every cell of `stride` voxels, NOT_SCORED outside the lungs and where unknown.
 
-    At the voxel at which positions are described (`features.local.middle`).
+    Taken at the voxel at which features are computed (`tissue.local.middle`).
+
+    >>> classes_at(np.ones((4, 4, 4), np.uint8), 2).shape
+    torch.Size([2, 2, 2])
     """
     middle = truth[tuple(slice(stride // 2, None, stride) for _ in range(3))].astype(np.int64) - 1
     return torch.from_numpy(np.where((middle >= 0) & (middle < len(TISSUES)), middle, NOT_SCORED))

@@ -1,4 +1,4 @@
-"""What stage 3 minimises: the segmentation loss on synthetic lesions."""
+"""Objective of stage 3: the segmentation loss on synthetic lesions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from diffseglung.tissue.segmenter import SegmentationHead
 from diffseglung.training.scene_batches import NOT_SCORED
 
 SMOOTHED = 20.0
-"""Positions added to both sides of a Dice coefficient: a class with fewer in a patch counts little."""
+"""Positions added to numerator and denominator of Dice, so that rare classes of a patch have little weight."""
 
 
 class SegmentationObjective(Objective):
     """Stage 3: cross entropy and soft Dice loss (Milletari et al. 2016, V-Net) of each patch, on synthetic lesions.
 
-    Patches may hold a little diffusion noise, so that the network stays what it was trained to be, and robust.
+    Patches may hold a little diffusion noise, which keeps the network close to its training and robust.
     """
 
     def __init__(self, network: UNet, config: DiffusionConfig, *, finetune: FinetuneConfig) -> None:
@@ -34,7 +34,7 @@ class SegmentationObjective(Objective):
         self.segmenter = SegmentationHead(network)
 
     def exported(self) -> tuple[str, ...]:
-        """Prefixes of the weights that a checkpoint for use keeps."""
+        """Prefixes of the weights that an exported checkpoint contains."""
         return ("network.", "segmenter.")
 
     def forward(self, batch: Batch, iteration: int, contrast: None = None) -> LossOutput:
@@ -44,13 +44,13 @@ class SegmentationObjective(Objective):
         predicted, taps = self.network.with_taps(torch.cat([noisy, batch.lung], dim=1), level.to(noisy.dtype))
         entropy, dice = segmentation_loss(self.segmenter(taps).float(), cast(Tensor, batch.teacher))
         loss = (entropy + self.finetune.dice_weight * dice).mean()
-        loss = loss + 0 * predicted.float().mean()  # reaches every parameter, which distributed training needs
+        loss = loss + 0 * predicted.float().mean()  # gives every parameter a gradient, as distributed training needs
         terms: dict[str, float | Tensor] = {"dice": dice.detach().mean(), "lambda": self.finetune.dice_weight}
         return LossOutput(loss, entropy.detach(), level, terms, "segmentation")
 
 
 def segmentation_loss(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross entropy and soft Dice loss of each patch, (B,) each; 0 where nothing of a patch is scored.
+    """Cross entropy and soft Dice loss of each patch, (B,) each; both are 0 for a patch without scored positions.
 
     logits: (B, C, z, y, x).  classes: (B, z, y, x), index or NOT_SCORED.
     """

@@ -1,1 +1,1 @@
-"""Damaged and hostile files for every reader: `make fuzz` writes them, reads them, and looks what happens."""
+"""Fuzzing: `make fuzz` reads damaged and hostile files with every reader, and records what happens."""

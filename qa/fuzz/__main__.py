@@ -1,4 +1,4 @@
-"""Read damaged and hostile files by the thousand and tell what happened: `python -m qa.fuzz`, run by `make fuzz`."""
+"""Read thousands of damaged and hostile files and report the outcomes: `python -m qa.fuzz`, run by `make fuzz`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN_PER_KIND = 3
 
 @dataclass
 class Tally:
-    """What became of a target's inputs."""
+    """Outcomes of the inputs of a target."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     mib: float = 0.0
@@ -28,20 +28,20 @@ class Tally:
 
 
 def main() -> int:
-    """0 nothing found, 1 something."""
+    """0 if nothing was found, else 1."""
     parser = argparse.ArgumentParser(prog="qa.fuzz", description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, default=Path("out/fuzz"), help="folder of counts and finds")
+    parser.add_argument("-o", "--output", type=Path, default=Path("out/fuzz"), help="folder for counts and finds")
     parser.add_argument("-n", "--inputs", type=int, default=500, help="inputs for each reader (default: 500)")
     parser.add_argument("--start", type=int, default=0, help="number of the first input (default: 0)")
-    parser.add_argument("--seed", type=int, default=0, help="of the mutations (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the mutations (default: 0)")
     parser.add_argument("--targets", nargs="+", metavar="NAME", help="readers, by parts of their names (default: all)")
-    parser.add_argument("--guided", type=float, default=0.0, metavar="S", help="seconds of coverage-guided work each")
+    parser.add_argument("--guided", type=float, default=0.0, metavar="S", help="seconds of guided fuzzing per format")
     args = parser.parse_args()
 
     from qa.fuzz import guided, mutations
     from qa.fuzz.targets import TARGETS
 
-    mutations.zeros()  # once, before the forks
+    mutations.zeros()  # cached once, before forking
 
     chosen = [t for t in TARGETS if not args.targets or any(word.lower() in t.name.lower() for word in args.targets)]
     args.output.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def main() -> int:
     if args.guided and guided.available():
         told = guided.run(args.guided, args.output)
     elif args.guided:
-        print("coverage-guided inputs are left out: atheris is not installed (pip install atheris)", flush=True)
+        print("no coverage-guided inputs: atheris is not installed (pip install atheris)", flush=True)
     text = table(tallies) + (guided.table(told) if told else "")
     plain = {name: {**vars(tally), "outcomes": dict(tally.outcomes)} for name, tally in tallies.items()}
     record = {"seed": args.seed, "start": args.start, "targets": plain, "guided": told}
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def _mutations(target: Any, args: argparse.Namespace) -> Tally:
-    """Inputs made from good files."""
+    """Run inputs that are mutated from good files."""
     from qa.fuzz.judge import judged
     from qa.fuzz.mutations import Files, mutated
     from qa.fuzz.targets import seeds_of
@@ -73,7 +73,7 @@ def _mutations(target: Any, args: argparse.Namespace) -> Tally:
         files = mutated(draw.choice(good), good, draw)
         return mutated(files, good, draw) if draw.random() < 0.3 else files
 
-    for number, seed in enumerate(good):  # unchanged, they are read
+    for number, seed in enumerate(good):  # they must be readable unchanged
         (verdict,) = judged(lambda _, seed=seed: seed, target.read, range(1))  # type: ignore[misc]
         if verdict.outcome != "well":
             tally.finds.append({"input": f"seed {number}", "outcome": verdict.outcome, "about": verdict.about})
@@ -94,7 +94,7 @@ def _mutations(target: Any, args: argparse.Namespace) -> Tally:
 
 
 def _sorted(finds: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Some of each kind, by where they happen."""
+    """A few finds of each kind and place."""
     shown: Counter[str] = Counter()
     kept = []
     for find in finds:

@@ -1,7 +1,7 @@
 """Coverage-guided inputs by libFuzzer through atheris, if installed: `python -m qa.fuzz.guided FORM SECONDS FOLDER`.
 
-Bytes are chosen by which lines of the readers, of pydicom and of nibabel they reach. What a reader raises beyond the
-package's own errors ends the run, and the input is kept. Each form runs in a process of its own.
+Inputs are selected by the lines of the readers, of pydicom and of nibabel that they reach. An error other than the
+package's own ends the run, and its input is kept. Each form runs in its own process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORMS: dict[str, tuple[str, str]] = {
     "weights": ("weights", "x.safetensors"), "model card": ("model card", "x.json"),
     "training state": ("training state", "x.pt"), "cohort table": ("cohort tables and options", "cohort.csv"),
 }  # fmt: skip
-"""Form -> target whose reader reads it, and the name of its file."""
+"""Form -> target with its reader, and file name."""
 BOUND_MIB, PATIENCE_S, LONGEST = 2048, 10, 20_000
 
 
@@ -32,7 +32,7 @@ def available() -> bool:
 
 
 def run(seconds: float, output: Path) -> dict[str, dict[str, Any]]:
-    """Form -> inputs tried and what was found."""
+    """Form -> number of inputs and finds."""
     found = {}
     for form in FORMS:
         place = output / "guided" / form.replace(" ", "-").replace(",", "")

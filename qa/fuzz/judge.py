@@ -1,9 +1,8 @@
-"""Reads one input after the other in a process that may die, under limits, and says how each ended.
+"""Read inputs one by one in a child process with limits, and record how each ended.
 
-well: read;  told: refused by a typed error with a remedy.  Everything else is a find: a traceback, a process that ends
-by a signal, more than `PATIENCE_S`, more memory than `BOUND_MIB` above what the process held before (also where that is
-told in words), an event that executes something (`FORBIDDEN`, by Python's audit hooks), or a file outside the input's
-own folder.
+well: read;  told: refused with a typed error and a remedy.  Everything else is a find: a traceback, a process killed by
+a signal, more than `PATIENCE_S`, more memory than `BOUND_MIB` above that before (even if reported as an error), an
+event that executes something (`FORBIDDEN`, by Python's audit hooks), or a file outside the folder of the input.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ from qa.fuzz.targets import put
 
 PATIENCE_S, WRITING_S, BOUND_MIB = 10.0, 120.0, 512
 READS = b"reads"
-"""What a child says when an input is written and its reading begins."""
+"""Sent by the child when an input is written and reading begins."""
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect", "pty.spawn",
              "pickle.find_class", "urllib.Request", "ctypes.dlopen")  # fmt: skip
 """Audit events (PEP 578) that no reader has a reason to raise."""
 SPRUNG = "sprung"
-"""Name of the file that planted code makes in the working folder."""
+"""File that injected code would create in the working folder."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """outcome: well, told, or what was found;  about: the message;  mib: memory above the start;  seconds."""
+    """outcome: well, told, or the kind of find;  about: the message;  mib: memory above the start;  seconds."""
 
     number: int
     outcome: str
@@ -49,12 +48,12 @@ class Verdict:
 
     @property
     def is_find(self) -> bool:
-        """Whether it must not be so."""
+        """Whether this is a find."""
         return self.outcome not in ("well", "told")
 
 
 def judged(inputs: Callable[[int], Files], read: Callable[[Path], object], numbers: range) -> Iterator[Verdict]:
-    """The verdict on each input; inputs: makes the files of a number."""
+    """The verdict on each input.  inputs: makes the files of a number."""
     waiting = numbers.start
     while waiting < numbers.stop:
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
@@ -72,7 +71,7 @@ def judged(inputs: Callable[[int], Files], read: Callable[[Path], object], numbe
 
 
 def _heard(child: int, pipe: int, first: int) -> Iterator[Verdict]:
-    """Verdicts as they come; one of our own on a child that fell silent or died, which ends it."""
+    """Verdicts as they arrive; a child that hangs or dies gets one too, and is ended."""
     buffer, number, reads = b"", first, False
     while True:
         ready, _, _ = select.select([pipe], [], [], PATIENCE_S + 2.0 if reads else WRITING_S)
@@ -101,7 +100,7 @@ def _heard(child: int, pipe: int, first: int) -> Iterator[Verdict]:
 def _started(
     inputs: Callable[[int], Files], read: Callable[[Path], object], numbers: range, folder: Path
 ) -> tuple[int, int]:
-    """A forked child that works through the numbers, and the pipe on which it tells."""
+    """A forked child that processes the numbers, and the pipe for its verdicts."""
     out, into = os.pipe()
     child = os.fork()
     if child:
@@ -123,7 +122,7 @@ def _started(
             verdict = _judge(number, place, read, events)
             os.write(into, json.dumps(vars(verdict)).encode() + b"\n")
             if verdict.is_find:
-                break  # a new process for what comes after a find
+                break  # continue in a new process after a find
         os._exit(0)
     except BaseException:
         os.write(into, b"")
@@ -152,7 +151,7 @@ def _judge(number: int, place: Path, read: Callable[[Path], object], events: lis
         read(place)
     except DiffSegLungError as error:
         outcome, about = ("told", error.problem) if error.problem and error.remedy else ("no remedy", repr(error))
-        if _starved(error):  # it was refused memory that it should never have asked for
+        if _out_of_memory(error):  # it requested too much memory
             outcome = "memory"
     except Exception as error:
         refused = is_out_of_memory(error)
@@ -175,16 +174,16 @@ def _judge(number: int, place: Path, read: Callable[[Path], object], events: lis
     return Verdict(number, outcome, about[:400], round(mib, 1), round(seconds, 3))
 
 
-def _starved(error: BaseException) -> bool:
-    """Whether a refusal of memory lies behind an error."""
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether an error was caused by refused memory."""
     from diffseglung.platform.resources import is_out_of_memory
 
     cause = error.__cause__ or error.__context__
-    return cause is not None and (is_out_of_memory(cause) or _starved(cause))
+    return cause is not None and (is_out_of_memory(cause) or _out_of_memory(cause))
 
 
 def _limit(mib: int | None) -> None:
-    """No more memory than this above what is held now, refused by the system."""
+    """Let the system refuse more memory than this above the present use."""
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     held = int(_status()["VmData"].split()[0]) * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY if mib is None else held + mib * 2**20, hard))

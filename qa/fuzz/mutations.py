@@ -1,6 +1,6 @@
-"""How a good file becomes a bad one: bytes, and what the bytes mean (headers, archives, compressed streams, JSON).
+"""Mutations of good files: of bytes, and of structure (headers, archives, compressed streams, JSON).
 
-Everything is drawn from the generator that is passed in, so that an input can be made again from its number.
+All randomness comes from the generator passed in, so that an input can be reproduced from its number.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ NIFTI_FIELDS = (
     (0, "i"), *((40 + 2 * i, "h") for i in range(8)), (70, "h"), (72, "h"), *((76 + 4 * i, "f") for i in range(8)),
     (108, "f"), (112, "f"), (116, "f"), (252, "h"), (254, "h"), *((256 + 4 * i, "f") for i in range(18)), (344, "i"),
 )  # fmt: skip
-"""Offset and type of the fields of a NIfTI-1 header that are read."""
+"""Offset and type of the header fields that readers of NIfTI-1 use."""
 
 
 def mutated(files: Files, others: list[Files], draw: random.Random) -> Files:
-    """A copy with one to three files changed, missing, or twice there."""
+    """A copy with one to three files changed, missing, or duplicated."""
     changed = dict(files)
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
         name = draw.choice(sorted(changed)) if changed else ""
@@ -69,19 +69,19 @@ def mutated(files: Files, others: list[Files], draw: random.Random) -> Files:
 
 
 def change(name: str, content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """One change that fits the kind of file, or any."""
+    """Apply one mutation for the kind of file, or a general one."""
     fitting = [act for test, act in KINDS if test(name, content)]
     act = draw.choice(fitting) if fitting and draw.random() < 0.6 else None
     if act is not None:
         try:
             return act(name, content, other, draw)
-        except Exception:  # what was changed before does not let itself be taken apart: change its bytes
+        except Exception:  # an earlier mutation broke its structure: change bytes
             pass
     return draw.choice(BYTES)(content, other, draw)
 
 
 def flip(content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """A few bits."""
+    """Flip a few bits."""
     data = bytearray(content)
     for _ in range(draw.randint(1, 8)):
         if data:
@@ -90,29 +90,29 @@ def flip(content: bytes, other: bytes, draw: random.Random) -> bytes:
 
 
 def cut(content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """The beginning only."""
+    """Truncate."""
     return content[: draw.randint(0, len(content))]
 
 
 def insert(content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """Random bytes, or a repetition, in between."""
+    """Insert random or repeated bytes."""
     at, count = _place(len(content) + 1, draw), draw.choice((1, 2, 4, 64, 1024))
     return content[:at] + draw.choice((draw.randbytes(count), content[at : at + count] * 3)) + content[at:]
 
 
 def remove(content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """A part out of it."""
+    """Cut out a part."""
     at = _place(len(content) + 1, draw)
     return content[:at] + content[at + draw.choice((1, 2, 4, 64, 1024)) :]
 
 
 def splice(content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """The beginning of one file and the end of another."""
+    """Join the beginning of one file and the end of another."""
     return content[: _place(len(content) + 1, draw)] + other[_place(len(other) + 1, draw) :]
 
 
 def number(content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """An extreme number written somewhere."""
+    """Write an extreme number somewhere."""
     kind, order = draw.choice("bhiqfd"), draw.choice("<>")
     size = struct.calcsize(kind)
     value: float = draw.choice(REALS) if kind in "fd" else draw.choice(NUMBERS)
@@ -134,7 +134,7 @@ BYTES: tuple[Callable[[bytes, bytes, random.Random], bytes], ...] = (
 
 
 def nifti_field(name: str, content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """One field of the header with an extreme value."""
+    """Set a header field to an extreme value."""
     offset, kind = draw.choice(NIFTI_FIELDS)
     value: Any = draw.choice(REALS) if kind == "f" else draw.choice(NUMBERS)
     if kind != "f":
@@ -144,7 +144,7 @@ def nifti_field(name: str, content: bytes, other: bytes, draw: random.Random) ->
 
 
 def inside_gzip(name: str, content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """A change below the compression; sometimes a gigabyte of zeros behind it."""
+    """Mutate the decompressed data; sometimes append a gigabyte of zeros."""
     if len(content) > len(zeros()) // 2:
         return flip(content, other, draw)  # it holds a gigabyte already
     inner = change(name.removesuffix(".gz"), gzip.decompress(content), other, draw)
@@ -154,7 +154,7 @@ def inside_gzip(name: str, content: bytes, other: bytes, draw: random.Random) ->
 
 
 def inside_zip(name: str, content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """A change of a member: its content, its name, its flags, or whether it is there, once or twice."""
+    """Mutate a member: its content, name or flags, or remove or duplicate it."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = [(info, archive.read(info)) for info in archive.infolist()]
     place = draw.randrange(len(members))
@@ -178,7 +178,7 @@ def inside_zip(name: str, content: bytes, other: bytes, draw: random.Random) -> 
 
 
 def npy_header(name: str, content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """Another type, shape or order in the header of an array."""
+    """Change type, shape or order in the header of an array."""
     length = struct.unpack("<H", content[8:10])[0]
     text, rest = content[10 : 10 + length].decode("latin1"), content[10 + length :]
     shape = draw.choice(("()", "(0,)", "(-1,)", "(1,) * 99", f"({2**40},)", "(3, 1000000, 1000000)", "(2, 2)", "'a'"))
@@ -194,7 +194,7 @@ def npy_header(name: str, content: bytes, other: bytes, draw: random.Random) -> 
 
 
 def text_header(name: str, content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """A value in a header of lines `key: value` or `key = value` (NRRD, MetaImage)."""
+    """Change a value in a header of lines `key: value` or `key = value` (NRRD, MetaImage)."""
     end = content.find(b"\n\n") if content.startswith(b"NRRD") else content.find(b"ElementDataFile")
     end = len(content) if end < 0 else content.find(b"\n", end) if not content.startswith(b"NRRD") else end
     lines = content[:end].split(b"\n")
@@ -207,7 +207,7 @@ def text_header(name: str, content: bytes, other: bytes, draw: random.Random) ->
 
 
 def json_value(name: str, content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """Another value at some place, a missing key, one too many, one twice, or a very deep one."""
+    """Change a value, remove, add or duplicate a key, or nest very deeply."""
     document = json.loads(content)
     places = list(_places(document, ()))
     trail = draw.choice(places)
@@ -229,7 +229,7 @@ def json_value(name: str, content: bytes, other: bytes, draw: random.Random) -> 
 
 
 def csv_value(name: str, content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """Another value in a cell."""
+    """Change a cell."""
     lines = content.split(b"\n")
     at = draw.randrange(len(lines))
     cells = lines[at].split(b",")
@@ -244,7 +244,7 @@ ELEMENT = re.compile(
 
 
 def dicom_element(name: str, content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """Another value, length or type of an element; by its bytes, so that nobody checks it on the way."""
+    """Change value, length or type of an element, in its bytes, so that no library validates it."""
     found = list(
         re.finditer(
             rb"[\x02\x08\x10\x18\x20\x28\xe0\x00]\0..(CS|DS|IS|US|LO|SH|UI|PN|OW|SQ|FD|DA|UL|OB)(..)",
@@ -282,7 +282,7 @@ KINDS: tuple[tuple[Callable[[str, bytes], bool], Callable[[str, bytes, bytes, ra
 
 
 def _safetensors(content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """A change in the JSON header, or in the card within it, with the right length in front."""
+    """Mutate the JSON header, or the card in it, and correct the stated length."""
     size = struct.unpack("<Q", content[:8])[0]
     header = json.loads(content[8 : 8 + size])
     if draw.random() < 0.5:
@@ -301,7 +301,7 @@ def _places(value: Any, trail: tuple[Any, ...]) -> Any:
 
 
 def _place(length: int, draw: random.Random) -> int:
-    """A position, more often near the beginning, where headers are."""
+    """A random position, more often near the beginning, where headers are."""
     return draw.randrange(max(1, min(length, 512) if draw.random() < 0.5 else length))
 
 

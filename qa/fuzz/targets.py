@@ -1,4 +1,4 @@
-"""Every reader of files from outside, with good files of its own to begin with."""
+"""All readers of external files, with good files to start from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qa.fuzz.mutations import Files
 
 @dataclass(frozen=True)
 class Target:
-    """seeds: makes good files, some for each form of the format.  read: what a command does with them, by folder."""
+    """seeds: makes good files, some for each form of the format.  read: reads a folder of them as a command does."""
 
     name: str
     seeds: Callable[[Path], list[Files]]
@@ -29,7 +29,7 @@ def taken(folder: Path) -> Files:
 
 
 def put(files: Files, folder: Path) -> None:
-    """Write them; what a name would lead outside the folder stays in it."""
+    """Write files below the folder, even if a name points outside it."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def mask_seeds(folder: Path) -> list[Files]:
 
 
 def _kept(*names: str) -> Callable[[Path], list[Files]]:
-    """Seeds of the formats that are kept for later versions."""
+    """Seeds of the formats kept for compatibility."""
 
     def seeds(folder: Path) -> list[Files]:
         from tests.kept_formats import FOLDER
@@ -171,7 +171,7 @@ def card_seeds(folder: Path) -> list[Files]:
 
 
 def read_scan_of(folder: Path) -> None:
-    """The file that is there, or the folder."""
+    """The only file, else the folder."""
     from diffseglung.io import read_scan
 
     names = [p for p in sorted(folder.iterdir()) if p.suffix not in (".raw",)]
@@ -254,7 +254,7 @@ def read_record(folder: Path) -> None:
 
 
 def read_table(folder: Path) -> None:
-    """As `cohort` does when it goes on, or draws its page anew."""
+    """As `cohort` does when it continues, or rebuilds its page."""
     from diffseglung.cohort import cluster, table
 
     _all_of(lambda: table.read_table(folder), lambda: table.read_failed(folder),
@@ -269,7 +269,7 @@ def read_card(folder: Path) -> None:
 
 
 def _all_of(*acts: Callable[[], Any]) -> None:
-    """Each of them; the first error that the package raises is passed on at the end."""
+    """Call each; the first error of the package is raised at the end."""
     from diffseglung.platform.errors import DiffSegLungError
 
     first: DiffSegLungError | None = None

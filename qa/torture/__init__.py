@@ -1,1 +1,1 @@
-"""Faults on purpose: `make torture` kills, starves and fills, and looks whether anything was lost."""
+"""Fault injection: `make torture` kills commands, limits memory and fills disks, and checks that nothing is lost."""

@@ -1,4 +1,4 @@
-"""Torture the commands and tell what was lost: `python -m qa.torture`, which `make torture` runs."""
+"""Inject faults into the commands and report losses: `python -m qa.torture`, run by `make torture`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def main() -> int:
-    """0 nothing lost, 1 something."""
+    """0 if nothing was lost, else 1."""
     parser = argparse.ArgumentParser(prog="qa.torture", description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, default=Path("out/torture"), help="folder of the counts")
-    parser.add_argument("--kills", type=int, default=40, help="SIGKILLs for each command (default: 40)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("-o", "--output", type=Path, default=Path("out/torture"), help="folder for the counts")
+    parser.add_argument("--kills", type=int, default=40, help="SIGKILLs per command (default: 40)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default: 0)")
     parser.add_argument("--parts", nargs="+", choices=("kills", "faults"), default=["kills", "faults"])
     parser.add_argument("--jobs", nargs="+", help="commands to kill (default: all)")
     args = parser.parse_args()

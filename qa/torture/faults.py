@@ -1,4 +1,4 @@
-"""Full and read-only disks, too little memory, clocks that jump, sources that vanish or stutter."""
+"""Faults: full and read-only disks, low memory, clock jumps, input that vanishes or is slow."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ BY_NAME = {job.name: job for job in JOBS}
 
 @dataclass
 class Tally:
-    """tried: runs with the fault;  well: ended with the undisturbed result;  told: failed in one sentence.
+    """tried: runs with the fault;  well: ended with the normal result;  told: failed with one sentence.
 
-    losses: half-written files, tracebacks, other results, or a next start that does not complete.
+    losses: incomplete files, tracebacks, different results, or a failing next run.
     """
 
     tried: int = 0
@@ -39,7 +39,7 @@ class Tally:
 
 
 class Stand:
-    """One job with its input, its undisturbed result, and a tally of what faults did to it."""
+    """One job with its input, its normal result, and a tally of the effects of faults."""
 
     def __init__(self, job: Job, folder: Path) -> None:
         self.job, self.folder, self.log, self.tally = job, folder, folder / "log", Tally()
@@ -50,7 +50,7 @@ class Stand:
     def _reference(self) -> dict[str, str]:
         ended = process.run(self.words(self.folder / "reference"), self.log, real=self.job.real)
         if ended.code:
-            raise RuntimeError(f"{self.job.name} fails undisturbed: {ended.text}")
+            raise RuntimeError(f"{self.job.name} fails without a fault: {ended.text}")
         return digest(self.folder / "reference")
 
     def words(self, output: Path, source: Path | None = None) -> str:
@@ -58,7 +58,7 @@ class Stand:
         return self.job.words.replace("{input}", str(source or self.folder / "in")).replace("{output}", str(output))
 
     def attempt(self, before: Callable[[Path], None], what: str, *, lift: Callable[[Path], None] | None = None) -> None:
-        """Run with a fault that `before` brings about in the new process, judge, lift it, and run again there."""
+        """Run with a fault that `before` causes in the new process, judge, remove the fault, and run again."""
         self.count += 1
         self.tally.tried += 1
         output, verdict = self.folder / f"fault{self.count}", self.folder / "verdict"
@@ -69,7 +69,7 @@ class Stand:
             before(output)
             first = os.fork()
             if first == 0:
-                return  # goes on as the command
+                return  # continues as the command
             ended = process.wait(first, self.log)
             if lift is not None:
                 lift(output)
@@ -93,12 +93,12 @@ class Stand:
 
 
 def mount(place: Path, size_kib: int, flags: int = 0) -> None:
-    """A small file system of its own at a place, which only this process and its children see."""
+    """Mount a small file system at a path, visible only to this process and its children."""
     _libc("mount", b"torture", os.fsencode(place), b"tmpfs", flags, f"size={size_kib}k".encode())
 
 
 def alone() -> None:
-    """A name space of mounts for this process; without root also one of users."""
+    """Give this process its own mount namespace; without root also a user namespace."""
     uid, gid = os.getuid(), os.getgid()
     _libc("unshare", NEW_MOUNTS | (0 if uid == 0 else NEW_USER))
     if uid:
@@ -115,7 +115,7 @@ def _libc(name: str, *arguments: Any) -> None:
 
 
 def can_mount() -> bool:
-    """Whether this system lets us make file systems of our own."""
+    """Whether this system lets us mount file systems."""
     process_number = os.fork()
     if process_number == 0:
         try:
@@ -127,7 +127,7 @@ def can_mount() -> bool:
 
 
 def full_disk(stand: Stand) -> None:
-    """Disks with room for some of the result; then there is room."""
+    """Disks with room for part of the result; then with enough."""
     need = sum(path.stat().st_size for path in (stand.folder / "reference").rglob("*") if path.is_file()) // 1024
 
     def small(size: int) -> Callable[[Path], None]:
@@ -143,7 +143,7 @@ def full_disk(stand: Stand) -> None:
 
 
 def read_only(stand: Stand) -> None:
-    """An output that cannot be written to; then it can."""
+    """An output folder that is read-only; then writable."""
 
     def before(output: Path) -> None:
         alone()
@@ -154,7 +154,7 @@ def read_only(stand: Stand) -> None:
 
 
 def temporary_folder(stand: Stand) -> None:
-    """No room, or no right, in the folder for temporary files, with every array meant to go there."""
+    """A temporary folder that is full or read-only, while every array is to be stored there."""
 
     def before(flags: int, size: int) -> Callable[[Path], None]:
         def fault(output: Path) -> None:
@@ -178,7 +178,7 @@ def temporary_folder(stand: Stand) -> None:
 
 
 def little_memory(stand: Stand) -> None:
-    """Less and less memory; then enough."""
+    """Ever less memory; then enough."""
 
     def before(mib: int) -> Callable[[Path], None]:
         def fault(output: Path) -> None:
@@ -196,7 +196,7 @@ def little_memory(stand: Stand) -> None:
 
 
 def clocks(stand: Stand) -> None:
-    """A clock that is a day early, ten years late, or jumps back and forth."""
+    """A clock that is a day slow, ten years fast, or jumps back and forth."""
     draw = random.Random(0)
     shifts: dict[str, Callable[[], float]] = {
         "a day back": lambda: -86400.0, "ten years ahead": lambda: 3.2e8, "jumping": lambda: draw.uniform(-1e6, 1e6)
@@ -219,7 +219,7 @@ def clocks(stand: Stand) -> None:
 
 
 def vanishing_source(stand: Stand) -> None:
-    """The input is cut short or goes while it is being read; then it is there again."""
+    """Input that is truncated or removed while it is read; then restored."""
     kept = stand.folder / "kept"
     shutil.copytree(stand.folder / "in", kept)
     draw = random.Random(1)
@@ -243,7 +243,7 @@ def vanishing_source(stand: Stand) -> None:
 
 
 def stuttering_source(stand: Stand) -> None:
-    """A file system that gives a few bytes at a time (the result is the same), or an error after some megabytes."""
+    """Reads that return a few bytes at a time (same result), or fail after some megabytes."""
     shim = stand.folder / "shim.so"
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
@@ -282,16 +282,16 @@ FAULTS: dict[str, tuple[Callable[[Stand], None], tuple[str, ...], bool]] = {
     "vanishing source": (vanishing_source, ("segment", "convert", "precompute"), False),
     "stuttering source": (stuttering_source, ("segment",), False),
 }
-"""Fault -> how it is brought about, the commands that suffer it, and whether it needs mounts of our own."""
+"""Fault -> its function, the commands it is tried on, and whether it needs to mount file systems."""
 
 
 def all_faults(folder: Path) -> dict[str, dict[str, object]]:
-    """Every fault on every command it is meant for; the tallies."""
+    """Try every fault on each of its commands; returns the tallies."""
     found: dict[str, dict[str, object]] = {}
     mounts = can_mount()
     for name, (bring, jobs, needs_mounts) in FAULTS.items():
         if needs_mounts and not mounts:
-            print(f"  {name}: left out, this system lets nobody mount", flush=True)
+            print(f"  {name}: skipped, mounting is not allowed here", flush=True)
             continue
         total = Tally()
         for job in jobs:

@@ -1,4 +1,4 @@
-"""The commands that are tortured, at toy size, and what of their results must always be the same."""
+"""The commands for fault injection, at toy size, and the parts of their results that must not vary."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.toys import toy_cases
 
 QUICK = "--batch_size 2 --save_every 2 --log_every 1 --sample_every 4 --precision fp32 -q"
 VARYING = {"created", "seconds", "versions", "task", "source", "waiting", "patches_per_second"}
-"""What two runs of the same may differ in: times, and where they lie."""
+"""What may differ between two equal runs: times and paths."""
 
 
 @dataclass(frozen=True)
 class Job:
     """words: of the command line, with {input} and {output}.  prepare: makes the input folder.
 
-    real: started as a command of its own, because it starts processes itself.
+    real: started as a separate command, because it starts processes itself.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Job:
 
 
 def scans(folder: Path, count: int = 3) -> None:
-    """Small chests in NIfTI, each with a haze of its own."""
+    """Small chests as NIfTI, each with different haze."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(count):
         hu = np.full((60, 50, 40), -1000.0, np.float32)
@@ -60,14 +60,14 @@ def cases(folder: Path) -> None:
 
 
 def patches(folder: Path) -> None:
-    """Training patches with their teacher."""
+    """Training patches with descriptors."""
     from tests.toys import toy_patches
 
     toy_patches(folder)
 
 
 def patches_and_model(folder: Path) -> None:
-    """The same, and a model of stage 1."""
+    """The same, with a model of stage 1."""
     import torch
 
     from diffseglung.method.card import ModelCard
@@ -104,7 +104,7 @@ JOBS = (
 
 
 def digest(folder: Path) -> dict[str, str]:
-    """Name -> hash of what every file under a folder holds, less what may vary; hidden files are not results."""
+    """Name -> hash of each file below a folder, without what may vary; hidden files are skipped."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -112,12 +112,12 @@ def digest(folder: Path) -> dict[str, str]:
             if not any(name.endswith(end) for end in ("curve.png", "report.html", "index.html", ".parquet")):
                 found[name] = hashlib.sha256(content(path)).hexdigest()
             else:
-                found[name] = "there"  # they show times
+                found[name] = "there"  # it shows times
     return {name: value for name, value in found.items() if "tensorboard" not in name and "events." not in name}
 
 
 def content(path: Path) -> bytes:
-    """What a file says, in bytes that are equal for equal results.  Raises where it cannot be read as a whole."""
+    """Content of a file, as bytes that are equal for equal results.  Raises if the file is incomplete."""
     if path.suffix in (".json", ".jsonl"):
         lines = [path.read_text()] if path.suffix == ".json" else path.read_text().splitlines()
         return json.dumps([lasting(json.loads(line)) for line in lines], sort_keys=True).encode()
@@ -145,19 +145,19 @@ def content(path: Path) -> bytes:
             return image.tobytes()
     data = path.read_bytes()
     if path.suffix == ".html" and not data.rstrip().endswith(b"</html>"):
-        raise ValueError("the page ends before its end")
+        raise ValueError("the page is truncated")
     return data
 
 
 def lasting(value: Any) -> Any:
-    """A JSON value without what varies."""
+    """A JSON value without what may vary."""
     if isinstance(value, dict):
         return {key: lasting(item) for key, item in value.items() if key not in VARYING}
     return [lasting(item) for item in value] if isinstance(value, list) else value
 
 
 def tensors(value: Any) -> Any:
-    """A nested state with a hash in place of each tensor."""
+    """A nested state with each tensor replaced by a hash."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -170,9 +170,9 @@ def tensors(value: Any) -> Any:
 
 
 def damage(folder: Path) -> list[str]:
-    """What is wrong on disk after a fault: a file under a final name that cannot be read, a record without its files.
+    """Errors on disk after a fault: incomplete files with a final name, records whose files are missing.
 
-    The last line of a journal may be cut short: it is left out when it is read.
+    The last line of a journal may be incomplete; readers skip it.
     """
     wrong = []
     for path in sorted(folder.rglob("*")):
@@ -194,7 +194,7 @@ def damage(folder: Path) -> list[str]:
 
 
 def _mixture(path: Path) -> list[str]:
-    """A record tells of the files beside it: of all of them, and of this label map."""
+    """Check that a record lists the files beside it and belongs to this label map."""
     from diffseglung.io import read_mask
     from diffseglung.output.record import fingerprint
 

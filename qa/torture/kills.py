@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: nothing half-written, the next start completes, and the result is the undisturbed one."""
+"""SIGKILL at random moments: no incomplete files, the next run completes, and its result is the normal one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from qa.torture.jobs import JOBS, Job, damage, digest
 
 
 def trials(job: Job, folder: Path, count: int, seed: int) -> dict[str, object]:
-    """Kill a job `count` times, each at a moment drawn evenly over its usual duration; what was seen.
+    """Kill a job `count` times, each at a uniformly random moment of its usual duration; returns the counts.
 
-    Where the job had ended before its moment, it is tried again, twice `count` times in all; and its usual duration is
-    then taken to be that much shorter.
+    If the job ended before the moment, it is tried again (at most twice `count` tries in all), with the usual duration
+    reduced accordingly.
     """
     source, log = folder / "in", folder / "log"
     job.prepare(source)
@@ -23,7 +23,7 @@ def trials(job: Job, folder: Path, count: int, seed: int) -> dict[str, object]:
     reference = folder / "reference"
     ended = process.run(words.replace("{output}", str(reference)), log, real=job.real)
     if ended.code:
-        raise RuntimeError(f"{job.name} fails undisturbed: {ended.text}")
+        raise RuntimeError(f"{job.name} fails without a kill: {ended.text}")
     expected, usual = digest(reference), ended.seconds
     draw, seen, losses = random.Random(f"{seed} {job.name}"), Counter[str](), []
     while seen["killed"] < count and seen["trials"] < 2 * count:
@@ -52,7 +52,7 @@ def trials(job: Job, folder: Path, count: int, seed: int) -> dict[str, object]:
 
 
 def halves(output: Path) -> bool:
-    """Whether something that was being written lies about."""
+    """Whether temporary files are left."""
     places = [output, *([output.parent] if output.parent.exists() else [])]
     return any(True for place in places if place.exists() for _ in place.rglob(".*.part.*")) or any(
         output.rglob("*.part") if output.exists() else ()

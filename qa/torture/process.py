@@ -1,4 +1,4 @@
-"""Commands as processes of their own that can be killed: forked from here with everything loaded, or started anew."""
+"""Commands as separate processes that can be killed: forked with everything loaded, or started from scratch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENCE_S = 300.0
 
 @dataclass(frozen=True)
 class Ended:
-    """code: exit status, negative for a signal;  text: what was said on standard error;  seconds: it took."""
+    """code: exit status, negative for a signal;  text: standard error;  seconds: duration."""
 
     code: int
     text: str
@@ -27,15 +27,15 @@ class Ended:
 
     @property
     def in_words(self) -> bool:
-        """Whether a failure is one sentence with a remedy, no traceback, and not taken for a defect."""
-        if "Traceback" in self.text or "a defect of this program" in self.text:
+        """Whether a failure is one sentence with a remedy, without a traceback, and not an unexpected error."""
+        if "Traceback" in self.text or "unexpected error" in self.text:
             return False
-        failure = "error:" in self.text or "failed:" in self.text  # of one of several scans
+        failure = "error:" in self.text or "failed:" in self.text  # one of several scans
         return self.code == 0 or (failure and "try:" in self.text)
 
 
 def start(words: str, log: Path, *, real: bool = False, before: Callable[[], None] | None = None) -> int:
-    """Begin `diffseglung WORDS` in a session of its own; the process number.
+    """Start `diffseglung WORDS` in its own session; returns the process id.
 
     before: called in the new process first (a fork; not with `real`).
     """
@@ -73,7 +73,7 @@ def start(words: str, log: Path, *, real: bool = False, before: Callable[[], Non
 
 
 def wait(process: int, log: Path, *, kill_at: float | None = None) -> Ended:
-    """Until a process has ended, or been killed with all of its group `kill_at` seconds after now."""
+    """Wait until a process has ended, or kill its group after `kill_at` seconds."""
     begin = time.monotonic()
     limit = PATIENCE_S if kill_at is None else kill_at
     while True:
@@ -87,11 +87,11 @@ def wait(process: int, log: Path, *, kill_at: float | None = None) -> Ended:
             break
         time.sleep(0.002)
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process, signal.SIGKILL)  # what it had started
+        os.killpg(process, signal.SIGKILL)  # child processes too
     text = log.read_text(errors="replace") if log.exists() else ""
     return Ended(os.waitstatus_to_exitcode(status), text, time.monotonic() - begin)
 
 
 def run(words: str, log: Path, *, real: bool = False, before: Callable[[], None] | None = None) -> Ended:
-    """A command from its start to its end."""
+    """Run a command to its end."""
     return wait(start(words, log, real=real, before=before), log)

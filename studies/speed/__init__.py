@@ -1,1 +1,1 @@
-"""How long and how much memory each stage takes, beside a peer and beside what the machine allows."""
+"""Time and memory of each stage, compared with other libraries and with the limits of the machine."""

@@ -1,7 +1,7 @@
-"""One command in a process of its own, with what it cost: `python -m studies.speed.child segment -i ...`.
+"""Run one command in its own process and measure its cost: `python -m studies.speed.child segment -i ...`.
 
 Prints one line of JSON: exit code, peak memory (MiB) of the process, and processor seconds. Without a command it only
-imports what `segment` imports: what the interpreter and the libraries hold.
+imports what `segment` imports, to measure the memory of the interpreter and the libraries.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Spent:
-    """Of a whole process: from its start to its end, of all its threads, at its peak."""
+    """Cost of a whole process: wall time, processor time of all threads, peak memory."""
 
     wall_s: float
     cpu_s: float
@@ -37,7 +37,7 @@ def peak_mib() -> float:
 
 
 def measured(*words: str) -> Spent:
-    """Cost of `diffseglung WORDS` from a cold start to its end.  RuntimeError with what it said when it fails."""
+    """Cost of `diffseglung WORDS` from a cold start.  Raises RuntimeError with its standard error if it fails."""
     begin = time.perf_counter()
     call = [sys.executable, "-m", "studies.speed.child", *words]
     done = subprocess.run(call, capture_output=True, text=True)  # noqa: S603
@@ -50,12 +50,12 @@ def measured(*words: str) -> Spent:
 
 @cache
 def libraries_mib() -> float:
-    """What interpreter and libraries hold before any work."""
+    """Memory of the interpreter and the libraries before any work."""
     return measured().peak_mib
 
 
 def main(words: list[str]) -> int:
-    """Run the command, then tell what it cost."""
+    """Run the command, then print its cost."""
     code: object = 0
     if words:
         sys.argv = ["diffseglung", *words]

@@ -1,4 +1,4 @@
-"""Timing: repeated calls, rivals in turn in one run, and one row of a table for each thing that was timed."""
+"""Timing: repeated calls, alternating with a competitor, and one row of a table per timed job."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Row:
 
     part, what:  the stage, and the job with its size.   cost: ours.
     amount, unit: how many of what one call handles, for a rate (`amount / seconds` unit/s).
-    peer, peer_cost: who else does the same job, timed in turn with ours.
-    floor_s, floor: least seconds that the machine allows, and the arithmetic behind them.
+    peer, peer_cost: another library doing the same job, timed alternately with ours.
+    floor_s, floor: lower bound in seconds on this machine, and its derivation.
     peak_mib:    memory above what the interpreter and libraries hold, where it was measured.
-    target, met: what was promised, and whether this run kept it; None without a promise.
-    note:        anything a reader must know: agreement with the peer, device, settings.
+    target, met: the documented target, and whether this run met it; None without a target.
+    note:        remarks: agreement with the peer, device, settings.
     """
 
     part: str
@@ -58,7 +58,7 @@ class Row:
 
     @property
     def rate(self) -> float | None:
-        """Units a second."""
+        """Units per second."""
         return None if self.amount is None else self.amount / self.cost.seconds
 
     @property
@@ -90,7 +90,7 @@ def clock(call: Call, repeats: int = 5, *, warm: bool = True) -> Cost:
 
 
 def race(ours: Call, peer: Call, repeats: int = 5, *, warm: bool = True) -> tuple[Cost, Cost]:
-    """Costs of two calls timed in turn, so that both meet the same state of the machine."""
+    """Costs of two calls timed alternately, so that both see the same state of the machine."""
     if warm:
         ours()
         peer()

@@ -18,7 +18,7 @@ AIR_HU, CLOSING_MM, LEAST_SHARE = -300.0, 6.0, 0.02
 
 
 def rows(folder: Path, *, size: str = "standard", repeats: int = 3) -> list[Row]:
-    """One row: our mask and SciPy's, of a scan in memory."""
+    """One row: our mask and SciPy's, for a scan in memory."""
     ct = read_volume(scan_file(folder, size))
     cost, peer_cost = race(lambda: find_lungs(ct), lambda: lungs_by_scipy(ct), repeats)
     ours, theirs = find_lungs(ct).array > 0, lungs_by_scipy(ct)

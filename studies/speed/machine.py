@@ -1,4 +1,4 @@
-"""What the machine can do at best, measured: arithmetic and memory bandwidth, the floors of every time."""
+"""Measured peak performance of the machine: arithmetic and memory bandwidth, for lower bounds of times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from studies.speed.clock import clock
 
 EDGES, COPY_MIB = (128, 256, 512, 1024, 2048), 512
 ENOUGH_S = 0.1
-"""A product that takes so long is large enough: bfloat16 is very slow where it is emulated."""
+"""Stop enlarging a product that takes this long: emulated bfloat16 is very slow."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Machine:
         return asdict(self)
 
     def floor_s(self, flops: float = 0.0, bytes_moved: float = 0.0, *, bf16: bool = False) -> float:
-        """Least seconds for so much arithmetic and memory traffic, the slower of the two."""
+        """Lower bound in seconds for this arithmetic and memory traffic (the slower of the two)."""
         peak = self.gflops_bf16 if bf16 else self.gflops
         return max(flops / (peak * 1e9), bytes_moved / (self.gb_per_s * 1e9))
 
 
 @cache
 def machine() -> Machine:
-    """Measured once a process."""
+    """Measured once per process."""
     return Machine(
         processor=processor_name(),
         cores=cores(),

@@ -1,4 +1,4 @@
-"""Gaussian mixtures beside scikit-learn: the same rows, start, number of iterations and cores."""
+"""Gaussian mixtures compared with scikit-learn: the same rows, start, number of iterations and cores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FASTER, PREDICTION_S = 4, 2.5
 
 
 def rows(quick: bool = False) -> list[Row]:
-    """Fit and prediction beside the peer, and one pass over more rows than need be held.  quick: small, for a test."""
+    """Fit and prediction compared with scikit-learn, and a pass over streamed rows.  quick: small sizes, for tests."""
     if quick:
         return [_fit(20_000, 3, 1), _predict(50_000, 1), _stream(10_000, 20)]
     fit, predict, stream = _fit(500_000, 10, 3), _predict(5_000_000, 3), _stream(500_000, 40)
@@ -45,7 +45,7 @@ def crowd(n: int) -> tuple[Tensor, Mixture]:
 
 
 def fitted(values: Tensor, start: Mixture, iterations: int) -> Mixture:
-    """Ours: as many iterations as it is told."""
+    """Ours, with a fixed number of iterations."""
     return em(values, start, iterations=iterations, tolerance=-math.inf, ridge=RIDGE)
 
 
@@ -63,7 +63,7 @@ def fitted_by_peer(values: Tensor, start: Mixture, iterations: int) -> Any:
         reg_covar=RIDGE,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it did not converge: it was told how far to go
+        warnings.simplefilter("ignore")  # no convergence is expected: the number of iterations is fixed
         return mixture.fit(values.numpy())
 
 

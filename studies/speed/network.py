@@ -21,7 +21,7 @@ from studies.speed.machine import machine
 
 TILE, PATCH = FeatureConfig().tile, (32, 64, 64)
 SAMPLER_CALLS, CHAIN = 10, 1000
-"""Calls that suffice (docs/generation.md), and those of the full ancestral chain."""
+"""Calls of the short sampler (docs/generation.md) and of the full ancestral chain."""
 
 
 def rows(quick: bool = False) -> list[Row]:
@@ -140,7 +140,7 @@ def _sampling(calls: int, chain: int, patch: tuple[int, ...]) -> Row:
 
 
 def _solver(repeats: int) -> Row:
-    """The solver's own arithmetic, with a denoiser that costs next to nothing."""
+    """The solver alone, with a denoiser of negligible cost."""
     import diffusers
 
     signal, noise = linear_signal(CHAIN), torch.randn(1, 1, *PATCH, generator=torch.Generator().manual_seed(0))

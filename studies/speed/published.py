@@ -1,4 +1,4 @@
-"""Our whole job beside the published way on the same scan."""
+"""The whole job compared with the published approach, on the same scan."""
 
 from __future__ import annotations
 

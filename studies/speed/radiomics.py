@@ -1,4 +1,4 @@
-"""The teacher beside scikit-image: 34 descriptors of patches, and of every position of a scan.
+"""The teacher compared with scikit-image: 34 descriptors of patches, and of every position of a scan.
 
 The peer is the definition of `method/radiomics/descriptor.py` written patch by patch with scikit-image and SciPy.
 scikit-image counts pairs in planes; pairs of neighbours in different slices are reached by planes of other
@@ -35,7 +35,7 @@ QUARTERS = (0.0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)
 
 
 def rows(quick: bool = False) -> list[Row]:
-    """Patches beside the peer, and a whole scan.  quick: small, for a test."""
+    """Patches compared with scikit-image, and a whole scan.  quick: small sizes, for tests."""
     if quick:
         return [_patches(2, 1), _scan((32, 40, 48), 1)]
     patches, scan = _patches(24, 3), _scan(SCAN, 3)

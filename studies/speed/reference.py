@@ -1,11 +1,11 @@
-"""The published way, written plainly: features of every voxel, PCA, a mixture on voxels. What ours is compared with.
+"""A plain implementation of the published approach for comparison: features of every voxel, PCA, a mixture on voxels.
 
 The release has no network and no evaluation; this follows its description: the 39 M parameter U-Net on the scan's own
 grid in patches of 32 x 96 x 96 that overlap by half, three noise levels, the bottleneck projected to 128 features and
 interpolated to every voxel, the mean over overlapping patches and levels kept for every voxel of the lung's box, then
 scikit-learn's PCA and GaussianMixture on the lung's voxels. A whole scan would take hours and more memory than most
-machines have, so a part is timed, and what is told is that part times how often it would come. The scan's patches and
-voxels are counted, not guessed.
+machines have, so a part is timed and extrapolated by the actual number of patches and voxels
+of the scan.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def reference(lungs: np.ndarray, repeats: int = 3, *, size: str = "reference", r
             import warnings
 
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # it is told to use up its iterations
+                warnings.simplefilter("ignore")  # the number of iterations is fixed
                 mixture.fit(z)
         mixture.predict_proba(z)
 

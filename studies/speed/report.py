@@ -1,4 +1,4 @@
-"""Rows as a table for people (bench.md) and as JSON (bench.json), each with the machine it was measured on."""
+"""Rows as a table (bench.md) and as JSON (bench.json), with the machine they were measured on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: patches a second of both stages, whether data keeps up, what the teacher costs, two processes."""
+"""Training: patches per second of both stages, data loading, cost of the teacher, two processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole job, from file to files in a process of its own, as a user starts it; and its stages."""
+"""The whole job from file to files in its own process, as started by a user; and its stages."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Measured:
 
 
 def measure(scan: Path, options: Sequence[str], repeats: int) -> Measured:
-    """Segment a file as often as told, each time from a cold start."""
+    """Segment a file repeatedly, each time from a cold start."""
     costs, stages, run = [], [], {}
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:

@@ -84,6 +84,7 @@ PARSED_ONLY = {
     " --accumulate 4 --recompute",
     "diffseglung finetune --npz_dir cases --resume results_distill/ddpm_distill.pt --results_dir results_segment",
     "diffseglung segment -i ct.nii.gz -o out --model results_segment/ddpm_segment.pt",
+    "diffseglung info",
     "diffseglung cohort -i studies_masks -o labelled_masks --mask-suffix _lung",
     "diffseglung cohort -i studies -o labelled --retries 2 --timeout 3600",
     "diffseglung cohort -i studies -o labelled --lungs lungmask",

@@ -88,7 +88,7 @@ def test_without_an_input_nothing_is_labelled(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--workers", "-1"], "positive"),
+        (["--workers", "-1"], "0 or more"),
         (["--timeout", "0"], "timeout_s is 0"),
         (["--scheduler", "tcp://x:1", "--slurm"], "choose one"),
     ],

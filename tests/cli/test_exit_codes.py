@@ -42,7 +42,7 @@ def ended(error: BaseException | None, **flags: bool) -> int:
 def test_a_defect_is_one_sentence_with_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(ZeroDivisionError("division by zero\nmore")) == 1
     err = capsys.readouterr().err
-    assert err.startswith("error: a defect of this program (ZeroDivisionError: division by zero)\n  try: ")
+    assert err.startswith("error: unexpected error (ZeroDivisionError: division by zero)\n  try: ")
     with pytest.raises(ZeroDivisionError):
         ended(ZeroDivisionError(), debug=True)
 

@@ -113,7 +113,7 @@ def test_every_position_has_a_posterior_on_an_odd_grid_with_lung_at_its_border(s
     [
         (["finetune"], "stage 3 needs a trained model"),
         (["finetune", "--resume", "nowhere.pt"], "nowhere.pt does not exist"),
-        (["finetune", "--resume", "{start}/ddpm_distill.pt", "--chests", "0"], "nothing to put lesions into"),
+        (["finetune", "--resume", "{start}/ddpm_distill.pt", "--chests", "0"], "no backgrounds for the lesions"),
         (["finetune", "--resume", "{start}/ddpm_distill.pt", "--npz_dir", "{start}"], "holds no cases"),
     ],
 )

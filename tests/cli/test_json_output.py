@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from diffseglung.cli import COMMANDS, build_parser, check, run_command
+from diffseglung.cli import COMMANDS, build_parser, run_command, self_tests
 from diffseglung.cli.cohort import _Progress
-from diffseglung.cli.json_output import answer, say
+from diffseglung.cli.terminal import answer, say
 from diffseglung.cohort.run import TaskResult
 from tests.toys import toy_cases
 
@@ -81,10 +81,10 @@ def test_check_and_clusters_print_one_document(
     def broken(folder: Path, device: str) -> str:
         raise ValueError("two is not three")
 
-    monkeypatch.setattr(check, "TESTS", {"one": lambda folder, device: "fine"})
+    monkeypatch.setattr(self_tests, "TESTS", {"one": lambda folder, device: "fine"})
     found = run(capsys, "check", "-d", "cpu")
     assert (found["passed"], found["tests"][0]["found"]) == (True, "fine")
-    monkeypatch.setattr(check, "TESTS", {"one": broken})
+    monkeypatch.setattr(self_tests, "TESTS", {"one": broken})
     assert run_command("check", ["--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert (found["passed"], found["tests"][0]["found"]) == (False, "ValueError: two is not three")

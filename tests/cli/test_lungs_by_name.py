@@ -107,7 +107,7 @@ def test_a_mask_beside_a_tool_is_refused(
     given = "_lung" if option == "--mask-suffix" else str(ct)
     words = [command, "-i", str(ct), "-o", str(tmp_path / "out"), "--lungs", "lungmask", option, given]
     assert main(words) == 2
-    assert "a lung mask is given, and --lungs lungmask asks for another" in capsys.readouterr().err
+    assert "--lungs lungmask does not go with a given lung mask" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

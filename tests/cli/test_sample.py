@@ -62,7 +62,7 @@ def test_lungs_come_from_a_mask_file(toy: Path, tmp_path: Path, oblique_affine: 
     ("words", "said"),
     [
         ("--shape 8 8 9", "multiples of 4"),
-        ("--shape 0 8 8", "holds nothing"),
+        ("--shape 0 8 8", "is empty"),
         ("-n 0", "num_samples is 0"),
         ("--order 4", "order is 4"),
         ("--steps 0", "steps is 0"),

@@ -28,7 +28,7 @@ def test_consolidation_is_nearly_solid(region: Make, paint: Callable[..., None])
 
 def airless_limit() -> float:
     """Tissue cannot be denser than the fluid that fills it."""
-    from diffseglung.phantom.airspace import FLUID_HU
+    from diffseglung.phantom.region import FLUID_HU
 
     return FLUID_HU
 

@@ -42,7 +42,7 @@ def test_a_missing_tool_prints_its_own_pip_line(name: str, monkeypatch: pytest.M
 def test_a_mask_beside_a_tool_is_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda name: object())
     extras.require_lung_tool("lungmask")
-    with pytest.raises(ConfigError, match="a lung mask is given"):
+    with pytest.raises(ConfigError, match="does not go with a given lung mask"):
         extras.require_lung_tool("lungmask", mask_given=True)
 
 

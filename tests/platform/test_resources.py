@@ -115,4 +115,4 @@ def test_what_a_shell_or_a_queue_limits_is_known(kind: str, held: str) -> None:
 )
 def test_a_refusal_of_memory_is_known_in_every_librarys_words(error: Exception, memory: bool) -> None:
     assert resources.is_out_of_memory(error) is memory
-    assert (told(error)[0] == "the memory does not suffice") is memory
+    assert (told(error)[0] == "out of memory") is memory

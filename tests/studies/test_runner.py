@@ -74,6 +74,19 @@ def test_nothing_is_computed_twice_and_a_changed_key_is(jobs: list[runner.Job], 
     assert runner.result_key(jobs[0], candidate, dataclasses.replace(plan(), surfaces=True)) != key
 
 
+def test_results_depend_on_the_sources_of_the_package_and_of_the_studies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "__file__", str(tmp_path / "studies" / "runner.py"))
+    hashes = []
+    for name in ("diffseglung/pipeline.py", "studies/scores.py", "diffseglung/cli/info.py", "studies/page.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("a = 1\n", encoding="utf-8")
+        hashes.append(runner.source_hash())
+    assert hashes[0] != hashes[1]
+    assert hashes[1] == hashes[2] == hashes[3]
+
+
 def test_a_replaced_case_is_run_anew(jobs: list[runner.Job], tmp_path: Path) -> None:
     list(run_all(jobs[:1], plan()))
     for name in runner.FILES:

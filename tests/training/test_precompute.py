@@ -88,7 +88,7 @@ def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
     cases = toy_cases(tmp_path / "npz", 1)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("precious")
-    with pytest.raises(InputError, match="something else"):
+    with pytest.raises(InputError, match="holds other files"):
         precompute(cases, tmp_path / "out", JOB)
 
 

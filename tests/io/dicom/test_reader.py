@@ -209,7 +209,7 @@ def test_info_prints_the_table_and_the_chosen_scan(study: Path, capsys: Any) -> 
     assert lines[0].split()[:4] == ["number", "description", "kernel", "thick"]
     assert lines[2].startswith(">  3  ")
     assert lines[4].endswith("is not a CT but MR")
-    assert "> series 3 is taken if none is named with --series" in lines
+    assert "> series 3 is used unless --series names another" in lines
     assert "shape_zyx: [12, 16, 16]" in lines
 
 
@@ -240,4 +240,4 @@ def test_info_lists_what_it_cannot_choose_between(study: Path, capsys: Any) -> N
     assert "holds 2 CT series" in found["problem"]
     assert not any(row["chosen"] for row in found["series"])
     assert main(["info", str(study)]) == 0
-    assert "no series would be taken: name one with --series NUMBER" in capsys.readouterr().out
+    assert "no series would be used: choose one with --series NUMBER" in capsys.readouterr().out

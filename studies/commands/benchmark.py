@@ -1,4 +1,4 @@
-"""Compare every method and today's baselines on cases with known truth: tables, plots and a page of pictures.
+"""Compare every method and the baselines on cases with known truth: tables, plots and a page of pictures.
 
   diffseglung benchmark -o bench --quick
   diffseglung benchmark -o bench --workers 2
@@ -6,9 +6,9 @@
   diffseglung benchmark -o bench --generation
 
 The cases come from a fixed list, or from a folder of case folders (ct, lungs and truth; meta.json if there is one).
-All methods get the same lungs. Run it again and it goes on where it was stopped; what has changed is computed anew.
-With --robustness it then changes scans whose patient stays the same, and measures what moves, into robustness.md.
-The output holds table.md, table.csv, benchmark.json, dice.png, reliability.png, agreement.png and index.html.
+All methods get the same lungs. Run the same command again to continue; what has changed is computed again.
+--robustness then degrades scans of the same patient and writes how far the results move to robustness.md.
+The output folder holds table.md, table.csv, benchmark.json, dice.png, reliability.png, agreement.png and index.html.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffseglung.cli import add_general_options
-from diffseglung.cli.json_output import add_json, answer, say
+from diffseglung.cli.options import add_general_options, add_json
+from diffseglung.cli.terminal import answer, say
 from diffseglung.platform.config import CASE_LISTS, GenerationConfig
 from diffseglung.platform.errors import CheckpointError, ConfigError, InputError
 
@@ -29,60 +29,51 @@ if TYPE_CHECKING:
     from studies.runner import Job, Plan
 
 EXHALED = 530
-"""Seed of the chest of the development split that breathes out for --robustness."""
+"""Seed of the chest of the development split that --robustness shows in expiration."""
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "demo"
 BASE_MODEL = ROOT / "checkpoints" / "ddpm_base.pt"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
+    """Options of `benchmark`."""
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for cases, results and tables")
     parser.add_argument("--list", choices=CASE_LISTS, help="cases of the catalogue (default: test)")
-    parser.add_argument("--quick", action="store_true", help="the list quick, without surfaces: does everything run?")
-    parser.add_argument("--cases", type=Path, metavar="DIR", help="this folder of case folders instead of a list")
-    parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="folder of the real scans that a list draws in")
     parser.add_argument(
-        "--phantoms-only", "--phantoms_only", action="store_true", help="leave cases with a real scan out"
+        "--quick", action="store_true", help="the list quick, without surfaces, to see whether everything works"
     )
+    parser.add_argument("--cases", type=Path, metavar="DIR", help="this folder of case folders instead of a list")
+    parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="folder of the real scans of a list")
+    parser.add_argument("--phantoms-only", action="store_true", help="leave out cases with a real scan")
     parser.add_argument("--only", nargs="+", metavar="CASE", help="these cases alone")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="methods and baselines (default: all)")
     parser.add_argument("-m", "--model", type=Path, help="weights file (default: the installed one)")
-    parser.add_argument(
-        "--base-model",
-        "--base_model",
-        type=Path,
-        metavar="FILE",
-        help="weights before stage 2, for raw features (default: that of a checkout)",
-    )
+    text = "weights before stage 2, for raw features (default: those of the clone)"
+    parser.add_argument("--base-model", type=Path, metavar="FILE", help=text)
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="cases at a time (default: 1)")
-    parser.add_argument("--no-surfaces", "--no_surfaces", action="store_true", help="leave the distances out (faster)")
+    parser.add_argument("--no-surfaces", action="store_true", help="skip the surface distances (faster)")
     parser.add_argument(
         "--robustness", action="store_true",
-        help="also noise, calibration, slices and breath: on untouched real scans of the list, or on --cases",
+        help="also vary noise, calibration, slices and breath, on the unmodified real scans of the list or on --cases",
     )  # fmt: skip
     parser.add_argument(
         "--generation", action="store_true",
-        help="instead of all that: how good patches drawn by the models are (--model stage 2, --base-model stage 1)",
+        help="instead: measure patches drawn by the models (--model stage 2, --base-model stage 1)",
     )  # fmt: skip
     parser.add_argument(
-        "--patches-dir", "--patches_dir", type=Path, metavar="DIR",
+        "--patches-dir", type=Path, metavar="DIR",
         help="with --generation: the training patches, made by diffseglung precompute",
     )  # fmt: skip
-    parser.add_argument(
-        "--patches",
-        type=int,
-        default=GenerationConfig.n,
-        metavar="N",
-        help=f"with --generation: patches a row (default: {GenerationConfig.n})",
-    )
-    parser.add_argument("--keep", action="store_true", help="keep results that other versions of the code made")
+    count = GenerationConfig.n
+    text = f"with --generation: patches per row (default: {count})"
+    parser.add_argument("--patches", type=int, default=count, metavar="N", help=text)
+    parser.add_argument("--keep", action="store_true", help="keep results of other versions of the code")
     add_json(parser, "the files and the counts")
     add_general_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the cases, run, score, write."""
+    """Make the cases, run the methods, score, write."""
     if args.generation:
         return _generation(args)
     from studies import publish, runner
@@ -110,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _generation(args: argparse.Namespace) -> int:
-    """Draw and measure, into `output`/generation; goes on where it was stopped."""
+    """Draw and measure, into `output`/generation; continues an interrupted run."""
     from dataclasses import replace
 
     from diffseglung.cli.progress import bar
@@ -122,9 +113,7 @@ def _generation(args: argparse.Namespace) -> int:
     scans = [file for pair in inputs.held_out for file in pair]
     for path in [*inputs.models.values(), *scans, *([args.patches_dir] if args.patches_dir else [])]:
         if not path.exists():
-            raise InputError(
-                f"{path} does not exist", remedy="run it in a checkout of the repository, or name the file"
-            )
+            raise InputError(f"{path} does not exist", remedy="run it in a clone of the repository, or name the file")
     if not inputs.models:
         raise CheckpointError("there is no model to draw with", remedy="--model FILE, or --base-model FILE")
     config = GenerationConfig(n=args.patches, quick=args.quick)
@@ -136,7 +125,7 @@ def _generation(args: argparse.Namespace) -> int:
 
 
 def _robustness(args: argparse.Namespace, jobs: list[Job], plan: Plan) -> Path:
-    """Measure the methods named, else the default one alone; goes on where it was stopped."""
+    """Measure the methods named, else the default one; continues an interrupted run."""
     from diffseglung.cli.progress import bar
     from studies import robustness, runner
     from studies.cases import make_case
@@ -163,7 +152,7 @@ def _list(args: argparse.Namespace) -> str:
 
 
 def _words(args: argparse.Namespace) -> str:
-    """The command line that gives the same."""
+    """The command line that reproduces the run."""
     words = ["diffseglung", "benchmark"]
     for name in ("output", "list", "cases", "backgrounds", "model", "base_model", "only", "methods"):
         value = getattr(args, name)
@@ -183,7 +172,7 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
         raise ConfigError(f"the number of workers is {args.workers}", remedy="--workers 1 or more")
     if args.cases is not None:
         if args.list or args.backgrounds or args.phantoms_only:
-            raise ConfigError("--cases excludes --list, --backgrounds and --phantoms-only", remedy="use one of the two")
+            raise ConfigError("--cases excludes --list, --backgrounds and --phantoms-only", remedy="leave out either")
         jobs = runner.folder_jobs(args.cases, args.output)
     else:
         specs = LISTS[_list(args)]
@@ -200,14 +189,14 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def _backgrounds(args: argparse.Namespace) -> Path | None:
-    """The folder given, else the one of a checkout."""
+    """The folder given, else that of the clone."""
     if args.backgrounds is not None and not args.backgrounds.is_dir():
         raise InputError(f"{args.backgrounds} is not a folder", remedy="give the folder that holds the real scans")
     return args.backgrounds or (DEMO if DEMO.is_dir() else None)
 
 
 def _check_backgrounds(specs: list[CaseSpec], folder: Path | None) -> None:
-    """InputError before any work where a real scan is missing."""
+    """Raise InputError, before any work, if a real scan is missing."""
     from diffseglung.io.tree import look_below
     from studies.cases import BACKGROUNDS, SHIPPED
 
@@ -222,7 +211,7 @@ def _check_backgrounds(specs: list[CaseSpec], folder: Path | None) -> None:
 
 
 def _plan(args: argparse.Namespace) -> tuple[Plan, list[str]]:
-    """Who runs, with which weights; and notes on who does not."""
+    """The methods to run with their weights, and notes on those left out."""
     from diffseglung.method import checkpoint
     from diffseglung.platform.runtime import choose_device
     from diffseglung.tissue.bundle import load_bundle

@@ -5,7 +5,7 @@
   diffseglung evaluate --prediction out/label_map.nii.gz --truth phantoms/phantom_test_0000/truth.nii.gz
 
 With --cases, the default method labels each case within the case's own lungs; with --predictions, the label map of case
-NAME is PREDICTIONS/NAME/label_map.nii.gz or PREDICTIONS/NAME.nii.gz instead. A prediction may be a label map or the
+NAME is PREDICTIONS/NAME/label_map.nii.gz or PREDICTIONS/NAME.nii.gz. A prediction may be a label map or the
 folder that `diffseglung segment` wrote; a truth may be a label map or a case folder of `diffseglung phantom`. A class
 that is in neither map has no score (a dash, null in JSON). `diffseglung benchmark` compares other methods.
 """
@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffseglung.cli import add_general_options
-from diffseglung.cli.colours import harmless
+from diffseglung.cli.options import add_general_options
+from diffseglung.cli.terminal import harmless
 from diffseglung.platform.config import SegmentConfig
 from diffseglung.platform.errors import ConfigError, DiffSegLungError, InputError
 
@@ -32,20 +32,20 @@ Scores = dict[str, dict[str, dict[str, Any]]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
+    """Options of `evaluate`."""
     parser.add_argument("--prediction", type=Path, nargs="+", default=[], metavar="PATH", help="label maps to score")
     parser.add_argument("--truth", type=Path, nargs="+", default=[], metavar="PATH", help="their truths, same order")
     parser.add_argument("--cases", type=Path, metavar="DIR", help="folder of case folders, or one of them")
     parser.add_argument("--predictions", type=Path, metavar="DIR", help="folder with predictions of --cases")
     parser.add_argument("-o", "--output", type=Path, help="scores as JSON here, and as CSV beside it")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--baselines", action="store_true", help="score today's methods too (needs --cases)")
-    parser.add_argument("--no-surfaces", "--no_surfaces", action="store_true", help="leave the distances out (faster)")
+    parser.add_argument("--baselines", action="store_true", help="also score the baselines (needs --cases)")
+    parser.add_argument("--no-surfaces", action="store_true", help="skip the surface distances (faster)")
     add_general_options(parser, device=False)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score, print, write: 0 all cases are scored, 1 some failed."""
+    """Score, print and write; 0 if all cases are scored, 1 if some failed."""
     from studies import report, scores
 
     jobs = _jobs(args)
@@ -94,7 +94,7 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def _label_map(path: Path) -> Path:
-    """A label map, given as itself or as the folder it is in."""
+    """A label map, given as a file or as the folder of a result."""
     found = path / "label_map.nii.gz" if path.is_dir() else path
     if not found.exists():
         raise InputError(f"{found} does not exist", remedy="give a label map or a folder written by segment")
@@ -102,7 +102,7 @@ def _label_map(path: Path) -> Path:
 
 
 def _truth(path: Path) -> Path:
-    """A truth, given as itself or as its case folder."""
+    """A truth, given as a file or as its case folder."""
     found = path / "truth.nii.gz" if path.is_dir() else path
     if not found.exists():
         raise InputError(f"{found} does not exist", remedy="give a truth or a case folder written by phantom")
@@ -121,7 +121,7 @@ def _find(predictions: Path, name: str) -> Path:
 
 
 def _score(args: argparse.Namespace, jobs: list[Job]) -> tuple[Scores, dict[str, DiffSegLungError]]:
-    """The scores, and what was wrong with cases that have none; raises it where no case has any."""
+    """The scores, and the errors of cases that failed; raises the first error if all failed."""
     from diffseglung import io
     from diffseglung.cli.progress import bar
     from studies.scores import score_case
@@ -146,7 +146,7 @@ def _score(args: argparse.Namespace, jobs: list[Job]) -> tuple[Scores, dict[str,
 
 
 def _labelled(args: argparse.Namespace, folder: Path) -> dict[str, Volume]:
-    """Label maps of one case folder: by the default method where no prediction was given, and by the baselines."""
+    """Label maps of one case folder: of the default method if no prediction was given, and of the baselines."""
     from diffseglung.pipeline import Segmenter
     from studies.baselines import BASELINES
     from studies.runner import read_case
@@ -161,7 +161,7 @@ def _labelled(args: argparse.Namespace, folder: Path) -> dict[str, Volume]:
 
 
 def _print(pooled: dict[str, dict[str, Any]]) -> None:
-    """The table, one row a method; tab-separated where nobody looks."""
+    """Print one row per method; tab-separated if the output is not a terminal."""
     from studies import report
 
     rows = report.table(pooled)
