@@ -1,7 +1,7 @@
 """Ablations on development cases: one row per variant, for docs/results.md.
 
-    python scripts/ablations.py --cases DEV --fit CASES [CASES ...] -o OUT [--model NAME=FILE ...]
-    python scripts/ablations.py --cases DEV --groups rule readings -o OUT
+    python -m scripts.ablations --cases DEV --fit CASES [CASES ...] -o OUT [--model NAME=FILE ...]
+    python -m scripts.ablations --cases DEV --groups rule readings -o OUT
 
 CASES train students without their truth: NPZ files (`diffseglung convert`) or case folders (`diffseglung phantom`).
 DEV is a folder of case folders with truth. Each model's taps are computed once and stored under OUT; run it again to

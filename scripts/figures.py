@@ -1,7 +1,7 @@
 """The figures of the documentation, made anew: the pipeline, segmentations, drawn patches.
 
-    python scripts/figures.py [--out docs/images] [--only pipeline segmentation generation scenes]
-    python scripts/figures.py --pdf [--out figures] [--only pipeline segmentation generation]
+    python -m scripts.figures [--out docs/images] [--only pipeline segmentation generation scenes]
+    python -m scripts.figures --pdf [--out figures] [--only pipeline segmentation generation]
 
 The second makes PDFs with the names that the published repository gives its three figures; text and lines are vectors.
 They need what comes with the repository and nothing else: the scans in demo/, the phantoms' generator, the shipped

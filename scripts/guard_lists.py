@@ -1,6 +1,6 @@
 """Do the quality checks separate degraded scans from good ones? Writes the warnings of every scan of both lists.
 
-    python scripts/guard_lists.py DATA -o OUT
+    python -m scripts.guard_lists DATA -o OUT
 
 DATA holds LCTSC-203 (lctsc_Test-S1-203.nii.gz); the other real scans come with the repository. OUT/guard.md has the two
 tables, OUT/scans the scans; existing ones are not made again.

@@ -1,6 +1,6 @@
 """Effect of a sharp kernel on results: patients with two reconstructions of one scan, both labelled.
 
-    python scripts/kernel_pairs.py DATA -o OUT [--methods NAME ...]
+    python -m scripts.kernel_pairs DATA -o OUT [--methods NAME ...]
 
 DATA holds both reconstructions of Lung-PET-CT-Dx A0001 and A0002 and their lungs (docs/data.md). OUT/robustness.md has
 the table; existing rows are not measured again.

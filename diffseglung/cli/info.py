@@ -199,10 +199,10 @@ def describe_case(folder: Path) -> dict[str, Any]:
 
 def describe_result(path: Path) -> dict[str, Any]:
     """How a result was made, its volumes, and which of its files are missing."""
-    from diffseglung import rerun
+    from diffseglung.output import record
     from diffseglung.platform import serialization
 
-    recorded = rerun.read(path)
+    recorded = record.read(path)
     values = recorded.values
     missing = [name for name in values["files"] if not (recorded.folder / name).is_file()]
     try:

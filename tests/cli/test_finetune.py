@@ -91,7 +91,7 @@ def test_the_model_labels_scans_with_the_rule_and_says_so(start: Path, tmp_path:
     assert segmenter.config.method == "student"
     result = segmenter(case.ct, case.lungs)
     assert (result.label_map.array > 0).sum() == (case.lungs.array > 0).sum()
-    assert "taught on synthetic lesions" in methods(result.run, case.ct.spacing_mm)
+    assert "trained on synthetic lesions" in methods(result.run, case.ct.spacing_mm)
     told = foretell(segmenter, case.ct, case.lungs)
     assert told.tiles == told.calls > 0
     with pytest.raises(CheckpointError, match="not trained to label tissue"):

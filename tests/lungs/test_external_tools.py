@@ -147,7 +147,7 @@ def test_a_tool_that_is_not_there_or_not_needed_is_refused(oblique: Volume, name
     with pytest.raises(ConfigError, match="not installed") as caught:
         lungs_of(oblique, None, Source(name))
     assert caught.value.remedy == f"pip install {extras.LUNG_TOOLS[name]}"
-    with pytest.raises(ConfigError, match="a lung mask is given"):
+    with pytest.raises(ConfigError, match="does not go with a given lung mask"):
         lungs_of(oblique, oblique, Source(name))
 
 

@@ -233,7 +233,7 @@ def test_heavy_tails_and_many_columns_are_fitted() -> None:
 def test_rows_that_cannot_be_computed_with_are_told(value: float) -> None:
     rows = torch.randn(300, 4, generator=generator(5))
     rows[11, 1] = value
-    with pytest.raises(InputError, match="not finite, or that lie too far apart"):
+    with pytest.raises(InputError, match="not finite, or that are too far apart"):
         fit(rows, 2)
     with pytest.raises(InputError, match="not finite"):
         em(rows, fit(rows[:10], 2))
