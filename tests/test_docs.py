@@ -212,7 +212,7 @@ def test_figures_name_modules_that_exist_and_are_small() -> None:
         assert (DOCS / "images" / name).stat().st_size < 300_000
     for drawn in (DOCS / "images" / "pipeline.svg", ROOT / "figures" / "pipeline_distilation.pdf"):
         assert " ".join(modules).encode() in drawn.read_bytes(), (
-            f"{drawn.name} is out of date: run python -m scripts.figures"
+            f"{drawn.name} is stale: run python -m scripts.figures"
         )
 
 
