@@ -62,6 +62,7 @@ def test_standard_output_takes_it_whatever_its_encoding(tmp_path: Path, option: 
         assert f"{SHOWN} {'肺' if option else lungs}.nii.gz" in told
 
 
+@pytest.mark.slow
 def test_a_cohort_with_such_names_linked_folders_and_a_bad_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

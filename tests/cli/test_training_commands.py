@@ -266,6 +266,7 @@ def torchrun(script: str, *words: object) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@pytest.mark.slow
 def test_two_processes_train_both_stages_and_equal_one_with_the_double_batch(tmp_path):
     toy_cases(tmp_path / "npz")
     quick, cut = QUICK.split(), CUT.split()

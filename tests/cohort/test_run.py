@@ -126,6 +126,7 @@ def test_a_result_lost_before_it_was_fetched_is_a_problem_and_no_crash() -> None
     assert "its worker left" in str(problem)
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_and_of_their_threads_changes_no_result(tmp_path: Path) -> None:
     toys.write_scans(tmp_path / "in", 2)
     found = []
