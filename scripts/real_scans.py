@@ -53,7 +53,8 @@ SPLITS = {
     "test": ("lidc_1011", "lungdx_A0002", "A0002_", "LIDC-IDRI-0003", "LIDC-IDRI-0314", "TCGA-34-2605", "CRLM-CT-1006"),
 }  # fmt: skip
 """How the names of a split's scans begin; the last split that fits holds."""
-NOT_THE_LABELS = ("benchmarks", "cli", "cohorts", "evaluation", "output", "phantom", "training", "viewer")
+NOT_THE_LABELS = ("cli", "cohort", "output", "phantom", "training", "viewer")
+"""Parts of the package that affect neither labels nor lungs."""
 
 
 @dataclass(frozen=True)
