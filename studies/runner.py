@@ -241,7 +241,7 @@ def _calibration(answer: Prediction, truth: Volume) -> dict[str, Any] | None:
 
 
 def _describe(job: Job, ct: Volume, truth: Volume, shown: int) -> dict[str, Any]:
-    """case.json. A case of a plain folder keeps its strata where its meta.json tells them."""
+    """case.json. A case in a plain folder takes its strata from its meta.json, if given there."""
     spec = dataclasses.asdict(job.spec) if job.spec else _read_spec(job.folder)
     names = {"kind", "condition", "severity", "novelty"}
     return {
@@ -254,14 +254,14 @@ def _describe(job: Job, ct: Volume, truth: Volume, shown: int) -> dict[str, Any]
 
 
 def _read_spec(folder: Path) -> dict[str, Any]:
-    """The spec in a case's meta.json; nothing where there is none."""
+    """The spec in a case's meta.json; empty if there is none."""
     path = folder / "meta.json"
     found = read_json(path).get("spec") if path.is_file() else None
     return found if isinstance(found, dict) else {}
 
 
 def _shown_slice(truth: Volume) -> int:
-    """The axial slice with the most disease; with the most lung where there is none."""
+    """The axial slice with the most disease, or with the most lung if there is no disease."""
     labels = Reorientation.of(truth).apply(truth).array
     ill = (labels > HEALTHY.id).sum((1, 2))
     return int(ill.argmax() if ill.any() else (labels > 0).sum((1, 2)).argmax())
@@ -282,7 +282,7 @@ def pack(array: NDArray[Any]) -> dict[str, Any]:
 
 
 def unpack(packed: dict[str, Any]) -> NDArray[Any]:
-    """Inverse of `pack`.  Raises InputError for what it did not make."""
+    """Inverse of `pack`.  Raises InputError for anything else."""
     try:
         dtype, shape = np.dtype(packed["dtype"]), [int(n) for n in packed["shape"]]
         size = math.prod(shape) * dtype.itemsize
@@ -295,7 +295,7 @@ def unpack(packed: dict[str, Any]) -> NDArray[Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object; empty where the file is not whole."""
+    """A JSON object; empty if the file is incomplete."""
     try:
         found = serialization.read(path)
     except ValueError:
@@ -304,10 +304,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _as_json(value: Any) -> Any:
-    """As it is when it was written and read."""
+    """The value after a round trip through JSON."""
     return json.loads(json.dumps(value))
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    """Whole or not at all."""
+    """Write atomically."""
     atomic_files.write_text(path, json.dumps(rounded(value), allow_nan=False) + "\n")

@@ -157,7 +157,7 @@ def best_baseline(found: Results) -> str | None:
 
 
 def differences(cases: list[dict[str, Any]], found: Results, *, seed: int = 0) -> Iterator[Row]:
-    """Mean Dice of each method minus that of a reference, on the same resamples; the metric is called minus:<reference>."""
+    """Mean Dice of each method minus that of a reference, on the same resamples; the metric is minus:<reference>."""
     best = best_baseline(found)
     for stratum, places in strata(cases).items():
         weights = bootstrap.draws(len(places), seed=seed)

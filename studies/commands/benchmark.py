@@ -1,4 +1,4 @@
-"""Compare every method and the baselines on cases with known truth: tables, plots and a page of pictures.
+"""Compare all methods and the baselines on cases with ground truth: tables, plots and a page of pictures.
 
   diffseglung benchmark -o bench --quick
   diffseglung benchmark -o bench --workers 2
@@ -6,8 +6,8 @@
   diffseglung benchmark -o bench --generation
 
 The cases come from a fixed list, or from a folder of case folders (ct, lungs and truth; meta.json if there is one).
-All methods get the same lungs. Run the same command again to continue; what has changed is computed again.
---robustness then degrades scans of the same patient and writes how far the results move to robustness.md.
+All methods get the same lungs. Run the same command again to resume; only what has changed is computed again.
+--robustness then degrades scans of the same patient and writes the change of the results to robustness.md.
 The output folder holds table.md, table.csv, benchmark.json, dice.png, reliability.png, agreement.png and index.html.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from studies.runner import Job, Plan
 
 EXHALED = 530
-"""Seed of the chest of the development split that --robustness shows in expiration."""
+"""Seed of the chest of the development split that --robustness scans in expiration."""
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "demo"
 BASE_MODEL = ROOT / "checkpoints" / "ddpm_base.pt"
@@ -125,7 +125,7 @@ def _generation(args: argparse.Namespace) -> int:
 
 
 def _robustness(args: argparse.Namespace, jobs: list[Job], plan: Plan) -> Path:
-    """Measure the methods named, else the default one; continues an interrupted run."""
+    """Measure the named methods, or the default one; continues an interrupted run."""
     from diffseglung.cli.progress import bar
     from studies import robustness, runner
     from studies.cases import make_case
@@ -164,7 +164,7 @@ def _words(args: argparse.Namespace) -> str:
 
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
-    """What to run on, checked before any work."""
+    """Jobs, checked before any work."""
     from studies import runner
     from studies.cases import LISTS
 
@@ -189,7 +189,7 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def _backgrounds(args: argparse.Namespace) -> Path | None:
-    """The folder given, else that of the clone."""
+    """The given folder, or that of the clone."""
     if args.backgrounds is not None and not args.backgrounds.is_dir():
         raise InputError(f"{args.backgrounds} is not a folder", remedy="give the folder that holds the real scans")
     return args.backgrounds or (DEMO if DEMO.is_dir() else None)

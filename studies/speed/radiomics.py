@@ -98,7 +98,7 @@ def describe_by_peer(hu: NDArray[Any], lung: NDArray[np.bool_]) -> NDArray[np.fl
 
 
 def _pairs(level: NDArray[np.uint8], levels: int) -> NDArray[np.float64]:
-    """Counts (levels, levels) of pairs in the 13 directions; level `levels` marks voxels outside the lung, and is dropped."""
+    """Counts (levels, levels) of pairs in the 13 directions; level `levels` is outside the lung, and dropped."""
     import skimage.feature
 
     tools: Any = skimage.feature
