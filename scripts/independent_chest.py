@@ -48,7 +48,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Build:
-    """Parameters of an analytic chest: half width, half depth and height of the rib cage, inflation and lung density."""
+    """An analytic chest: half width, half depth and height of the rib cage, inflation and density of the lungs."""
 
     a: float
     b: float
@@ -178,7 +178,7 @@ class Twig:
 
 def grow(rng: np.random.Generator, targets: Array, origin: Array, radius: float, reach: float = 0.42) -> list[Twig]:
     """A tree that reaches every target: the volume is halved recursively, a branch runs part of the way to each
-    half's centre (Kitaoka, Takaki and Suki, J Appl Physiol 1999), its radius depends on the number of leaves it supplies."""
+    half's centre (Kitaoka, Takaki and Suki, J Appl Physiol 1999), its radius depends on the leaves it supplies."""
     found: list[Twig] = []
     stack = [(targets, np.asarray(origin, np.float32), None)]
     while stack:
@@ -254,7 +254,7 @@ def drawn_chest(rng: np.random.Generator, step: float = 0.8, scale: float = 1.0)
 
 
 def _breath(p: list[Array], build: Build, surface: Array, rng: np.random.Generator) -> Array:
-    """HU of lung without vessels: inflation, gravity, small variations, mosaic attenuation and dependent density."""
+    """HU of lung without vessels: inflation, small variations, mosaic attenuation, dependent density."""
     z, y, x = p
     level = build.breath + build.slope * np.clip(y / build.b, -1, 1) + 0 * (z + x) + 10 * wobble(rng, p, 45)
     level -= build.mosaic * (wobble(rng, p, 38) > 0.45)
@@ -323,9 +323,9 @@ def _bronchus(twig: Twig, wall: NDArray[np.uint8], gas: NDArray[np.uint8], step:
 
 
 def real_chest(ct: Volume, lungs: Volume, step: float = 0.8) -> tuple[Scene, tuple[Array, Array]]:
-    """A real scan, cropped to its lungs, as a scene; and the fine grid's first point and step in voxels of the scan.
+    """A real scan, cropped to its lungs, as a scene; first point and step of the fine grid in voxels of the scan.
 
-    Both volumes are on canonical axes. The scan is smoothed over one voxel to reduce noise, since only the change made by lesions is used.
+    Both volumes are on canonical axes. Noise is smoothed over one voxel, as only the change made by lesions is used.
     """
     mask = lungs.array > 0
     spacing = np.array(ct.spacing_mm)

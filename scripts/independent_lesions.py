@@ -113,7 +113,7 @@ def haze(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 
 def patchwork(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Geographic ground glass: whole lobules affected beside spared ones, with straight sharp edges and varying density."""
+    """Geographic ground glass: affected lobules beside spared ones, sharp straight edges, varying density."""
     _, plane, pair = cells(p.xyz + 1.5 * np.stack([wobble(rng, p.points, 9) for _ in range(3)], 1), p.lobules)
     ill = rng.random(len(p.lobules)) < rng.uniform(0.65, 0.85)
     rise = rng.uniform(150, 420, len(p.lobules))
@@ -196,7 +196,7 @@ def reticulation(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 
 def traction(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Coarse lines that dominate the underlying ground glass, and airways with traction dilatation and a beaded outline."""
+    """Coarse lines that dominate the underlying ground glass, and dilated, beaded airways."""
     share = p.edge(5)
     hu = filled(p.hu, p.level, np.minimum(p.level + rng.uniform(110, 210), -520), share)
     lines = np.maximum(_net(p, rng, rng.uniform(5.5, 8), 0.85, (0.7, 1.7)), _net(p, rng, 13, 0.9, (1.0, 2.4)))
@@ -276,7 +276,7 @@ def _airways(p: Patch, rng: np.random.Generator, n: int) -> Array:
 
 
 def segmental(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Airspace filling from the pleura towards the hilum, with ragged edges where acini are spared, and air bronchograms."""
+    """Airspace filling from the pleura towards the hilum: ragged edges where acini are spared; air bronchograms."""
     share = np.clip(0.5 + (p.inside + 2.2 * wobble(rng, p.points, 8)) / 2.5, 0, 1).astype(np.float32)
     near = cKDTree(p.lobules).query(p.xyz)[1]
     density = rng.uniform(10, 55) + rng.normal(0, 8, len(p.lobules))[near]
@@ -287,7 +287,7 @@ def segmental(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 
 def peribronchial(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Patches along airways with ragged edges, most with a patent lumen in the centre, and spared lung between them."""
+    """Patches along airways with ragged edges, most around a patent lumen, and spared lung between."""
     courses = _airways(p, rng, max(int((p.inside > 0).sum() * p.step**3 / 16000), 2))
     centre = courses.copy()
     swell = 0.5 + 0.5 * wobble(rng, [courses[:, k] for k in range(3)], 24)

@@ -6,9 +6,9 @@
 
 For development only: methods are chosen on these cases, so never train on them. The chest is analytic
 (`independent_chest.py`) or a given near-normal scan; lesions follow the Fleischner Society's glossary
-(`independent_lesions.py`). A scanner with slices of 0.7 to 5 mm is then simulated. Each case is a folder with ct.nii.gz,
-lungs.nii.gz, truth.nii.gz (0 outside, 1 healthy, 2 emphysema, 3 GGO, 4 fibrosis, 5 consolidation) and meta.json.
-The same seed always gives the same bytes.
+(`independent_lesions.py`). A scanner with slices of 0.7 to 5 mm is then simulated. Each case is a folder with
+ct.nii.gz, lungs.nii.gz, truth.nii.gz (0 outside, 1 healthy, 2 emphysema, 3 GGO, 4 fibrosis, 5 consolidation) and
+meta.json. The same seed always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Scanner:
-    """slice thickness, slice spacing and pixel in mm; sigma and edge enhancement of the kernel; noise and calibration error in HU."""
+    """Slice thickness, slice spacing and pixel in mm; sigma and edge of the kernel; noise in HU; calibration error."""
 
     thickness: float
     pitch: float
@@ -151,7 +151,7 @@ def draw_lesion(
     scene: Scene, found: Lobules, family: Family, region: list[int], truth: tuple[Labels, Array],
     rng: np.random.Generator,
 ) -> None:  # fmt: skip
-    """Draw one lesion into the scene; label voxels whose local lesion fraction, before blurring by the scanner, is large enough."""
+    """Draw one lesion into the scene, and label voxels with a large enough local lesion fraction before blurring."""
     patch, box, chosen = patch_of(scene, found, region)
     hu, shares = family.draw(patch, rng)
     scene.hu[box][chosen] = hu
@@ -172,7 +172,7 @@ def draw_lesion(
 def draw_lesions(
     scene: Scene, seed: int, severity: str, rng: np.random.Generator
 ) -> tuple[Labels, list[dict[str, Any]]]:
-    """All lesions of a case: every class, one or two families of each; returns the truth on the fine grid and a record."""
+    """All lesions of a case: every class, one or two families of each; returns the fine truth and a record."""
     found = find_lobules(scene, rng)
     taken = np.zeros(len(found.centres), np.int8)
     truth = (scene.lungs.astype(np.uint8), np.zeros(scene.hu.shape, np.float32))
@@ -203,7 +203,7 @@ def draw_lesions(
 
 
 def noise(shape: tuple[int, int, int], scanner: Scanner, rng: np.random.Generator) -> Array:
-    """Noise of standard deviation 1 with a power spectrum that follows the kernel (a ramp times its response); stronger in
+    """Noise of standard deviation 1 with a power spectrum that follows the kernel (ramp times response); stronger in
     the middle of the body and, in streaks from side to side, at the shoulders."""
     z, y, x = shape
     fy, fx = np.abs(fft.fftfreq(y, scanner.pixel))[:, None], fft.rfftfreq(x, scanner.pixel)[None]
@@ -246,7 +246,7 @@ def _spec(seed: int, severity: str, condition: str, record: list[dict[str, Any]]
 
 
 def draw_case(seed: int, *, small: bool = False) -> Case:
-    """An analytic chest with lesions, after the simulated scan.  small: a child-sized chest on a coarse grid, for tests."""
+    """An analytic chest with lesions, as scanned.  small: a child-sized chest on a coarse grid, for tests."""
     rng = np.random.default_rng([seed, 19])
     severity = ("moderate", "extensive", "subtle")[seed % 3]
     scene, build = drawn_chest(rng, *((1.3, 0.45) if small else (0.8, 1.0)))
@@ -287,7 +287,7 @@ def draw_case(seed: int, *, small: bool = False) -> Case:
 
 
 def draw_into(ct: Volume, lungs: Volume, seed: int, *, step: float = 0.8) -> Case:
-    """The same lesions in a given scan: the change they make passes through a simulated scanner like the scan's own and is added.
+    """The same lesions in a given scan: their change, seen by a scanner like the scan's own, is added.
 
     Raises InputError if the mask is empty or on another grid.
     """

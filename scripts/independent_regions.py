@@ -1,4 +1,4 @@
-"""Location of lesions: the lobules of the lungs, and the spread of a lesion over them. Part of `independent_phantom.py`."""
+"""Location of lesions: the lobules of the lungs, and how a lesion spreads. Part of `independent_phantom.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 @dataclass(frozen=True)
 class Lobules:
-    """Centres (M, 3) mm, depth, side, position (height, back: -1 to 1) and neighbours; `cell`: lobule index on the coarse grid."""
+    """Centres (M, 3) mm, depth, side, position (height, back: -1 to 1), neighbours; `cell`: lobule on the coarse grid."""
 
     centres: Array
     depth: Array
@@ -63,7 +63,7 @@ def preference(found: Lobules, family: Family) -> Array:
 def grow_region(
     found: Lobules, family: Family, taken: NDArray[np.int8], count: int, rng: np.random.Generator
 ) -> list[int]:
-    """Lobules over which a lesion spreads from a first one, preferably beside another lesion; [] if there is no room."""
+    """Lobules over which a lesion spreads, preferably beside another lesion; [] if there is no room."""
     liking = preference(found, family)
     free = taken == 0
     if not free.any():

@@ -34,7 +34,7 @@ def separable(array: Array, wz: sparse.csr_matrix, wy: sparse.csr_matrix, wx: sp
 
 
 def wobble(rng: np.random.Generator, points: list[Array], wavelength: float, waves: int = 6) -> Array:
-    """Values of about -1 to 1: a sum of plane waves of different directions and wavelengths; `points` are z, y, x that broadcast."""
+    """About -1 to 1: plane waves of different directions and wavelengths; `points` are z, y, x that broadcast."""
     total: Array = np.float32(0) * (points[0] + points[1] + points[2])
     for _ in range(waves):
         way = rng.normal(size=3)
@@ -53,7 +53,7 @@ def lattice(rng: np.random.Generator, shape: tuple[int, ...], pitch: float, jitt
 
 
 def filled(hu: Array, level: Array, target: Array | float, share: Array) -> Array:
-    """Replace air until lung without vessels reaches `target`; what contains no air (vessels, walls) is unchanged."""
+    """Replace air until lung without vessels reaches `target`; vessels and walls hold no air and stay."""
     k = (60 - target) / (60 - level)
     air = np.maximum(60 - hu, 0)
     return hu + share * air * (1 - np.clip(k, 0, 1.2))
@@ -96,7 +96,7 @@ def spaced(rng: np.random.Generator, xyz: Array, gap: float, weight: Array | Non
 
 
 def cells(xyz: Array, seeds: Array, stretch: tuple[float, float, float] = (1, 1, 1)) -> tuple[Array, Array, NDArray]:
-    """Distance to the nearest seed and to the plane between the two nearest, and the indices of these two (Voronoi cells)."""
+    """Distances to the nearest seed and to the plane between the two nearest; indices of both (Voronoi cells)."""
     s = np.asarray(stretch, np.float32)
     d, i = cKDTree(seeds * s).query(xyz * s, k=2)
     between = np.linalg.norm((seeds * s)[i[:, 0]] - (seeds * s)[i[:, 1]], axis=1)
@@ -153,8 +153,8 @@ def tube(xyz: Array, course: Array) -> Array:
 class Patch:
     """The N lung voxels in and around a region.
 
-    xyz: (N, 3) mm (z, y, x).  hu: current HU.  level: HU of lung without vessels.  inside: mm within the region.  depth: mm below
-    the pleura.  lobules: (M, 3) centres in and around the region.  hilum: (3,).  bronchi: (K, 4) centreline and radius.
+    xyz: (N, 3) mm (z, y, x).  hu: current HU.  level: HU of lung without vessels.  inside: mm within the region.
+    depth: mm below the pleura.  lobules: (M, 3) centres in and around the region.  hilum: (3,).  bronchi: (K, 4) centreline and radius.
     """
 
     xyz: Array

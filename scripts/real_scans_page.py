@@ -25,7 +25,7 @@ PLANES = {"axial": 0, "coronal": 1, "sagittal": 2}
 SHARES = {
     "axial": (0.95, 0.77, 0.59, 0.41, 0.23, 0.05), "coronal": (0.2, 0.4, 0.6, 0.8), "sagittal": (0.2, 0.38, 0.62, 0.8),
 }  # fmt: skip
-"""Positions of planes: axial ones by height, the others by the fraction of the body in front; independent of the lungs."""
+"""Positions of planes: axial ones by height, others by the fraction of the body before them; not by the lungs."""
 SIDES: dict[int, Colour] = {1: (0, 225, 255), 2: (120, 255, 60)}
 OUTSIDE, FAT, BORDER, BODY_FAT = 1, 2, 3, 4
 FAULTS: dict[int, Colour] = {
@@ -107,7 +107,7 @@ def _tint(rgb: Picture, where: NDArray[np.bool_], colour: Colour, share: float) 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table. better: -1 if lower is better, 1 if higher is, 0 if neither; worst: limit beyond which red."""
+    """A column. better: -1 if lower is better, 1 if higher, 0 if neither; worst: shown in red beyond."""
 
     key: str
     title: str

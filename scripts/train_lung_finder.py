@@ -3,8 +3,8 @@
 python scripts/train_lung_finder.py --real DATA [--references FOLDER] [--phantoms DIR ...] -o RUN [--updates 5000]
 
 DATA holds the scans of the training list (docs/data.md). References are label maps NAME.nii.gz on each scan's grid:
-1 right lung, 2 left lung, 3 trachea and main bronchi; an expert's X_lung.nii.gz takes precedence. Phantoms are folders of
-`diffseglung phantom`. An interrupted run is resumed. No pathology label is read.
+1 right lung, 2 left lung, 3 trachea and main bronchi; an expert's X_lung.nii.gz takes precedence. Phantoms are folders
+of `diffseglung phantom`. An interrupted run is resumed. No pathology label is read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Train the network that checks whether the orientation of a chest agrees with its header (diffseglung/lungs/orientation.py).
+"""Train the network that checks the orientation in the header (diffseglung/lungs/orientation.py).
 
 python scripts/train_orientation.py --real DATA [--references FOLDER] [--phantoms DIR ...] -o RUN
 
@@ -43,7 +43,7 @@ def fields(chests: list[Chest], number: int, seed: int) -> Iterator[Tensor]:
 
 
 def turned(field: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """The field mirrored and shifted at random, sometimes with two axes exchanged; and the change made, -1 where unused."""
+    """The field mirrored and shifted at random, sometimes with two axes exchanged; and its target, -1 where unused."""
     flips, swapped = rng.random(3) < 0.5, rng.random() < 0.2
     out = field.flip([axis + 1 for axis in np.flatnonzero(flips)])
     out = torch.roll(out, [int(s) for s in rng.integers(-2, 3, 3)], (1, 2, 3))

@@ -1,8 +1,8 @@
 """Ablations: one row per variant, Dice at the lung positions of development cases, before fusion.
 
-Variants of the rule and unconstrained mixtures need no training. All students are trained on the same targets, the physics rule in
-context on unlabelled cases, and differ in their columns. Each row of a group is compared with the first row of the
-group by a paired bootstrap over cases.
+Variants of the rule and unconstrained mixtures need no training. All students are trained on the same targets, the
+physics rule in context on unlabelled cases, and differ in their columns. Each row of a group is compared with the first
+row of the group by a paired bootstrap over cases.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def frechet_distance(one: tuple[Rows, Rows], other: tuple[Rows, Rows]) -> float:
 def precision_recall(reference: Rows, drawn: Rows, k: int = NEIGHBOURS) -> tuple[float, float]:
     """Improved precision and recall (Kynkaanniemi et al. 2019, eqs. 1 and 2).
 
-    Precision: fraction of generated rows within the k-th neighbour's distance of some reference row; recall: the reverse.
+    Precision: fraction of generated rows within the k-th-neighbour distance of a reference row; recall: the reverse.
     NaN if a cloud has no more than k rows.
     """
     if min(len(reference), len(drawn)) <= k:

@@ -77,9 +77,9 @@ class Inputs:
 class Real:
     """The real patches that rows are compared with.
 
-    held: n held-out patches, in whose lungs samples are drawn.  held_distances: (n,) each, to the nearest training patch.
+    held: n held-out patches; samples are drawn in their lungs.  held_distances: (n,), to the nearest training patch.
     references: name -> cloud; `primary` is used for the network's distance, precision and recall.
-    training: patches and the descriptors of each; floors: name -> indices of training patches that take the place of samples.
+    training: patches and the descriptors of each; floors: name -> indices of training patches used as samples.
     digest: hash of all that a row depends on besides its samples.
     """
 

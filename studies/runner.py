@@ -63,8 +63,8 @@ class Job:
 class Plan:
     """What is run on every case.
 
-    candidates: methods;  model, base_model: weights files;  backgrounds: folder of real scans;  surfaces: whether distances
-    are measured;  keep: also reuse results of other versions of the code;  sources: hash of the code that runs.
+    candidates: methods;  model, base_model: weights files;  backgrounds: folder of real scans;  surfaces: whether
+    distances are measured;  keep: also reuse results of other versions of the code;  sources: hash of the code.
     """
 
     candidates: tuple[ComparedMethod, ...]

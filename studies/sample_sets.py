@@ -157,7 +157,7 @@ class Studio:
     ) -> tuple[Patches, Patches]:
         """Patches noised to `level`, a fraction of T (Ho et al. 2020, eq. 4), and denoised in `calls` of DPM-Solver++.
 
-        Returns the noised patches, brought back to the scale of the patch by 1 / sqrt(abar) and clipped, and the result.
+        Returns the noised patches, rescaled by 1 / sqrt(abar) and clipped, and the result.
         """
         top = max(round(level * self.model.config.steps), 1)
         steps = spaced_steps(top, min(calls, top))

@@ -64,7 +64,7 @@ class Surface:
 
 
 def distances_between(a: Surface, b: Surface) -> Distances:
-    """Distances in mm from every surface voxel of `a` to the surface of `b`, and the reverse; empty unless both exist."""
+    """Distances in mm from every surface voxel of `a` to the surface of `b`, and back; empty unless both exist."""
     if a.tree is None or b.tree is None:
         return np.empty(0), np.empty(0)
     return a.distances_to(b), b.distances_to(a)

@@ -1,4 +1,4 @@
-"""Time every stage and the whole job on synthetic scans of clinical size, compared with other libraries and hardware limits.
+"""Time all stages and the whole job on synthetic scans of clinical size, against other libraries and hardware limits.
 
   diffseglung bench -o bench --quick
   diffseglung bench -o bench

@@ -39,18 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `benchmark`."""
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for cases, results and tables")
     parser.add_argument("--list", choices=CASE_LISTS, help="cases of the catalogue (default: test)")
-    parser.add_argument(
-        "--quick", action="store_true", help="the list quick, without surfaces, to see whether everything works"
-    )
+    parser.add_argument("--quick", action="store_true", help="the list quick, without surfaces, as a smoke test")
     parser.add_argument("--cases", type=Path, metavar="DIR", help="this folder of case folders instead of a list")
     parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="folder of the real scans of a list")
     parser.add_argument("--phantoms-only", action="store_true", help="leave out cases with a real scan")
-    parser.add_argument("--only", nargs="+", metavar="CASE", help="these cases alone")
+    parser.add_argument("--only", nargs="+", metavar="CASE", help="only these cases")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="methods and baselines (default: all)")
     parser.add_argument("-m", "--model", type=Path, help="weights file (default: the installed one)")
     text = "weights before stage 2, for raw features (default: those of the clone)"
     parser.add_argument("--base-model", type=Path, metavar="FILE", help=text)
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="cases at a time (default: 1)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="cases run in parallel (default: 1)")
     parser.add_argument("--no-surfaces", action="store_true", help="skip the surface distances (faster)")
     parser.add_argument(
         "--robustness", action="store_true",
@@ -58,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--generation", action="store_true",
-        help="instead: measure patches drawn by the models (--model stage 2, --base-model stage 1)",
+        help="instead: measure patches sampled from the models (--model stage 2, --base-model stage 1)",
     )  # fmt: skip
     parser.add_argument(
         "--patches-dir", type=Path, metavar="DIR",
