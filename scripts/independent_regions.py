@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 @dataclass(frozen=True)
 class Lobules:
-    """Centres (M, 3) mm, depth, side, position (height, back: -1 to 1), neighbours; `cell`: lobule on the coarse grid."""
+    """Centres (M, 3) mm, depth, side, position (height, back: -1 to 1), neighbours; `cell`: lobule on coarse grid."""
 
     centres: Array
     depth: Array

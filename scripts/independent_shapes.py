@@ -154,7 +154,8 @@ class Patch:
     """The N lung voxels in and around a region.
 
     xyz: (N, 3) mm (z, y, x).  hu: current HU.  level: HU of lung without vessels.  inside: mm within the region.
-    depth: mm below the pleura.  lobules: (M, 3) centres in and around the region.  hilum: (3,).  bronchi: (K, 4) centreline and radius.
+    depth: mm below the pleura.  lobules: (M, 3) centres in and around the region.  hilum: (3,).
+    bronchi: (K, 4) centreline and radius.
     """
 
     xyz: Array
