@@ -1,8 +1,8 @@
 """Ablations: one row per variant, Dice at the lung positions of development cases, before fusion.
 
-Variants of the rule and of free mixtures need no fit. All students are trained on the same targets, the physics rule in
-context on unlabelled cases, and differ in their columns. Each row of a group is compared with the first row of the
-group by a paired bootstrap over cases.
+Variants of the rule and unconstrained mixtures need no training. All students are trained on the same targets, the
+physics rule in context on unlabelled cases, and differ in their columns. Each row of a group is compared with the first
+row of the group by a paired bootstrap over cases.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ Posterior = Callable[[Probe], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One row: group, name, and what makes the class posterior (n, 5) at the kept positions of a case.
+    """One row: group, name, and the function that returns the class posterior (n, 5) at a case's kept positions.
 
-    probes: the cases as this row reads them, in the common order; None: the common probes.
+    probes: the cases as read for this row, in the common order; None: the common probes.
     """
 
     group: str
@@ -67,14 +67,17 @@ def in_place(probe: Probe, posterior: Tensor) -> Tensor:
 
 def rule_posterior(
     probe: Probe, rule: PhysicsRule | None = None, *, reach_mm: float = 5.0, lesion_log_odds: float = LESION_LOG_ODDS,
-    islands: bool = False,
+    low_confidence: bool = False,
 ) -> Tensor:  # fmt: skip
-    """The rule in context, (N, 5), as in method `physics`.  reach: 0 for the rule alone.  islands: keep weak ones."""
+    """The rule in context, (N, 5), as in method `physics`.
+
+    reach_mm: 0 for the rule alone.  low_confidence: keep low-confidence components.
+    """
     found = physics_in_context(probe.local, probe.where, probe.spacing_mm, rule, reach_mm=reach_mm)
     if reach_mm <= 0:
         return found
     found = with_lesion_log_odds(found, lesion_log_odds)
-    return found if islands else without_low_confidence_components(found, probe.where, probe.spacing_mm)
+    return found if low_confidence else without_low_confidence_components(found, probe.where, probe.spacing_mm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +92,10 @@ class Lessons:
         """Apply the rule to every case."""
         return cls(
             probes,
-            [in_place(p, sharpened(rule_posterior(p, lesion_log_odds=0.0, islands=True), SHARPNESS)) for p in probes],
+            [
+                in_place(p, sharpened(rule_posterior(p, lesion_log_odds=0.0, low_confidence=True), SHARPNESS))
+                for p in probes
+            ],
         )
 
     def student(self, *columns: str, dimensions: int | None, rows: int = 8000) -> Posterior:
@@ -103,7 +109,7 @@ class Lessons:
         return lambda probe: model.posterior(probe.rows(*columns))
 
     def joined(self, *columns: str) -> Posterior:
-        """A tissue model on local descriptors with the principal components of other columns beside them."""
+        """A tissue model trained on local descriptors and the principal components of other columns."""
         projection = Projection.fit(
             torch.cat([p.rows(*columns) for p in self.probes]), DIFFUSION_DIMENSIONS, whiten=True
         )
@@ -124,23 +130,25 @@ def columns_of(model: str, *taps: str, levels: Sequence[int] = LEVELS) -> list[s
 
 
 def rule_variants() -> Iterator[Variant]:
-    """The physics rule with and without context, with other reaches, and without one part at a time."""
+    """The physics rule with and without context, with other distances, and with one part left out at a time."""
     away = (-1e6, 1.0)
     left_out = {
-        "no plates": {"net_plate": away}, "no spread": {"net_sd": away},
+        "no plates": {"net_plate": away}, "no standard deviation": {"net_sd": away},
         "vessels' skewness ignored": {"net_skew": (1e6, 1.0)}, "dark cells ignored": {"net_cells": away},
         "density of surroundings ignored": {"net_surroundings": away},
         "emphysema from 5 mm alone": {"sparse_far": (1e6, 1.0)},
         "GGO by the median alone": {"haze_q25": away, "homogeneous_share": (1e6, 1.0)},
-        "homogeneous haze ignored": {"homogeneous_share": (1e6, 1.0)},
-        "homogeneous haze at the surface too": {"homogeneous_depth_mm": away},
+        "homogeneous ground glass ignored": {"homogeneous_share": (1e6, 1.0)},
+        "homogeneous ground glass at the surface too": {"homogeneous_depth_mm": away},
     }  # fmt: skip
     yield Variant("rule", "in context, 5 mm (default)", lambda p: in_place(p, rule_posterior(p)))
     for reach in (0.0, 2.0, 3.0, 8.0):
         name = f"in context, {reach:.0f} mm" if reach else "alone"
         yield Variant("rule", name, lambda p, r=reach: in_place(p, rule_posterior(p, reach_mm=r)))  # type: ignore[misc]
-    yield Variant("rule", "not bolder", lambda p: in_place(p, rule_posterior(p, lesion_log_odds=0.0)))
-    yield Variant("rule", "weak islands kept", lambda p: in_place(p, rule_posterior(p, islands=True)))
+    yield Variant("rule", "lesion log odds not raised", lambda p: in_place(p, rule_posterior(p, lesion_log_odds=0.0)))
+    yield Variant(
+        "rule", "low-confidence components kept", lambda p: in_place(p, rule_posterior(p, low_confidence=True))
+    )
     for name, change in left_out.items():
         rule = dataclasses.replace(PhysicsRule(), **change)  # type: ignore[arg-type]
         yield Variant("rule", name, lambda p, r=rule: in_place(p, rule_posterior(p, r)))  # type: ignore[misc]
@@ -155,13 +163,13 @@ READINGS = {
 
 
 def reading_variants(gathered: Callable[[Reading], Sequence[Probe]]) -> Iterator[Variant]:
-    """The rule in context on scans that were read differently: normalised scan by scan, or on another grid."""
+    """The rule in context on scans prepared differently: normalised per scan, or on another grid."""
     for name, reading in READINGS.items():
         yield Variant("reading", name, lambda p: in_place(p, rule_posterior(p)), gathered(reading))
 
 
 def mixture_variants(model: str, lessons: Lessons) -> Iterator[Variant]:
-    """Free mixtures of projected features: one per scan or one for the cohort, K, and how components are named."""
+    """Unconstrained mixtures of projected features: per scan or for the cohort, by K and naming of components."""
     columns = columns_of(model, "projected")
     everyone = torch.cat([p.rows(*columns)[::4] for p in lessons.probes])
     shared = Projection.fit(everyone, PUBLISHED_DIMENSIONS)
@@ -175,7 +183,7 @@ def mixture_variants(model: str, lessons: Lessons) -> Iterator[Variant]:
     for names in ("published", "physics"):
         for components in (5, 16, 0):
             label = f"K = {components}" if components else "K by BIC, 2 to 8"
-            text = f"a mixture a scan, {label}, {names} names"
+            text = f"a mixture per scan, {label}, {names} names"
             yield Variant("mixture", text, lambda p, c=components, n=names: own(p, c, n))  # type: ignore[misc]
     hu = np.concatenate([p.hu[p.kept][::4] for p in lessons.probes])
     for components in (5, 16, 24):
@@ -200,7 +208,7 @@ def named_components(responsibility: NDArray[np.float32], hu: NDArray[np.float32
 
 
 def student_variants(models: Sequence[str], lessons: Lessons) -> Iterator[Variant]:
-    """Students of the rule with different inputs.  models: names of bundles; `base...` is undistilled."""
+    """Students of the rule with different inputs.  models: names of bundles; `base...` is not distilled."""
     yield Variant("student", "local descriptors", lessons.student("local", dimensions=None))
     for model in models:
         raw = model.startswith("base")
@@ -213,7 +221,7 @@ def student_variants(models: Sequence[str], lessons: Lessons) -> Iterator[Varian
 
 
 def tap_variants(model: str, lessons: Lessons) -> Iterator[Variant]:
-    """Which activations of a distilled network, and at which noise levels."""
+    """Students on different activations of a distilled network, and on single noise levels."""
     choices = {
         "projected": ("projected",), "bottleneck": ("bottleneck",), "decoder": ("decoder",),
         "projected + decoder": ("projected", "decoder"), "bottleneck, levels, decoder": RAW_TAPS,
@@ -229,7 +237,7 @@ def tap_variants(model: str, lessons: Lessons) -> Iterator[Variant]:
 
 
 def radiomic_variants(lessons: Lessons) -> Iterator[Variant]:
-    """Students on the 34 dense descriptors, all and by family."""
+    """Students on the 34 dense descriptors: all, and each family alone."""
     names = descriptor_names(RadiomicsConfig())
     families = {"all 34": list(range(len(names)))}
     for family in ("HU", "GLCM", "LBP", "Gabor"):

@@ -17,7 +17,7 @@ from diffseglung.case.resample import resample, resample_onto
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, HEALTHY
 from diffseglung.volume import Shape, Volume
 
-LoadedModels = NDArray[np.float32]
+Field = NDArray[np.float32]
 
 SLICER_BANDS = (-950.0, -750.0, -400.0, 0.0)
 """3D Slicer's LungCTAnalyzer: emphysema | inflated | infiltration | collapsed | vessel."""
@@ -61,7 +61,7 @@ def fixed_mixture(ct: Volume, lungs: Volume) -> Volume:
 def kmeans_radiomics(
     ct: Volume, lungs: Volume, *, clusters: int = 5, spacing_mm: float = 1.5, patch: int = 16, seed: int = 0
 ) -> Volume:
-    """K-means on the 34 radiomics of half-overlapping cubic patches; voxels get the majority of their patches.
+    """K-means on the 34 radiomics of half-overlapping cubic patches; each voxel gets the majority label of its patches.
 
     A cluster is named by the mean HU of its patches with MEDIAN_BANDS; of two or more in the ground-glass band the
     one with the largest variation of HU is called fibrosis.
@@ -108,7 +108,7 @@ def _in_lungs(lungs: Volume, label: Callable[[tuple[slice, ...]], NDArray[np.uin
     return lungs.with_array(out)
 
 
-def _median(ct: Volume, box: tuple[slice, ...], size: list[int]) -> LoadedModels:
+def _median(ct: Volume, box: tuple[slice, ...], size: list[int]) -> Field:
     """Median-filtered HU in a box, with the voxels around it, as in the whole scan."""
     wide = tuple(slice(max(s.start - k, 0), s.stop + k) for s, k in zip(box, size, strict=True))
     inner = tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, wide, strict=True))
@@ -124,9 +124,7 @@ def _corners(inside: NDArray[np.bool_], patch: int) -> NDArray[np.int64]:
     return np.asarray(grid[np.asarray(share) >= 0.1], np.int64)
 
 
-def _describe(
-    hu: LoadedModels, inside: NDArray[np.bool_], corners: NDArray[np.int64], patch: int
-) -> NDArray[np.float64]:
+def _describe(hu: Field, inside: NDArray[np.bool_], corners: NDArray[np.int64], patch: int) -> NDArray[np.float64]:
     """Radiomics (N, 34) of the patches; NaN if undefined."""
     import torch
 

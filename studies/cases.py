@@ -1,9 +1,9 @@
-"""The catalogue of evaluation cases: fixed lists of cases with known truth, and how one is made.
+"""The catalogue of evaluation cases: fixed lists of cases with known ground truth, and how they are made.
 
 `test` is for reporting, `dev` for choosing settings, `quick` for smoke tests. A case is fully synthetic
 ("phantom"), is drawn into a real scan ("drawn"), or is a real scan without drawn lesions ("real"). Backgrounds are only
-near normal: LIDC-IDRI-1011 has nodules; A0002 has a tumour in the right lung, so that lesions and scores stay in the
-left one; LCTSC 203 has some disease of its own. Existing disease counts as healthy, for every method alike.
+near normal: LIDC-IDRI-1011 has nodules; A0002 has a tumour in the right lung, so lesions are drawn and scored in the
+left lung only; LCTSC 203 has some disease. Existing disease counts as healthy for every method.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ BACKGROUNDS: dict[str, Background] = {
 class CaseSpec:
     """One evaluation case.
 
-    name:       of its folder, unique in its list.
-    split:      "dev" or "test": whose parameter ranges its lesions and its chest are drawn from.
+    name:       of the folder, unique in the list.
+    split:      "dev" or "test": the parameter ranges from which lesions and chest are drawn.
     kind:       "phantom", "drawn" (lesions in a real scan), or "real" (unmodified; all lung counts as healthy).
     models:     lesion models; () if nothing is drawn.
     background: short name of the real scan, else None.
-    condition:  how it was scanned; severity: how much disease; as in `PhantomConfig`, or "healthy".
-    novelty:    "unseen" where every model is kept out of training and development, "seen" where none is, else "mixed";
-                "healthy" without models.
+    condition:  scan protocol; severity: extent of disease; as in `PhantomConfig`, or "healthy".
+    novelty:    "unseen" if every model is kept out of training and development, "seen" if none is, else "mixed";
+                "healthy" if there are no models.
     size:       of a phantom.
     """
 
@@ -114,10 +114,10 @@ class CaseSpec:
 
 
 def make_case(spec: CaseSpec, folder: Path, backgrounds: Path | None) -> None:
-    """Write folder/{ct,lungs,truth}.nii.gz and meta.json; does nothing if this case is there already.
+    """Write folder/{ct,lungs,truth}.nii.gz and meta.json; does nothing if the case already exists.
 
     backgrounds: a folder to search, with its sub-folders, for real scans that are not shipped.
-    The same spec gives the same bytes. Raises InputError if the background is missing or is another file.
+    The same spec gives the same bytes. Raises InputError if the background is missing or a different file.
     """
     identity = {"spec": json.loads(json.dumps(dataclasses.asdict(spec))), "catalogue_version": VERSION}
     if _is_made(folder, identity):
@@ -127,7 +127,7 @@ def make_case(spec: CaseSpec, folder: Path, backgrounds: Path | None) -> None:
 
 
 def _is_made(folder: Path, identity: dict[str, Any]) -> bool:
-    """Whether the folder holds a whole case of this identity."""
+    """Whether the folder holds the complete case of this identity."""
     if not all((folder / name).is_file() for name in ("ct.nii.gz", "lungs.nii.gz", "truth.nii.gz", "meta.json")):
         return False
     try:
@@ -138,7 +138,7 @@ def _is_made(folder: Path, identity: dict[str, Any]) -> bool:
 
 
 def _draw(spec: CaseSpec, backgrounds: Path | None) -> Phantom:
-    """The case of a spec."""
+    """Generate the case of a spec."""
     from diffseglung.phantom.procedural import make_phantom
     from diffseglung.phantom.protocol import rescan
     from diffseglung.phantom.semisynthetic import add_lesions
@@ -194,7 +194,7 @@ def _find(name: str, sha256: str, folder: Path | None, source: str) -> Path:
 
 
 def _novelty(models: tuple[str, ...]) -> str:
-    """Whether training or development draw these models."""
+    """Whether these models occur in training or development."""
     if not models:
         return "healthy"
     unseen = {m.name for m in MODELS if m.splits == ("test",)}

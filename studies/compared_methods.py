@@ -1,7 +1,7 @@
-"""The candidates of a benchmark: methods, the default without fusion and with --fast, baselines; how each is run.
+"""The candidates of a benchmark, and how each is run: methods, the default without fusion or with --fast, baselines.
 
 Key of a candidate: the method's or baseline's name; `<method>_no_fusion`; `<method>_fast`; `<method>_base` on the base
-model, whose features were not shaped by radiomics.
+model, whose features were not distilled.
 """
 
 from __future__ import annotations

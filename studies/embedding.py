@@ -1,6 +1,6 @@
 """Features for comparing sets of patches: radiomic descriptors, and a fixed random network; lung voxels only.
 
-Patches are cut into cubes of EDGE voxels without overlap; those with too little lung are left out.
+Patches are cut into cubes of EDGE voxels without overlap; those with too little lung are omitted.
 
 The network is random and never trained: three convolutions whose weights come from a fixed seed. Networks trained on
 photographs do not suit CT, and one trained on these scans would be biased. Naeem et al. 2020 (arXiv 2002.09797) find
@@ -51,7 +51,7 @@ class Cloud:
     groups: Groups
 
     def first(self, patches: int) -> Cloud:
-        """The cubes of the first patches alone."""
+        """The cubes of the first patches only."""
         keep = self.groups < patches
         return Cloud(self.descriptors[keep], self.network[keep], self.groups[keep])
 
@@ -76,7 +76,7 @@ def cubes(values: Array, lungs: Array) -> tuple[Array, Array, Groups]:
 
 
 def describe(values: Array, lungs: Array, intensity: IntensityConfig) -> Rows:
-    """Descriptors (m, 34) of patches (m, Z, Y, X) in model units; those without lung in a middle plane hold NaN."""
+    """Descriptors (m, 34) of patches (m, Z, Y, X) in model units; NaN for those without lung in a middle plane."""
     rows = [
         describe_batch(
             torch.from_numpy(denormalise(np.clip(values[i : i + CHUNK], -1, 1), intensity)),
@@ -129,7 +129,7 @@ def read_weights(path: Path) -> Weights:
 def activate(values: Array, lungs: Array, weights: Weights) -> Rows:
     """Mean activation over the lung of the last convolution (m, d), for patches (m, Z, Y, X) in model units.
 
-    Off the lung, voxels count as the lung mean of their patch. Each convolution has stride 2 and ends in a ReLU.
+    Voxels outside the lung are set to the lung mean of their patch. Each convolution has stride 2 and ends in a ReLU.
     """
     rows = []
     for i in range(0, len(values), CHUNK):
@@ -144,7 +144,7 @@ def activate(values: Array, lungs: Array, weights: Weights) -> Rows:
 
 
 def embed(values: Array, lungs: Array, intensity: IntensityConfig, weights: Weights) -> Cloud:
-    """The cloud of a set of patches (n, Z, Y, X) in model units; cubes with an unknown descriptor are left out."""
+    """The cloud of a set of patches (n, Z, Y, X) in model units; cubes with an undefined descriptor are omitted."""
     parts, inside, groups = cubes(values, lungs)
     descriptors, network = describe(parts, inside, intensity), activate(parts, inside, weights)
     known = np.isfinite(descriptors).all(1) & np.isfinite(network).all(1)

@@ -1,6 +1,6 @@
 """Distances between two clouds of feature vectors: Frechet distance, precision and recall, and their intervals.
 
-A row of a cloud is the feature vector of one sub-patch; `groups` says which patch it was cut from.
+A row of a cloud is the feature vector of one sub-patch; `groups` gives the patch it was cut from.
 Sub-patches of a patch are not independent, so intervals resample patches.
 """
 
@@ -52,8 +52,8 @@ def frechet_distance(one: tuple[Rows, Rows], other: tuple[Rows, Rows]) -> float:
 def precision_recall(reference: Rows, drawn: Rows, k: int = NEIGHBOURS) -> tuple[float, float]:
     """Improved precision and recall (Kynkaanniemi et al. 2019, eqs. 1 and 2).
 
-    Precision: share of drawn rows within the k-th neighbour's distance of some reference row; recall: the reverse.
-    NaN where a cloud has no more than k rows.
+    Precision: fraction of generated rows within the k-th-neighbour distance of a reference row; recall: the reverse.
+    NaN if a cloud has no more than k rows.
     """
     if min(len(reference), len(drawn)) <= k:
         return NAN, NAN

@@ -1,4 +1,4 @@
-"""Quality of the patches that a diffusion model draws. Definitions and sources are in docs/generation.md.
+"""Quality of the patches sampled from a diffusion model. Definitions and sources are in docs/generation.md.
 
 The entry point is `run(output, inputs, config, *, device, track)`, which `diffseglung benchmark --generation` calls:
 
@@ -39,7 +39,7 @@ from studies.similarity import WINDOW, ms_ssim, psnr, ssim
 VERSION = 1
 """Incremented when a measurement changes; older rows are then measured again."""
 LEVELS = (0.25, 0.5)
-"""Shares of the chain to which real patches are noised, to be denoised again."""
+"""Noise levels, as fractions of T, to which real patches are noised before they are denoised."""
 REPAIR_CALLS = (1, 20)
 DATA_RANGE = 2.0
 Row = dict[str, Any]
@@ -51,9 +51,9 @@ Index = NDArray[np.int64]
 class Inputs:
     """Inputs of the table.
 
-    models: name -> weights file.  held_out: pairs of files (CT, lung mask) that no training step has seen.
+    models: name -> weights file.  held_out: pairs of files (CT, lung mask) not used in training.
     patches_dir: the patches that the models were trained on, made by `diffseglung precompute`.
-    feature_network: weights of another feature network than the random one (see `embedding.read_weights`).
+    feature_network: weights of a feature network to use instead of the random one (see `embedding.read_weights`).
     """
 
     models: Mapping[str, Path]
@@ -63,7 +63,7 @@ class Inputs:
 
     @classmethod
     def of_checkout(cls, root: Path, patches_dir: Path | None = None) -> Inputs:
-        """Both stages and the held-out demo scan of a checkout."""
+        """The models of both stages and the held-out demo scan of a checkout."""
         named = {f"stage {i}": root / "checkpoints" / f"{n}.pt" for i, n in ((1, "ddpm_base"), (2, "ddpm_distill"))}
         demo = root / "demo"
         return cls(
@@ -77,9 +77,9 @@ class Inputs:
 class Real:
     """The real patches that rows are compared with.
 
-    held: n held-out patches, in whose lungs the models draw.  held_distances: (n,) each, to the nearest training patch.
-    references: name -> cloud; `primary` is the one of the network's distance, and of precision and recall.
-    training: patches and the descriptors of each; floors: name -> places of training patches that stand for samples.
+    held: n held-out patches; samples are drawn in their lungs.  held_distances: (n,), to the nearest training patch.
+    references: name -> cloud; `primary` is used for the network's distance, precision and recall.
+    training: patches and the descriptors of each; floors: name -> indices of training patches used as samples.
     digest: hash of all that a row depends on besides its samples.
     """
 
@@ -128,7 +128,7 @@ def run(
 
 
 def _studios(inputs: Inputs, process: runtime.Runtime, store: Path) -> tuple[dict[str, Studio], ModelCard]:
-    """The models on their device, and the card that they share."""
+    """The models on their device, and their common card."""
     if not inputs.models:
         raise ConfigError("there is no model to draw with", remedy="give at least one weights file")
     studios, cards = {}, []
@@ -172,7 +172,7 @@ def _real(inputs: Inputs, config: GenerationConfig, card: ModelCard, output: Pat
 
 
 def _places(training: TrainingPatches, config: GenerationConfig) -> tuple[dict[str, Index], dict[str, Index]]:
-    """Random places of floors and of references, which share no patch; with and without simulated patients."""
+    """Random indices of floors and references, which share no patch; with and without simulated patients."""
     rng = np.random.default_rng(config.seed)
     pools = {"training": np.arange(len(training.ct)), "training, real scans": np.flatnonzero(training.real)}
     floors = {name: rng.permutation(pool)[: config.n] for name, pool in pools.items() if len(pool) >= 2 * config.n}
@@ -231,7 +231,7 @@ def _row(
 def _figures(
     ct: Patches, lungs: Patches, own: Index | None, real: Real, config: GenerationConfig, *, real_row: bool
 ) -> tuple[dict[str, Estimate], int]:
-    """Every column of a set of patches, and the number of cubes. real_row: leave out ratios, which hold for samples."""
+    """Every column of a set of patches, and the number of cubes. real_row: leave out ratios, which apply to samples."""
     cloud = embed(ct, lungs, real.card.intensity, real.weights)
     base = real.references[real.primary]
     found = {
@@ -254,7 +254,7 @@ def _figures(
 
 
 def _frechet(rows: Rows, base: Rows, groups: Index, config: GenerationConfig) -> Estimate:
-    """Distance of Gaussians in standard deviations of the reference."""
+    """Frechet distance in standard deviations of the reference."""
     goal, scaled = gaussian(standardised(base, base)), standardised(rows, base)
 
     def distance(index: Index) -> float:
@@ -264,7 +264,7 @@ def _frechet(rows: Rows, base: Rows, groups: Index, config: GenerationConfig) ->
 
 
 def _mean(values: Rows, over: Rows, config: GenerationConfig) -> Estimate:
-    """Mean of a value of patches over the mean of another of the same patches; unknown ones are left out."""
+    """Ratio of the means of two values of the same patches; unknown ones are left out."""
 
     def ratio(index: Index) -> float:
         known = index[np.isfinite(values[index])]
@@ -280,7 +280,7 @@ def _mean_of_pairs(alike: Rows, config: GenerationConfig) -> Estimate:
         known = alike[np.ix_(index, index)][index[:, None] != index[None]]
         return float(known.mean()) if len(known) else NAN
 
-    if len(alike) < 3:  # one pair, which no resample can vary
+    if len(alike) < 3:  # one pair, which resampling cannot vary
         return Estimate(mean(np.arange(len(alike))), NAN, NAN, len(alike))
     return resampled(mean, np.arange(len(alike)), resamples=config.resamples, seed=config.seed, recentre=False)
 
@@ -318,7 +318,7 @@ def _repair(output: Path, name: str, studio: Studio, real: Real, config: Generat
 
 
 def _likeness(done: Patches, real: Real, config: GenerationConfig) -> Row:
-    """SSIM and PSNR of patches against the held-out ones, in the lungs and altogether."""
+    """SSIM and PSNR of patches against the held-out ones, in the lungs and overall."""
     a, b, lung = (torch.from_numpy(array) for array in (done, real.held.ct, real.held.lungs))
     found = {}
     for where, mask in (("lungs", lung), ("all", None)):

@@ -54,7 +54,7 @@ def write(
 
 
 def slug(*words: str | None) -> str:
-    """Words as a file name."""
+    """A file name from words."""
     return re.sub(r"[^a-z0-9]+", "-", " ".join(w for w in words if w).lower()).strip("-")
 
 
@@ -78,7 +78,7 @@ def csv_text(record: dict[str, Any]) -> str:
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """The tables, what they rest on, and what follows from them."""
+    """The tables, their inputs, and the findings."""
     about, rows = record["about"], record["rows"]
     n = about["settings"]["n"]
     parts = ["# Quality of drawn patches", _header(record)]
@@ -95,7 +95,7 @@ def markdown(record: dict[str, Any]) -> str:
 
 
 def findings(record: dict[str, Any]) -> list[str]:
-    """Smallest number of calls that is as good as the full chain, and warnings of repeated training patches."""
+    """Smallest number of calls as good as the full chain, and warnings of repeated training patches."""
     metric, lines = f"frechet {record['about']['primary reference']}", []
     for name in dict.fromkeys(row["set"] for row in record["rows"] if row["sampler"]):
         own = [row for row in record["rows"] if row["set"] == name and row["sampler"]]
@@ -121,7 +121,7 @@ def findings(record: dict[str, Any]) -> list[str]:
 
 
 def picture(pictures: dict[str, NDArray[np.float32]], intensity: IntensityConfig) -> bytes:
-    """PNG: a line for each set, the middle axial slice of its first patches in the lung window, front up."""
+    """PNG: one row per set, the middle axial slice of its first patches in the lung window, anterior up."""
     columns = min(SHOWN, *(len(patches) for patches in pictures.values()))
     figure = Figure(figsize=(2.6 + 1.15 * columns, 0.3 + 1.17 * len(pictures)), facecolor="white")
     axes = figure.subplots(len(pictures), columns, squeeze=False)
@@ -140,7 +140,7 @@ def picture(pictures: dict[str, NDArray[np.float32]], intensity: IntensityConfig
 
 
 def _columns(about: dict[str, Any]) -> tuple[tuple[str, str, int], ...]:
-    """Columns whose reference there is."""
+    """Columns whose reference is available."""
     primary = about["primary reference"]
     named = [(key.format(primary=primary), title, digits) for key, title, digits in COLUMNS]
     known = {f"frechet {name}" for name in about["reference patches"]} | {"frechet network"}
@@ -149,7 +149,7 @@ def _columns(about: dict[str, Any]) -> tuple[tuple[str, str, int], ...]:
 
 
 def _table(rows: list[Row], columns: tuple[tuple[str, str, int], ...], *, timed: bool) -> str:
-    """A line for each row; real patches first."""
+    """One line per row; real patches first."""
     chain = next((row["calls"] for row in rows if row["sampler"] == CHAIN), None)
     head = [
         "set",

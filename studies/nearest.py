@@ -22,7 +22,7 @@ from studies.embedding import describe
 from studies.frechet import Rows, standardised
 
 SIMULATED = ("phantom", "semi")
-"""Beginnings of the names of cases with simulated patients or lesions."""
+"""Name prefixes of cases with simulated patients or lesions."""
 CHUNK = 64
 Array = NDArray[Any]
 
@@ -41,7 +41,7 @@ class TrainingPatches:
 
     @property
     def real(self) -> NDArray[np.bool_]:
-        """(N,) patches of scans to which nothing was added."""
+        """(N,) mask of the patches of unmodified scans."""
         return np.array([not str(name).startswith(SIMULATED) for name in self.cases])
 
 
@@ -68,7 +68,7 @@ def open_training(folder: Path, patch: PatchConfig) -> TrainingPatches:
 def training_descriptors(training: TrainingPatches, intensity: IntensityConfig, store: Path) -> Rows:
     """Descriptors (N, 34) of whole patches, kept in the folder `store`."""
     path = store / f"training_{training.digest}.npy"
-    with contextlib.suppress(InputError):  # none there, or none that can be read: made again
+    with contextlib.suppress(InputError):  # missing or unreadable: computed again
         return np.asarray(StoredRows.open(path)[:])
     rows = np.concatenate([
         describe(
@@ -83,7 +83,7 @@ def training_descriptors(training: TrainingPatches, intensity: IntensityConfig, 
 
 
 def nearest_voxels(patches: Array, training: Array | StoredRows, own: NDArray[np.int64] | None = None) -> Rows:
-    """Least root mean square difference (n,) of patches (n, Z, Y, X) to training (N, Z, Y, X), over all eight flips.
+    """Smallest root mean square difference (n,) of patches (n, Z, Y, X) to training (N, Z, Y, X), over all eight flips.
 
     own: (n,) index of each patch in the training set, which is skipped.
     """
@@ -103,7 +103,7 @@ def nearest_voxels(patches: Array, training: Array | StoredRows, own: NDArray[np
 
 
 def nearest_rows(rows: Rows, training: Rows, own: NDArray[np.int64] | None = None) -> Rows:
-    """Least distance (n,) of descriptors (n, d) to those of training (N, d), in standard deviations of training."""
+    """Smallest distance (n,) of descriptors (n, d) to those of training (N, d), in standard deviations of training."""
     known = np.isfinite(training).all(1)
     base = training[known]
     distance = cdist(standardised(rows, base), standardised(base, base))

@@ -19,7 +19,7 @@ from studies.tables import title_of
 
 WINDOW_HU = (-1350.0, 150.0)
 WIDTH = 190
-"""Pixels across a picture."""
+"""Width of a picture in pixels."""
 LIMIT_BYTES = 15_000_000
 TINT = 0.55
 STYLE = """body{font:14px system-ui,sans-serif;background:#14161a;color:#e8e8e8;margin:1.2em}
@@ -29,7 +29,7 @@ img{width:190px;display:block}figcaption{font-size:11px;line-height:1.25;color:#
 
 
 def write(cases: list[dict[str, Any]], found: Results, order: list[str], title: str) -> str:
-    """The page, with its pictures compressed until the size is acceptable."""
+    """Write the page, with pictures compressed until the size is acceptable."""
     for quality in (80, 60, 40, 20):
         text = _page(cases, found, order, title, quality)
         if len(text) <= LIMIT_BYTES:
@@ -75,7 +75,7 @@ def _scores(scores: dict[str, Any]) -> str:
 
 
 def _box(truth: NDArray[Any]) -> tuple[slice, slice]:
-    """The lungs with a small margin; everything where the slice holds none."""
+    """Box of the lungs with a small margin; the whole slice if it has none."""
     found = np.argwhere(truth > 0)
     if not len(found):
         return slice(None), slice(None)
@@ -84,7 +84,7 @@ def _box(truth: NDArray[Any]) -> tuple[slice, slice]:
 
 
 def _size(shape: tuple[int, ...], pixel_mm: list[float]) -> tuple[int, int]:
-    """Pixels across and down that keep the body's proportions."""
+    """Width and height in pixels that keep the body's proportions."""
     ratio = shape[0] * pixel_mm[0] / (shape[1] * pixel_mm[1])
     return WIDTH, max(math.floor(WIDTH * ratio), 1)
 

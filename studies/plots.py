@@ -40,7 +40,7 @@ def dice(found: Index, methods: list[str]) -> bytes:
 
 
 def reliability(found: Results) -> bytes | None:
-    """Accuracy of the top class against its confidence; None if no candidate has probabilities."""
+    """Accuracy of the top class against its confidence; None if no candidate gives probabilities."""
     sure = {key: results for key, results in found.items() if all(result["calibration"] for result in results)}
     if not sure:
         return None
@@ -59,7 +59,7 @@ def reliability(found: Results) -> bytes | None:
 
 
 def agreement(results: list[dict[str, Any]], found: Index, method: str) -> bytes:
-    """Bland-Altman of the volumes of one method: error against the mean of both, mL, a picture for each class."""
+    """Bland-Altman of the volumes of one method: error against the mean of both, mL, one panel per class."""
     figure = Figure(figsize=(15, 3.4), layout="constrained")
     for axes, label in zip(figure.subplots(1, len(TISSUES)), TISSUES, strict=True):
         guess, true = (column(results, label.name, f"{which}_ml") for which in ("predicted", "true"))

@@ -1,7 +1,7 @@
 """Features of cases at their lung positions, stored on disk, to compare many classifiers on the same positions.
 
-Local descriptors are kept of every position (context needs them all), activations of networks and dense radiomics of a
-drawn part, because they are large. Files are NPZ archives of plain arrays, named after the case and what is in them.
+Local descriptors are kept at every position (context needs them all); network activations and dense radiomics, which
+are large, at a random sample. Files are NPZ archives of plain arrays, named after the case and their content.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Reading:
     """How a scan is read before its local descriptors are computed.
 
     spacing_mm: of the grid.
-    intensity: "aligned" by air and the scan's own healthy lung; "plain", HU as they are; or as a pipeline that knows no
+    intensity: "aligned" by air and the scan's own healthy lung; "plain", HU as they are; or as a pipeline without
         HU: "range", lung from its 0.5 to its 99.5 % quantile onto RANGE_HU; "z-score", lung onto MOMENTS_HU.
     """
 
@@ -46,9 +46,9 @@ class Reading:
 
 RANGE_HU = (-930.0, -25.0)
 MOMENTS_HU = (-754.0, 171.0)
-"""Quantiles, and mean and standard deviation, of the aligned lungs of the nine unlabelled real training scans."""
+"""Quantiles, and mean and standard deviation, of aligned HU in the lungs of the nine unlabelled real training scans."""
 KEPT = 15000
-"""Positions of a case whose activations are kept."""
+"""Number of positions per case at which activations are kept."""
 TAP_STRIDE = 4
 
 
@@ -57,7 +57,7 @@ class Probe:
     """One case.
 
     local: (N, F) local descriptors of all positions;  hu: (N,);  truth: (N,) class index, -1 where unknown.
-    kept: (n,) positions that `columns` belong to;  columns: name -> (n, D) float16, for activations and radiomics.
+    kept: (n,) positions of `columns`;  columns: name -> (n, D) float16, for activations and radiomics.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Probe:
     columns: dict[str, NDArray[np.float16]] = field(default_factory=dict)
 
     def rows(self, *names: str) -> Tensor:
-        """The named columns of the kept positions side by side, (n, D); `local` stands for the shaped descriptors."""
+        """The named columns of the kept positions side by side, (n, D); `local` means the shaped descriptors."""
         parts = [shaped(self.local)[self.kept] if n == "local" else self.columns[n].astype(np.float32) for n in names]
         return torch.from_numpy(np.hstack(parts))
 
@@ -86,7 +86,7 @@ def gather(
 ) -> Probe:  # fmt: skip
     """The probe of a case (NPZ, or a folder with truth), read from `folder` if stored before.
 
-    bundles: networks whose taps are wanted; columns `<bundle>/<level>/<tap>` (and `/projected` of a distilled one).
+    bundles: networks whose taps are computed; columns `<bundle>/<level>/<tap>` (and `/projected` of a distilled one).
     radiomics: also the 34 dense descriptors, columns `radiomics`.
     reading: of the scan; a folder holds the probes of one reading.
     """
@@ -116,7 +116,7 @@ def gather(
 
 
 def intensities(prepared: PreparedScan, kind: str) -> NDArray[np.float32]:
-    """What the local descriptors see of a prepared, (Z, Y, X), as `Reading.intensity` has it."""
+    """Intensities (Z, Y, X) for the local descriptors of a prepared scan, according to `Reading.intensity`."""
     if kind == "aligned":
         return prepared.aligned
     if kind == "plain":

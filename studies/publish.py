@@ -21,7 +21,7 @@ from studies.runner import Job, Plan, file_hash
 from studies.summary import Results, Row
 
 SEED = 0
-"""Of the resampling."""
+"""Seed of the resampling."""
 
 
 def publish(output: Path, jobs: list[Job], plan: Plan, about: dict[str, Any]) -> list[Path]:
@@ -90,7 +90,7 @@ def _record(header: dict[str, Any], rows: list[Row], cases: list[dict[str, Any]]
 
 
 def _commit() -> str | None:
-    """The commit of the clone, with a plus if its files were changed."""
+    """The commit of the clone, followed by a plus if files were changed."""
     folder = Path(__file__).parents[1]
     if not (folder / ".git").exists():
         return None
@@ -103,7 +103,7 @@ def _commit() -> str | None:
 
 
 def _gpu() -> str:
-    """What PyTorch sees; runtime is the module that knows."""
+    """The GPU as PyTorch reports it, through `runtime`."""
     from diffseglung.platform.runtime import choose_device
 
     return str(choose_device("auto")).replace("cpu", "none")

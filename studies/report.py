@@ -23,7 +23,7 @@ COLUMNS = (
 
 
 def rounded(value: Any) -> Any:
-    """The same value ready for JSON: unknown numbers become null."""
+    """The value ready for JSON; unknown numbers become null."""
     if isinstance(value, dict):
         return {readable(str(k)): rounded(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -34,7 +34,7 @@ def rounded(value: Any) -> Any:
 
 
 def table(methods: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """One row a method in the order of HEADER, from `scores.pool`; Dice in percent, an unknown number as a dash."""
+    """One row per method in the order of HEADER, from `scores.pool`; Dice in percent, an unknown number as a dash."""
     rows = []
     for name, pooled in methods.items():
         classes = pooled["classes"]
@@ -62,7 +62,7 @@ def csv_text(cases: dict[str, dict[str, dict[str, Any]]]) -> str:
 
 
 def write(path: Path, pooled: dict[str, dict[str, Any]], cases: dict[str, dict[str, dict[str, Any]]]) -> list[Path]:
-    """JSON at `path` and CSV beside it, each written to a neighbour and renamed."""
+    """JSON at `path` and CSV beside it, each written atomically."""
     text = json.dumps(rounded({"pooled": pooled, "cases": cases}), indent=1, sort_keys=True) + "\n"
     written = []
     path.parent.mkdir(parents=True, exist_ok=True)

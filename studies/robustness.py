@@ -1,8 +1,8 @@
-"""How far a result moves when the scan changes but the patient does not: kernel, noise, slices, calibration, breath.
+"""How far results move if the scan changes but the patient does not: kernel, noise, slices, calibration, breath.
 
 The entry point is `run(output, subjects, methods=...)`, which `diffseglung benchmark --robustness` calls; it writes
-robustness.json, .csv and .md and goes on where it was stopped. `compare` is the measure: both maps on the grid and
-inside the lungs of the unchanged scan, so that what is measured is the labelling, not the lung mask.
+robustness.json, .csv and .md, and resumes an interrupted run. `compare` is the measure: both maps on the grid and
+inside the lungs of the unchanged scan, so that it measures the labelling and not the lung mask.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from studies.report import rounded
 from studies.scores import dice
 
 VERSION = 2
-"""Goes up with every change of a perturbation or of what is measured; older rows are then measured again."""
+"""Incremented when a perturbation or a measurement changes; older rows are then measured again."""
 NOISE_HU = (20.0, 40.0)
-"""Added in quadrature to what the scan has, with the grain of a medium kernel."""
+"""Standard deviation of the added noise, with the spectrum of a medium kernel."""
 SHIFT_HU = (-15.0, 15.0)
-"""As far as air may be off before a scan is called not calibrated."""
+"""The largest error of air at which a scan still counts as calibrated."""
 THICK_MM = 5.0
 NAMES = tuple(label.name for label in TISSUES)
 
@@ -45,10 +45,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A scan and what it is compared with.
+    """A scan and the scans it is compared with.
 
     ct: HU.  lungs: 0 outside, 1 right, 2 left.
-    twins: the same patient scanned otherwise, on the same grid and with the same lungs: "kernel", "exhale".
+    twins: other scans of the same patient, on the same grid and with the same lungs: "kernel", "exhale".
     simulated: whether noise, shift and thick slices are simulated as well.
     """
 
@@ -68,14 +68,14 @@ class Subject:
 
     @property
     def sha256(self) -> str:
-        """Of every voxel that takes part."""
+        """Hash of all voxels of the scan, the lungs and the twins."""
         digest = hashlib.sha256()
         for volume in (self.ct, self.lungs, *(self.twins[key] for key in sorted(self.twins))):
             digest.update(np.ascontiguousarray(volume.array).tobytes())
         return digest.hexdigest()[:16]
 
     def changes(self) -> list[str]:
-        """Names of what `changed` can do."""
+        """Names of the changes that `changed` can make."""
         names = sorted(self.twins)
         if self.simulated:
             names += [f"noise +{sd:.0f} HU" for sd in NOISE_HU] + [f"shift {hu:+.0f} HU" for hu in SHIFT_HU]
@@ -83,7 +83,7 @@ class Subject:
         return names
 
     def changed(self, change: str) -> tuple[Volume, Volume]:
-        """CT and lungs after a change; thick slices come on canonical axes."""
+        """CT and lungs after a change; thick slices are on canonical axes."""
         if change in self.twins:
             return self.twins[change], self.lungs
         kind, amount = change.split()[:2]
@@ -98,7 +98,7 @@ class Subject:
 
 
 def exhale_subject(seed: int, *, size: str = "full", split: str = "dev") -> Subject:
-    """A phantom in inspiration whose twin has breathed out: same chest, same lesions, same grid."""
+    """A phantom in inspiration with a twin in expiration: same chest, same lesions, same grid."""
     from diffseglung.phantom.procedural import make_phantom
 
     one, other = (
@@ -114,7 +114,7 @@ def clipped(hu: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def noisier(ct: Volume, sd_hu: float, *, seed: int = 0) -> NDArray[np.float32]:
-    """HU with noise of a medium kernel added, on the grid's own axes."""
+    """HU with added noise of a medium kernel, on the axes of the scan."""
     turn = Reorientation.of(ct)
     upright = turn.apply(ct)
     z_mm, y_mm, x_mm = upright.spacing_mm
@@ -140,7 +140,7 @@ def thickened(upright: Volume, slice_mm: float) -> Volume:
 
 
 def thickened_mask(upright: Volume, slice_mm: float) -> Volume:
-    """Lungs (0, 1, 2) on the grid of `thickened`: the side that most of a voxel belongs to."""
+    """Lungs (0, 1, 2) on the grid of `thickened`: the value that fills most of each voxel."""
     weights, affine = _profiles(upright, slice_mm)
     shares = np.stack([np.tensordot(weights, (upright.array == k).astype(np.float32), 1) for k in (0, 1, 2)])
     return Volume(shares.argmax(0).astype(np.uint8), affine)
@@ -162,7 +162,7 @@ def onto(label_map: Volume, grid: Volume) -> Volume:
 def compare(before: Volume, after: Volume, lungs: Volume) -> Row:
     """Two label maps inside the lungs (non-zero) of the first, on its grid, where both maps have lung.
 
-    A mask of thick slices leaves out a rim that thin ones have; that is no change of tissue.
+    A mask on thick slices lacks a rim that one on thin slices has; that is not a change of tissue.
 
     shares: class -> percent of the lungs before, after, and the change in points; dice: class -> agreement of the two
     maps, NaN where both lack the class; same: share of lung voxels with one label in both, percent.
@@ -182,7 +182,7 @@ def compare(before: Volume, after: Volume, lungs: Volume) -> Row:
 
 
 def measure(subject: Subject, label: Label, changes: Iterable[str]) -> Iterator[tuple[str, Row]]:
-    """(change, `compare`) of one way of labelling, one after the other; the unchanged scan is labelled once."""
+    """Yield (change, `compare`) for one labelling function; the unchanged scan is labelled once."""
     before: Volume | None = None
     for change in changes:
         before = before or label(subject.ct, subject.lungs)
@@ -199,8 +199,8 @@ def run(
 ) -> list[Row]:
     """Measure every method on every subject and change; write robustness.{json,csv,md} into `output` after each row.
 
-    methods: of `diffseglung segment`, () for the default one.  labellers: further ways of labelling, by name.
-    track: wraps the jobs, as a progress bar does.  Rows that the folder already holds are not measured again.
+    methods: of `diffseglung segment`, () for the default one.  labellers: further labelling functions, by name.
+    track: wraps the jobs, as a progress bar does.  Rows already in the folder are not measured again.
     """
     ways = dict(labellers or {})
     names = methods or (() if ways else (default_method(False),))
@@ -219,7 +219,7 @@ def run(
 
 
 def _method(name: str) -> Label:
-    """A method of `diffseglung segment` with its default settings; its model is loaded when it is first used."""
+    """A method of `diffseglung segment` with its default settings; its model is loaded at first use."""
     from diffseglung.pipeline import Segmenter
 
     loaded: list[Segmenter] = []
@@ -244,7 +244,7 @@ def _known(output: Path) -> dict[tuple[str, ...], Row]:
 
 
 def _write(output: Path, rows: list[Row]) -> None:
-    """The three files, each under another name first."""
+    """Write the three files, each atomically."""
     output.mkdir(parents=True, exist_ok=True)
     texts = {
         "robustness.json": json.dumps(rounded({"version": VERSION, "rows": rows}), indent=1) + "\n",
@@ -270,8 +270,8 @@ def csv_text(rows: list[Row]) -> str:
 
 
 def markdown(rows: list[Row]) -> str:
-    """A table: change of each class's share in points, with the Dice of both maps in brackets."""
-    head = ["change", "scan", "method", *(label.title for label in TISSUES), "lesion shares moved", "same label %"]
+    """A table: change of each class's share in percentage points, with the Dice of both maps in brackets."""
+    head = ["change", "scan", "method", *(label.title for label in TISSUES), "lesion shares moved", "same label, %"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in sorted(rows, key=lambda r: (r["change"], r["scan"], r["method"])):
         cells = [f"{row['shares'][n]['points']:+.1f} ({_hundredth(rounded(row['dice'][n]))})" for n in NAMES]

@@ -1,9 +1,9 @@
-"""Runs a benchmark: one JSON file for each case and candidate, kept as long as everything that made it is the same.
+"""Run a benchmark: one JSON file per case and candidate, reused while everything it depends on is unchanged.
 
-    results/<case>/case.json       what the case is, and the slice that is shown of it
+    results/<case>/case.json       description of the case, and its displayed slice
     results/<case>/<candidate>.json  key, scores, calibration, seconds, labels of that slice
 
-A run that is stopped loses at most the candidate under way; the next one goes on where it ended.
+An interrupted run loses at most the current candidate; the next run resumes there.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from studies.compared_methods import ComparedMethod, LoadedModels, Prediction
 from studies.report import rounded
 
 CALIBRATION_VOXELS = 200_000
-"""Lung voxels that calibration is measured on, at least (all, where there are fewer than twice as many)."""
+"""Minimum number of lung voxels on which calibration is measured (all, if there are fewer than twice as many)."""
 UNKNOWN = {"kind": "unknown", "condition": "unknown", "severity": "unknown", "novelty": "unknown"}
 FILES = ("ct.nii.gz", "lungs.nii.gz", "truth.nii.gz")
 NO_RESULT = (
     *("diffseglung/cli/", "diffseglung/output/", "studies/commands/"),
     *(f"studies/{name}.py" for name in ("page", "plots", "tables", "summary", "bootstrap")),
 )
-"""Sources that cannot change a result: they print and draw."""
+"""Sources that cannot change a result: they only print or plot."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One case: its folder, its spec (None: the folder is read as it is), and where its results go."""
+    """One case: its folder, its spec (None: the folder is read as it is), and folder of its results."""
 
     name: str
     folder: Path
@@ -63,8 +63,8 @@ class Job:
 class Plan:
     """What is run on every case.
 
-    candidates: who;  model, base_model: weights files;  backgrounds: folder of real scans;  surfaces: whether distances
-    are measured;  keep: take results of other versions of the code too;  sources: hash of the code that runs.
+    candidates: methods;  model, base_model: weights files;  backgrounds: folder of real scans;  surfaces: whether
+    distances are measured;  keep: also reuse results of other versions of the code;  sources: hash of the code.
     """
 
     candidates: tuple[ComparedMethod, ...]
@@ -85,7 +85,7 @@ def catalogue_jobs(specs: tuple[CaseSpec, ...], output: Path) -> list[Job]:
 
 
 def folder_jobs(folder: Path, output: Path) -> list[Job]:
-    """Jobs of a folder of case folders; InputError where it holds none."""
+    """Jobs of a folder of case folders; InputError if it has none."""
     found = sorted(path.parent for path in folder.glob("*/truth.nii.gz")) if folder.is_dir() else []
     if not found:
         raise InputError(f"{folder} holds no case folders with truth.nii.gz", remedy="make some: diffseglung phantom")
@@ -100,7 +100,7 @@ def folder_jobs(folder: Path, output: Path) -> list[Job]:
 
 
 def run_all(jobs: list[Job], plan: Plan, workers: int = 1) -> Iterator[tuple[str, int]]:
-    """Run every case; yields its name and how many results were computed, as each is done."""
+    """Run every case; yields its name and the number of results computed, as each finishes."""
     if workers == 1:
         for job in jobs:
             yield job.name, run_case(job, plan)
@@ -122,14 +122,14 @@ def run_all(jobs: list[Job], plan: Plan, workers: int = 1) -> Iterator[tuple[str
 
 
 def _one_thread() -> None:
-    """Workers share the machine by cases, not by threads."""
+    """One thread per worker: the cases are run in parallel instead."""
     import torch
 
     torch.set_num_threads(1)
 
 
 def run_case(job: Job, plan: Plan) -> int:
-    """Compute what is missing or out of date of one case; returns how many results that was."""
+    """Compute what is missing or out of date of one case; returns the number of results."""
     keys = {candidate.key: result_key(job, candidate, plan) for candidate in plan.candidates}
     pending = [e for e in plan.candidates if not _is_current(job.results / f"{e.key}.json", keys[e.key], plan.keep)]
     if not pending and (job.results / "case.json").exists():
@@ -180,7 +180,7 @@ def read_case(folder: Path) -> tuple[Volume, Volume, Volume]:
 
 
 def result_key(job: Job, candidate: ComparedMethod, plan: Plan) -> dict[str, Any]:
-    """All that a result follows from."""
+    """Everything that a result depends on."""
     made = job.folder if job.spec is None else None
     model = plan.base_model if candidate.base else plan.model
     return {
@@ -241,7 +241,7 @@ def _calibration(answer: Prediction, truth: Volume) -> dict[str, Any] | None:
 
 
 def _describe(job: Job, ct: Volume, truth: Volume, shown: int) -> dict[str, Any]:
-    """case.json. A case of a plain folder keeps its strata where its meta.json tells them."""
+    """case.json. A case in a plain folder takes its strata from its meta.json, if given there."""
     spec = dataclasses.asdict(job.spec) if job.spec else _read_spec(job.folder)
     names = {"kind", "condition", "severity", "novelty"}
     return {
@@ -254,14 +254,14 @@ def _describe(job: Job, ct: Volume, truth: Volume, shown: int) -> dict[str, Any]
 
 
 def _read_spec(folder: Path) -> dict[str, Any]:
-    """The spec in a case's meta.json; nothing where there is none."""
+    """The spec in a case's meta.json; empty if there is none."""
     path = folder / "meta.json"
     found = read_json(path).get("spec") if path.is_file() else None
     return found if isinstance(found, dict) else {}
 
 
 def _shown_slice(truth: Volume) -> int:
-    """The axial slice with the most disease; with the most lung where there is none."""
+    """The axial slice with the most disease, or with the most lung if there is no disease."""
     labels = Reorientation.of(truth).apply(truth).array
     ill = (labels > HEALTHY.id).sum((1, 2))
     return int(ill.argmax() if ill.any() else (labels > 0).sum((1, 2)).argmax())
@@ -282,7 +282,7 @@ def pack(array: NDArray[Any]) -> dict[str, Any]:
 
 
 def unpack(packed: dict[str, Any]) -> NDArray[Any]:
-    """Inverse of `pack`.  Raises InputError for what it did not make."""
+    """Inverse of `pack`.  Raises InputError for anything else."""
     try:
         dtype, shape = np.dtype(packed["dtype"]), [int(n) for n in packed["shape"]]
         size = math.prod(shape) * dtype.itemsize
@@ -295,7 +295,7 @@ def unpack(packed: dict[str, Any]) -> NDArray[Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object; empty where the file is not whole."""
+    """A JSON object; empty if the file is incomplete."""
     try:
         found = serialization.read(path)
     except ValueError:
@@ -304,10 +304,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _as_json(value: Any) -> Any:
-    """As it is when it was written and read."""
+    """The value after a round trip through JSON."""
     return json.loads(json.dumps(value))
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    """Whole or not at all."""
+    """Write atomically."""
     atomic_files.write_text(path, json.dumps(rounded(value), allow_nan=False) + "\n")

@@ -1,7 +1,7 @@
-"""Sets of patches for the generation table: held-out real ones, and those that a model draws in the same lungs.
+"""Sets of patches for the generation table: held-out real ones, and samples of a model in the same lungs.
 
-Every patch is kept in a file of its own as soon as its batch is drawn, named after all that it depends on: weights,
-sampler, seed, place, lungs, precision. An interrupted run continues, and a larger n draws the additional ones only.
+Every patch is kept in a file of its own as soon as its batch is drawn, named after everything it depends on: weights,
+sampler, seed, place, lungs, precision. An interrupted run continues, and a larger n draws only the additional ones.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ REPAIR = 1_000_003
 
 @dataclass(frozen=True)
 class Sampler:
-    """A way of drawing. kind: ddpm, ddim or dpm.  calls: of the network, 0 for the full chain."""
+    """A sampler. kind: ddpm, ddim or dpm.  calls: of the network, 0 for the full chain."""
 
     title: str
     kind: str
@@ -47,7 +47,7 @@ class Sampler:
     spacing: str = "uniform"
 
     def steps(self, signal: Tensor) -> list[int]:
-        """The steps it walks, of a chain of any length."""
+        """The steps it takes, for a chain of any length."""
         total = len(signal) - 1
         count = min(self.calls or total, total)
         return logsnr_steps(signal, count) if self.spacing == "logsnr" else spaced_steps(total, count)
@@ -78,9 +78,9 @@ class RealPatches:
 def cut_scans(
     scans: Sequence[tuple[Path, Path]], count: int, patch: PatchConfig, intensity: IntensityConfig, *, seed: int
 ) -> RealPatches:
-    """`count` patches of pairs of files (CT, lungs), cut as in training, the scans taking turns.
+    """`count` patches of pairs of files (CT, lungs), cut as in training, from the scans in turn.
 
-    Patch i depends on the seed, i and its scan alone. Random places: patches of one scan may overlap.
+    Patch i depends only on the seed, i and its scan. Positions are random: patches of one scan may overlap.
     """
     if not scans:
         raise InputError("there is no held-out scan", remedy="name at least one pair of CT and lung mask")
@@ -99,7 +99,7 @@ def cut_scans(
 
 
 def _on_grid(ct: Path, lungs: Path, patch: PatchConfig, intensity: IntensityConfig) -> tuple[Patches, Patches]:
-    """CT in model units and lungs (0, 1) on canonical axes at the model's spacing, as `precompute` has them."""
+    """CT in model units and lungs (0, 1) on canonical axes at the model's spacing, as in `precompute`."""
     hu, mask = read_volume(ct), read_mask(lungs)
     if not hu.same_grid(mask):
         raise GeometryError(f"{lungs} is not on the grid of {ct}", remedy="give the lung mask of this scan")
@@ -114,7 +114,7 @@ def _on_grid(ct: Path, lungs: Path, patch: PatchConfig, intensity: IntensityConf
 class Drawn:
     """Samples (n, Z, Y, X) in model units, network calls for each, and seconds for each.
 
-    seconds: processor time if the network runs on the CPU (so that other work does not count), else wall time.
+    seconds: processor time if the network runs on the CPU (so that other processes do not count), else wall time.
     """
 
     ct: Patches
@@ -132,7 +132,7 @@ class Studio:
 
     @cached_property
     def weights(self) -> str:
-        """Hash of the network and its process: other parts of a weights file change no sample."""
+        """Hash of the network and its diffusion process; other parts of a weights file do not affect samples."""
         digest = hashlib.sha256(repr(self.model.config).encode())
         for name, value in sorted(self.model.network.state_dict().items()):
             digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
@@ -155,9 +155,9 @@ class Studio:
     def repaired(
         self, clean: Patches, lungs: Patches, level: float, calls: int, *, batch_size: int, seed: int
     ) -> tuple[Patches, Patches]:
-        """Patches noised to `level` of the chain (Ho et al. 2020, eq. 4), and denoised in `calls` of DPM-Solver++.
+        """Patches noised to `level`, a fraction of T (Ho et al. 2020, eq. 4), and denoised in `calls` of DPM-Solver++.
 
-        Returns what was noised, brought back to the scale of the patch by 1 / sqrt(abar) and clipped, and the result.
+        Returns the noised patches, rescaled by 1 / sqrt(abar) and clipped, and the result.
         """
         top = max(round(level * self.model.config.steps), 1)
         steps = spaced_steps(top, min(calls, top))

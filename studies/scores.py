@@ -1,4 +1,4 @@
-"""Agreement of a label map with truth: Dice, HD95, surface Dice, volumes, per class.
+"""Agreement of a label map with the ground truth: Dice, HD95, surface Dice, volumes, per class.
 
 A class that is absent from both maps has no score (NaN, null in JSON); one that is absent from one map has Dice 0 and
 no distance.
@@ -56,7 +56,7 @@ class Surface:
         return cls(places, index, cKDTree(places, balanced_tree=False, compact_nodes=False))
 
     def distances_to(self, other: Surface) -> NDArray[np.float64]:
-        """mm from each voxel of this surface to the other; voxels of both are at 0 without a search."""
+        """mm from each voxel of this surface to the other; voxels that belong to both are at 0 without a search."""
         apart = ~np.isin(self.index, other.index, assume_unique=True)
         found = np.zeros(len(apart))
         found[apart] = other.tree.query(self.places_mm[apart])[0]
@@ -64,7 +64,7 @@ class Surface:
 
 
 def distances_between(a: Surface, b: Surface) -> Distances:
-    """Distances in mm from every surface voxel of `a` to the surface of `b`, and the other way; empty without both."""
+    """Distances in mm from every surface voxel of `a` to the surface of `b`, and back; empty unless both exist."""
     if a.tree is None or b.tree is None:
         return np.empty(0), np.empty(0)
     return a.distances_to(b), b.distances_to(a)
@@ -95,7 +95,7 @@ def hd95(distances: Distances) -> float:
 
 
 def surface_dice(distances: Distances, tolerance_mm: float = 2.0) -> float:
-    """Share of both surfaces that lies within the tolerance of the other (Nikolov et al. 2018); NaN without any."""
+    """Fraction of both surfaces that lies within the tolerance of the other (Nikolov et al. 2018); NaN without any."""
     total = len(distances[0]) + len(distances[1])
     if not total:
         return NAN
@@ -103,7 +103,7 @@ def surface_dice(distances: Distances, tolerance_mm: float = 2.0) -> float:
 
 
 def true_surfaces(truth: Volume) -> dict[int, Surface]:
-    """Surface of each class of a truth, by label id: computed once for all predictions of a case."""
+    """Surface of each class of the ground truth, by label id; computed once for all predictions of a case."""
     return {label.id: Surface.of(truth.array == label.id, truth.spacing_mm) for label in TISSUES}
 
 
@@ -114,7 +114,7 @@ def score_case(
 
     surfaces: False skips the distances (NaN), which take seconds on a full scan.
     known: `true_surfaces` of this truth, if several predictions are scored.
-    Also `lesion_fraction` of both maps, `healthy_case`: whether truth holds no lesion, and `confusion`.
+    Also `lesion_fraction` of both maps, `healthy_case`: whether the truth has no lesion, and `confusion`.
     """
     if not prediction.same_grid(truth, tolerance_mm=0.05):
         raise GeometryError(
@@ -201,7 +201,7 @@ def pool(cases: list[dict[str, Any]]) -> dict[str, Any]:
 def reliability(
     posterior: NDArray[np.floating[Any]], truth: NDArray[np.integer[Any]], *, bins: int = 15
 ) -> dict[str, Any]:
-    """Sums for calibration, which add over cases.
+    """Sums for calibration, which can be added over cases.
 
     posterior: (N, 5) in the order of `labels.TISSUES`. truth: (N,) label ids 1..5.
     `bins` (3, bins): positions, summed confidence and summed correctness of the top class by its confidence;
@@ -226,6 +226,6 @@ def expected_calibration_error(bins: NDArray[np.float64]) -> NDArray[np.float64]
 
 
 def _mean(values: list[float]) -> float:
-    """Mean of the values that exist; NaN without any."""
+    """Mean of the finite values; NaN without any."""
     known = [v for v in values if np.isfinite(v)]
     return float(np.mean(known)) if known else NAN

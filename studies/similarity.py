@@ -43,9 +43,9 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float, where: Tensor | None = None
 
 
 def ms_ssim(a: Tensor, b: Tensor, *, data_range: float) -> Tensor:
-    """Multi-scale SSIM (N,) (Wang et al. 2003, eq. 7), with as many of its five scales as the window fits in.
+    """Multi-scale SSIM (N,) (Wang et al. 2003, eq. 7), with as many of its five scales as the image size allows.
 
-    The exponents of the scales that are left are scaled to sum 1. Negative structure counts as 0: it has no root.
+    The exponents of the remaining scales are normalised to sum 1. Negative structure counts as 0: it has no root.
     """
     weights = SCALE_WEIGHTS[: scales(tuple(a.shape[1:]))]
     pool = F.avg_pool2d if a.ndim == 3 else F.avg_pool3d
@@ -61,7 +61,7 @@ def ms_ssim(a: Tensor, b: Tensor, *, data_range: float) -> Tensor:
 
 
 def scales(shape: tuple[int, ...]) -> int:
-    """Scales of MS-SSIM that an image of this shape allows; InputError for one that is smaller than the window."""
+    """Scales of MS-SSIM that an image of this shape allows; InputError for one smaller than the window."""
     if len(shape) not in (2, 3) or min(shape) < WINDOW:
         raise InputError(f"SSIM has no window in an image of {shape}", remedy=f"give sides of at least {WINDOW} voxels")
     return min(int(math.log2(min(shape) / WINDOW)) + 1, len(SCALE_WEIGHTS))

@@ -1,7 +1,7 @@
-"""Estimates with intervals from the results of cases: overall, by stratum, by lesion model, and paired differences.
+"""Estimates with intervals from per-case results: overall, by stratum, by lesion model, and paired differences.
 
-A class without a true voxel in a set of cases has no Dice there. `mean` is the mean of the pooled Dice of the classes
-that are there; over all test cases these are the five.
+A class without a true voxel in a set of cases has no Dice there. `mean` is the mean pooled Dice of the classes
+present; over all test cases these are all five.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from studies.runner import Job, read_json
 from studies.scores import expected_calibration_error
 
 Results = dict[str, list[dict[str, Any]]]
-"""ComparedMethod -> its result on every case, in the order of the cases."""
+"""Key of a candidate -> its result on every case, in the order of the cases."""
 CLUSTERED = "kmeans_radiomics"
 SIBLINGS = {
     "physics": ("physics_no_fusion", "rule"), "physics_fast": ("physics",),
@@ -35,7 +35,7 @@ EVERY = "all"
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: of a candidate on a set of cases, for a class (or all), and how it is called."""
+    """One metric of a candidate on a set of cases, for one class or all."""
 
     method: str
     stratum: str
@@ -55,7 +55,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def strata(cases: list[dict[str, Any]]) -> dict[str, list[int]]:
-    """Name of a set of cases -> their places: all, and each value of each dimension with more than one."""
+    """Name of a set of cases -> their indices: all, and each value of each dimension with more than one."""
     found: dict[str, list[int]] = {EVERY: list(range(len(cases)))}
     for dimension in ("kind", "condition", "severity", "novelty"):
         values = [case["strata"][dimension] for case in cases]
@@ -66,7 +66,7 @@ def strata(cases: list[dict[str, Any]]) -> dict[str, list[int]]:
 
 
 def column(results: list[dict[str, Any]], tissue: str, name: str) -> Numbers:
-    """A score of a class in every case, (N,); NaN where it is unknown."""
+    """A score of a class in every case, (N,); NaN where unknown."""
     return _numbers([result["scores"]["classes"][tissue][name] for result in results])
 
 
@@ -75,7 +75,7 @@ def _numbers(values: list[Any]) -> Numbers:
 
 
 def pooled_dice(results: list[dict[str, Any]], tissue: str, weights: Numbers) -> Numbers:
-    """Dice (R,) of the voxels of all cases together; NaN where no case holds the class."""
+    """Dice (R,) of the voxels of all cases together; NaN if no case has the class."""
     both, guess, true = (column(results, tissue, f"{k}_voxels") for k in ("both", "predicted", "true"))
     found = bootstrap.ratio(2 * both, guess + true, weights)
     return np.asarray(np.where(weights @ true > 0, found, NAN))
@@ -111,7 +111,7 @@ def per_class(results: list[dict[str, Any]], tissue: str, weights: Numbers) -> d
 
 
 def overall(results: list[dict[str, Any]], kinds: list[str], weights: Numbers) -> dict[str, Numbers]:
-    """Metric -> statistic (R,) over all classes; the surfaces are those of lesions."""
+    """Metric -> statistic (R,) over all classes; surface metrics are means over lesion classes."""
     lesions = [per_class(results, label.name, weights) for label in LESIONS]
     healthy = np.array([result["scores"]["healthy_case"] for result in results], bool)
     called = _numbers([result["scores"]["predicted_lesion_fraction"] for result in results])
@@ -125,7 +125,7 @@ def overall(results: list[dict[str, Any]], kinds: list[str], weights: Numbers) -
 
 
 def _calibration(results: list[dict[str, Any]], weights: Numbers) -> dict[str, Numbers]:
-    """Expected calibration error and Brier score (R,), positions of all cases together."""
+    """Expected calibration error and Brier score (R,), pooled over the positions of all cases."""
     known = [result["calibration"] for result in results]
     if any(k is None for k in known) or not known:
         return {name: np.full(len(weights), NAN) for name in ("ece", "brier")}
@@ -135,7 +135,7 @@ def _calibration(results: list[dict[str, Any]], weights: Numbers) -> dict[str, N
 
 
 def figures(cases: list[dict[str, Any]], found: Results, *, seed: int = 0) -> Iterator[Row]:
-    """Every figure of every candidate on every set of cases. One set of cases is resampled alike for all candidates."""
+    """Every figure of every candidate on every set of cases. All candidates share the resamples of a set of cases."""
     for stratum, places in strata(cases).items():
         weights = bootstrap.draws(len(places), seed=seed)
         kinds = [cases[i]["strata"]["kind"] for i in places]
@@ -157,7 +157,7 @@ def best_baseline(found: Results) -> str | None:
 
 
 def differences(cases: list[dict[str, Any]], found: Results, *, seed: int = 0) -> Iterator[Row]:
-    """Mean Dice of each method less a reference's, on the same resamples; the metric is called minus:<reference>."""
+    """Mean Dice of each method minus that of a reference, on the same resamples; the metric is minus:<reference>."""
     best = best_baseline(found)
     for stratum, places in strata(cases).items():
         weights = bootstrap.draws(len(places), seed=seed)

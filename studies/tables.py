@@ -16,23 +16,23 @@ LABELS = {
     "physics": "Physics rule in context",
     "physics_no_fusion": "Physics rule in context, without fusion",
     "physics_fast": "Physics rule in context, --fast",
-    "rule": "Physics rule",
+    "rule": "Physics rule alone",
     "seeded": "Physics-seeded dense descriptors",
     "combined": "Physics-seeded dense descriptors + distilled student",
-    "diffusion": "Physics-seeded diffusion features",
+    "diffusion": "Physics-seeded diffusion features, distilled",
     "attention": "DAAM, adapted",
-    "attention_base": "DAAM, adapted, raw diffusion features",
-    "published": "Published recipe",
-    "diffusion_base": "Physics-seeded raw diffusion features",
-    "published_base": "Published recipe on raw diffusion features",
+    "attention_base": "DAAM, adapted, features not distilled",
+    "published": "Published recipe in full",
+    "diffusion_base": "Physics-seeded diffusion features, not distilled",
+    "published_base": "Published recipe, features not distilled",
     "simulated": "Taught on simulated lesions (reference)",
     "simulated_combined": "Taught on simulated lesions + distilled student (reference)",
     "kmeans_radiomics": "K-means on radiomics",
-    "hu_bands_slicer": "HU bands, LungCTAnalyzer",
+    "hu_bands_slicer": "HU bands of a 3D Slicer extension",
     "hu_bands_median": "HU bands after a median filter",
     "fixed_mixture": "Fixed HU mixture",
 }
-"""Key of a candidate -> how a table calls it; others are called by their key."""
+"""Key of a candidate -> its title in tables; other candidates are shown by their key."""
 CSV_HEADER = ("method", "stratum", "class", "metric", "value", "low", "high", "cases")
 PERCENT = {"dice_pooled", "dice_mean", "recall", "surface_dice_2mm", "false_lesion_phantom", "false_lesion_real", "ece"}
 OVERALL = (
@@ -46,7 +46,7 @@ Index = dict[tuple[str, str, str, str], Estimate]
 
 
 def title_of(key: str) -> str:
-    """Main table as shown to readers."""
+    """Title of a candidate in tables; its key if it has none."""
     return LABELS.get(key, key)
 
 
@@ -107,8 +107,8 @@ def _header(header: dict[str, Any]) -> str:
 
 def _explain() -> str:
     return (
-        "Dice in %, voxels of all cases together; in brackets the 95 % bootstrap interval over cases. HD95 and\n"
-        "surface Dice at 2 mm are means over cases and lesion classes. A dash is unknown or does not apply."
+        "Dice in %, pooled over the voxels of all cases; in brackets the 95 % bootstrap interval over cases. HD95 and\n"
+        "surface Dice at 2 mm are means over cases and lesion classes. A dash means unknown or not applicable."
     )
 
 
@@ -150,4 +150,4 @@ def _differences(rows: list[Row]) -> str:
         ]
         for r in rows if r.metric.startswith("minus:")
     ]  # fmt: skip
-    return grid(["method", "less", "cases", "difference", "number"], body)
+    return grid(["method", "minus", "cases", "difference", "number"], body)

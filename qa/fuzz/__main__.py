@@ -94,7 +94,7 @@ def _mutations(target: Any, args: argparse.Namespace) -> Tally:
 
 
 def _sorted(finds: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A few finds of each kind and place."""
+    """A few findings of each kind and place."""
     shown: Counter[str] = Counter()
     kept = []
     for find in finds:
@@ -113,7 +113,7 @@ def _keep(folder: Path, files: dict[str, bytes]) -> None:
 
 def table(tallies: dict[str, Tally]) -> str:
     """Markdown for docs/reliability.md."""
-    lines = ["| reader | inputs | read | refused in words | found | most memory, MiB | slowest, s |",
+    lines = ["| reader | inputs | read | refused with a message | findings | most memory, MiB | slowest, s |",
              "|---|---:|---:|---:|---:|---:|---:|"]  # fmt: skip
     whole, mib, seconds = Counter[str](), 0.0, 0.0
     for name, tally in tallies.items():

@@ -52,7 +52,7 @@ def run(seconds: float, output: Path) -> dict[str, dict[str, Any]]:
 
 def table(found: dict[str, dict[str, Any]]) -> str:
     """Markdown for docs/reliability.md."""
-    lines = ["", "| form, coverage-guided | inputs | found |", "|---|---:|---:|"]
+    lines = ["", "| format, coverage-guided | inputs | findings |", "|---|---:|---:|"]
     lines += [f"| {form} | {row['inputs']} | {len(row['finds'])} |" for form, row in found.items()]
     inputs, finds = sum(row["inputs"] for row in found.values()), sum(len(row["finds"]) for row in found.values())
     return "\n".join([*lines, f"| **all** | {inputs} | {finds} |"]) + "\n"

@@ -6,10 +6,10 @@ from typing import Any
 
 
 def table(found: dict[str, dict[str, dict[str, Any]]]) -> tuple[str, int]:
-    """Markdown for docs/reliability.md, and how many trials lost something."""
+    """Markdown for docs/reliability.md, and the number of trials with a loss."""
     lines, lost = [], 0
     if kills := found.get("kills"):
-        lines += ["| command | SIGKILLs | of them hit | half-written then | lost |", "|---|---:|---:|---:|---:|"]
+        lines += ["| command | SIGKILLs | hit | half-written then | lost |", "|---|---:|---:|---:|---:|"]
         total = [0, 0, 0, 0]
         for name, row in kills.items():
             halves = int(row.get("killed while something was half-written", 0))
@@ -19,7 +19,7 @@ def table(found: dict[str, dict[str, dict[str, Any]]]) -> tuple[str, int]:
         lines += [f"| **all** | {' | '.join(map(str, total))} |", ""]
         lost += total[3]
     if faults := found.get("faults"):
-        lines += ["| fault | tried | ended well | told in words | lost |", "|---|---:|---:|---:|---:|"]
+        lines += ["| fault | tried | succeeded | error message | lost |", "|---|---:|---:|---:|---:|"]
         for name, row in faults.items():
             lines.append(f"| {name} | {row['tried']} | {row['well']} | {row['told']} | {len(row['losses'])} |")
             lost += len(row["losses"])

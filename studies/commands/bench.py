@@ -1,4 +1,4 @@
-"""Time every stage and the whole job on synthetic scans of clinical size, beside other libraries and hardware limits.
+"""Time all stages and the whole job on synthetic scans of clinical size, against other libraries and hardware limits.
 
   diffseglung bench -o bench --quick
   diffseglung bench -o bench
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bench`."""
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for tables and scans")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to time (default: all)")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, one run each, to see if everything works")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, one run each, as a smoke test")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     add_general_options(parser, device=False)
     add_config(parser, BenchConfig)

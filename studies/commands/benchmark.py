@@ -1,4 +1,4 @@
-"""Compare every method and the baselines on cases with known truth: tables, plots and a page of pictures.
+"""Compare all methods and the baselines on cases with ground truth: tables, plots and a page of pictures.
 
   diffseglung benchmark -o bench --quick
   diffseglung benchmark -o bench --workers 2
@@ -6,8 +6,8 @@
   diffseglung benchmark -o bench --generation
 
 The cases come from a fixed list, or from a folder of case folders (ct, lungs and truth; meta.json if there is one).
-All methods get the same lungs. Run the same command again to continue; what has changed is computed again.
---robustness then degrades scans of the same patient and writes how far the results move to robustness.md.
+All methods get the same lungs. Run the same command again to resume; only what has changed is computed again.
+--robustness then degrades scans of the same patient and writes the change of the results to robustness.md.
 The output folder holds table.md, table.csv, benchmark.json, dice.png, reliability.png, agreement.png and index.html.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from studies.runner import Job, Plan
 
 EXHALED = 530
-"""Seed of the chest of the development split that --robustness shows in expiration."""
+"""Seed of the chest of the development split that --robustness scans in expiration."""
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "demo"
 BASE_MODEL = ROOT / "checkpoints" / "ddpm_base.pt"
@@ -39,18 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `benchmark`."""
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for cases, results and tables")
     parser.add_argument("--list", choices=CASE_LISTS, help="cases of the catalogue (default: test)")
-    parser.add_argument(
-        "--quick", action="store_true", help="the list quick, without surfaces, to see whether everything works"
-    )
+    parser.add_argument("--quick", action="store_true", help="the list quick, without surfaces, as a smoke test")
     parser.add_argument("--cases", type=Path, metavar="DIR", help="this folder of case folders instead of a list")
     parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="folder of the real scans of a list")
     parser.add_argument("--phantoms-only", action="store_true", help="leave out cases with a real scan")
-    parser.add_argument("--only", nargs="+", metavar="CASE", help="these cases alone")
+    parser.add_argument("--only", nargs="+", metavar="CASE", help="only these cases")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="methods and baselines (default: all)")
     parser.add_argument("-m", "--model", type=Path, help="weights file (default: the installed one)")
     text = "weights before stage 2, for raw features (default: those of the clone)"
     parser.add_argument("--base-model", type=Path, metavar="FILE", help=text)
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="cases at a time (default: 1)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="cases run in parallel (default: 1)")
     parser.add_argument("--no-surfaces", action="store_true", help="skip the surface distances (faster)")
     parser.add_argument(
         "--robustness", action="store_true",
@@ -58,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--generation", action="store_true",
-        help="instead: measure patches drawn by the models (--model stage 2, --base-model stage 1)",
+        help="instead: measure patches sampled from the models (--model stage 2, --base-model stage 1)",
     )  # fmt: skip
     parser.add_argument(
         "--patches-dir", type=Path, metavar="DIR",
@@ -125,7 +123,7 @@ def _generation(args: argparse.Namespace) -> int:
 
 
 def _robustness(args: argparse.Namespace, jobs: list[Job], plan: Plan) -> Path:
-    """Measure the methods named, else the default one; continues an interrupted run."""
+    """Measure the named methods, or the default one; continues an interrupted run."""
     from diffseglung.cli.progress import bar
     from studies import robustness, runner
     from studies.cases import make_case
@@ -164,7 +162,7 @@ def _words(args: argparse.Namespace) -> str:
 
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
-    """What to run on, checked before any work."""
+    """Jobs, checked before any work."""
     from studies import runner
     from studies.cases import LISTS
 
@@ -189,7 +187,7 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def _backgrounds(args: argparse.Namespace) -> Path | None:
-    """The folder given, else that of the clone."""
+    """The given folder, or that of the clone."""
     if args.backgrounds is not None and not args.backgrounds.is_dir():
         raise InputError(f"{args.backgrounds} is not a folder", remedy="give the folder that holds the real scans")
     return args.backgrounds or (DEMO if DEMO.is_dir() else None)

@@ -1,4 +1,4 @@
-"""Score label maps against truth: Dice, HD95, surface Dice, volumes and false lesions, per class.
+"""Score label maps against ground truth: Dice, HD95, surface Dice, volumes and false lesions, per class.
 
   diffseglung evaluate --cases phantoms -o scores.json
   diffseglung evaluate --cases phantoms --predictions results -o scores.json --baselines
@@ -7,7 +7,7 @@
 With --cases, the default method labels each case within the case's own lungs; with --predictions, the label map of case
 NAME is PREDICTIONS/NAME/label_map.nii.gz or PREDICTIONS/NAME.nii.gz. A prediction may be a label map or the
 folder that `diffseglung segment` wrote; a truth may be a label map or a case folder of `diffseglung phantom`. A class
-that is in neither map has no score (a dash, null in JSON). `diffseglung benchmark` compares other methods.
+absent from both maps has no score (a dash, null in JSON). `diffseglung benchmark` compares other methods.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The lung mask beside plain SciPy on the scan's own grid: threshold, components, closing, holes."""
+"""The lung mask compared with plain SciPy on the scan's own grid: threshold, components, closing, holes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rows(folder: Path, *, size: str = "standard", repeats: int = 3) -> list[Row]
             cost=cost,
             amount=float(np.prod(ct.shape)) / 1e6,
             unit="Mvoxel",
-            peer="SciPy on the scan's own grid, right and left in one, airways and dense disease not cared for",
+            peer="SciPy on the scan's own grid, both lungs as one, without airways and dense disease",
             peer_cost=peer_cost,
             note=f"Dice of the two {dice:.3f}",
         )
@@ -38,7 +38,7 @@ def rows(folder: Path, *, size: str = "standard", repeats: int = 3) -> list[Row]
 
 
 def lungs_by_scipy(ct: Volume) -> NDArray[np.bool_]:
-    """Air that does not touch the sides of the slices, its large components, closed and without holes."""
+    """Large components of air that do not touch the borders of the slices, closed and with holes filled."""
     air = ct.array < AIR_HU
     labels, count = ndimage.label(air)
     outside = np.unique(np.concatenate([labels[:, [0, -1]].ravel(), labels[:, :, [0, -1]].ravel()]))

@@ -34,7 +34,7 @@ def rows(quick: bool = False) -> list[Row]:
 
 
 def crowd(n: int) -> tuple[Tensor, Mixture]:
-    """n rows (n, 30) float32 of five overlapping, correlated Gaussians, and a start beside them."""
+    """n rows (n, 30) float32 of five overlapping, correlated Gaussians, and starting values near them."""
     random = generator(8)
     centres = 1.5 * torch.randn(COMPONENTS, FEATURES, generator=random)
     values = torch.randn(n, FEATURES, generator=random) @ (0.3 * torch.randn(FEATURES, FEATURES, generator=random))
@@ -45,12 +45,12 @@ def crowd(n: int) -> tuple[Tensor, Mixture]:
 
 
 def fitted(values: Tensor, start: Mixture, iterations: int) -> Mixture:
-    """Ours, with a fixed number of iterations."""
+    """Our mixture after a fixed number of iterations."""
     return em(values, start, iterations=iterations, tolerance=-math.inf, ridge=RIDGE)
 
 
 def fitted_by_peer(values: Tensor, start: Mixture, iterations: int) -> Any:
-    """The peer's mixture after as many iterations from the same start."""
+    """The peer's mixture after the same number of iterations from the same start."""
     from sklearn.mixture import GaussianMixture
 
     mixture = GaussianMixture(
@@ -68,7 +68,7 @@ def fitted_by_peer(values: Tensor, start: Mixture, iterations: int) -> Any:
 
 
 def apart(values: Tensor, ours: Mixture, theirs: Any) -> float:
-    """Difference of the mean log-likelihoods of a row."""
+    """Difference of the mean log-likelihoods per row."""
     return abs(ours.log_likelihood(values) - float(theirs.score(values.double().numpy())))
 
 
@@ -116,7 +116,7 @@ def _predict(n: int, repeats: int) -> Row:
 
 
 def _stream(n: int, parts: int) -> Row:
-    """One iteration over `parts` times the same n rows, as parts that would come from disk."""
+    """One iteration over `parts` times the same n rows, as parts read from disk would be."""
     values, start = crowd(n)
     cost = clock(lambda: em([values] * parts, start, iterations=1), 1, warm=False)
     flops = 4.0 * FEATURES**2 * COMPONENTS * n * parts

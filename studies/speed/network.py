@@ -25,7 +25,7 @@ SAMPLER_CALLS, CHAIN = 10, 1000
 
 
 def rows(quick: bool = False) -> list[Row]:
-    """A row for each size of network and precision, MONAI beside the shipped one, and the samplers."""
+    """A row for each size of network and precision, MONAI compared with the shipped one, and the samplers."""
     repeats, tile = (1, (16, 16, 16)) if quick else (5, TILE)
     sizes = ("tiny",) if quick else ("tiny", "small", "medium", "reference")
     found = [_forward(size, tile, precision, repeats) for size in sizes for precision in ("fp32", "bf16")]
@@ -84,7 +84,7 @@ def _forward(size: str, tile: tuple[int, ...], precision: str, repeats: int) -> 
 
 
 def _beside_monai(size: str, tile: tuple[int, ...], repeats: int) -> Row:
-    """MONAI's diffusion U-Net: same channels, levels and attention, on the grid behind our first convolution."""
+    """MONAI's diffusion U-Net: same channels, levels and attention, on the grid after our first convolution."""
     from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 
     config, network = UNETS[size], _network(size)
@@ -115,7 +115,7 @@ def _beside_monai(size: str, tile: tuple[int, ...], repeats: int) -> Row:
 
 
 def _sampling(calls: int, chain: int, patch: tuple[int, ...]) -> Row:
-    """One patch by few calls of the solver beside the full ancestral chain."""
+    """One patch by a few calls of the solver, compared with the full ancestral chain."""
     model = DiffusionModel.of(_network("tiny").cpu(), DiffusionConfig(steps=chain))
     noise, lung = torch.randn(1, 1, *patch), torch.ones(1, 1, *patch)
     denoise, draw = model.denoiser(lung), patch_draws((1, *patch), 0, [0])
@@ -135,7 +135,7 @@ def _sampling(calls: int, chain: int, patch: tuple[int, ...]) -> Row:
         peer_cost=peer_cost,
         target="40 x fewer seconds",
         met=peer_cost.seconds >= 40 * cost.seconds if chain == CHAIN else None,
-        note="that these calls suffice is measured by Frechet distances: generation.md",
+        note="evidence that these calls suffice, by Frechet distances: generation.md",
     )
 
 

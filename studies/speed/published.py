@@ -1,4 +1,4 @@
-"""The whole job compared with the published approach, on the same scan."""
+"""The whole job compared with the published method, on the same scan."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rows(folder: Path, repeats: int = 3, *, size: str = "standard", network: str
         what="default, the standard scan" if size == "standard" else f"default, {size}",
         cost=ours.cost,
         peak_mib=round(own, 1),
-        peer="published way (a part timed, the whole reckoned)",
+        peer="published method (a part timed, the total extrapolated)",
         peer_cost=peer.cost,
         target=f"{FASTER:g} x faster, {LEANER:g} x leaner",
         note=f"{peer.cost.seconds / 3600:.1f} h: {peer.patches} patches of 3 calls, {peer.voxels / 1e6:.1f} million "

@@ -1,8 +1,8 @@
 """The teacher compared with scikit-image: 34 descriptors of patches, and of every position of a scan.
 
 The peer is the definition of `method/radiomics/descriptor.py` written patch by patch with scikit-image and SciPy.
-scikit-image counts pairs in planes; pairs of neighbours in different slices are reached by planes of other
-orientations, and by slices pushed one voxel further each.
+scikit-image counts pairs within planes; pairs across slices are counted in planes of other orientations, and in
+stacks whose slices are shifted by one more voxel each.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ PEER = "scikit-image and SciPy, patch by patch"
 EDGE, FASTER, DENSE_S = 32, 20, 20.0
 SCAN, SPACING_MM = (200, 190, 220), 1.5
 FILTER_FLOPS = 2 * 46 * (13 * 46 / 32 + 25)
-"""Operations of the 12 filters at a pixel: 13 lines down and 25 products along a tile of 32 pixels with its margins."""
+"""Operations of the 12 filters per pixel: 13 lines down and 25 products along a tile of 32 pixels with its margins."""
 PAIRS = 13
-"""Pairs counted at a voxel."""
+"""Pairs counted per voxel."""
 QUARTERS = (0.0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)
 
 
@@ -47,7 +47,7 @@ def rows(quick: bool = False) -> list[Row]:
 
 
 def lung_patches(count: int) -> tuple[Tensor, Tensor]:
-    """Cubes (B, 32, 32, 32) of whole HU around -800 with some grain, and their lung: a ball that leaves the corners."""
+    """Cubes (B, 32, 32, 32) of whole HU around -800 with noise, and their lung mask: a ball without the corners."""
     random = np.random.default_rng(0)
     grain = random.normal(0, 1, (count, EDGE, EDGE, EDGE)).astype(np.float32)
     hu = -800 + 150 * ndimage.gaussian_filter(grain, (0, 1, 1, 1)) / 0.2
@@ -57,7 +57,7 @@ def lung_patches(count: int) -> tuple[Tensor, Tensor]:
 
 
 def phantom_scan(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """A scan (1, Z, Y, X) with grain, and two ellipsoids of lung that fill 30 % of it."""
+    """A scan (1, Z, Y, X) with noise, and two ellipsoids of lung that fill 30 % of it."""
     z, y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in shape)
     ends = (z / 0.88)[:, None, None] ** 2 + (y / 0.66)[:, None] ** 2
     lung = (ends + ((x - 0.45) / 0.36) ** 2 < 1) | (ends + ((x + 0.45) / 0.36) ** 2 < 1)
@@ -67,7 +67,7 @@ def phantom_scan(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
 
 
 def describe_by_peer(hu: NDArray[Any], lung: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The 34 descriptors of one patch, as one would write them with scikit-image."""
+    """The 34 descriptors of one patch, written with scikit-image."""
     import skimage.feature
 
     tools: Any = skimage.feature
@@ -98,7 +98,7 @@ def describe_by_peer(hu: NDArray[Any], lung: NDArray[np.bool_]) -> NDArray[np.fl
 
 
 def _pairs(level: NDArray[np.uint8], levels: int) -> NDArray[np.float64]:
-    """Counts (levels, levels) of pairs in the 13 directions; level `levels` is off the lung, and dropped."""
+    """Counts (levels, levels) of pairs in the 13 directions; level `levels` is outside the lung, and dropped."""
     import skimage.feature
 
     tools: Any = skimage.feature
@@ -176,5 +176,5 @@ def _scan(shape: tuple[int, int, int], repeats: int) -> Row:
         unit="scans",
         floor_s=machine().floor_s(FILTER_FLOPS * 3 * float(lung.sum()), 5.0 * hu.numel()),
         floor=f"{FILTER_FLOPS:,.0f} operations of the filters a lung voxel and direction over the peak of a product",
-        note="made-up scan; two thirds of its box are not lung, and are filtered too",
+        note="synthetic scan; two thirds of its box are not lung, and are filtered too",
     )

@@ -1,11 +1,11 @@
-"""A plain implementation of the published approach for comparison: features of every voxel, PCA, a mixture on voxels.
+"""A plain implementation of the published method for comparison: features of every voxel, PCA, a mixture on voxels.
 
 The release has no network and no evaluation; this follows its description: the 39 M parameter U-Net on the scan's own
 grid in patches of 32 x 96 x 96 that overlap by half, three noise levels, the bottleneck projected to 128 features and
 interpolated to every voxel, the mean over overlapping patches and levels kept for every voxel of the lung's box, then
 scikit-learn's PCA and GaussianMixture on the lung's voxels. A whole scan would take hours and more memory than most
-machines have, so a part is timed and extrapolated by the actual number of patches and voxels
-of the scan.
+machines have, so a part is timed and the total extrapolated from the
+scan's actual number of patches and voxels.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ DIMENSIONS, COMPONENTS, ITERATIONS, ROWS = 16, 5, 100, 100_000
 
 @dataclass(frozen=True)
 class Reference:
-    """Seconds of a whole scan by the published way, extrapolated, and the memory that its arrays take.
+    """Seconds of a whole scan by the published method, extrapolated, and the memory of its arrays.
 
-    patch_s: of one patch, three levels, with interpolation;  patches: how many hold lung.
+    patch_s: of one patch, three levels, with interpolation;  patches: number that contain lung.
     voxel_s: PCA and mixture of one voxel;  voxels: of the lungs;  box: voxels of the box around them.
     """
 
@@ -43,7 +43,7 @@ class Reference:
 
     @property
     def cost(self) -> Cost:
-        """Repeats of the whole."""
+        """Extrapolated cost of the whole scan."""
         pairs = zip(self.patch_s, self.voxel_s, strict=True)
         return Cost(tuple(p * self.patches + v * self.voxels for p, v in pairs), ())
 
@@ -54,7 +54,7 @@ class Reference:
 
 
 def reference(lungs: np.ndarray, repeats: int = 3, *, size: str = "reference", rows: int = ROWS) -> Reference:
-    """Time the published way on a scan with these lungs (Z, Y, X), its own grid; size, rows: smaller for tests."""
+    """Time the published method on a scan with these lungs (Z, Y, X), its own grid; size, rows: smaller for tests."""
     where = np.argwhere(lungs)
     low, high = where.min(0), where.max(0) + 1
     box: Shape = tuple(int(n) for n in high - low)  # type: ignore[assignment]
@@ -97,7 +97,7 @@ def reference(lungs: np.ndarray, repeats: int = 3, *, size: str = "reference", r
 
 
 def _patches(inside: np.ndarray) -> int:
-    """Patches that overlap by half and hold lung."""
+    """Patches that overlap by half and contain lung."""
     starts = [range(0, max(1, n - size // 2), size // 2) for n, size in zip(inside.shape, PATCH, strict=True)]
     return sum(
         bool(inside[z : z + PATCH[0], y : y + PATCH[1], x : x + PATCH[2]].any())

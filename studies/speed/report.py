@@ -13,10 +13,10 @@ from studies.speed.clock import Row
 from studies.speed.machine import Machine
 
 TITLES = {
-    "scan": "A scan, from file to files",
-    "stage": "Where the time of a standard scan goes",
+    "scan": "What a scan costs",
+    "stage": "The stages of the default on the standard scan",
     "lungs": "The lungs",
-    "published": "Beside the published way",
+    "published": "Compared with the published method",
     "network": "The network",
     "sampling": "Drawing samples",
     "radiomics": "The radiomic teacher",

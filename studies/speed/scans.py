@@ -1,4 +1,4 @@
-"""Synthetic scans of clinical size, as files: phantoms (`phantom/`) on the grids that scanners make."""
+"""Synthetic scans of clinical size, as files: phantoms (`phantom/`) on typical scanner grids."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Size:
 
     @property
     def title(self) -> str:
-        """As a table calls it."""
+        """Title in tables."""
         slices, edge = round(HEIGHT_MM / self.slice_mm), f"{self.pixel_mm:g}"
         return f"{PIXELS} x {PIXELS} x {slices}, {edge} x {edge} x {self.slice_mm:g} mm"
 

@@ -30,12 +30,12 @@ from studies.speed.network import flops
 
 SHAPE, BATCH = (32, 64, 64), 4
 LINKS_GB_S, GPU_TFLOPS, GPU_SHARE = 200.0, 400.0, 0.4
-"""For the estimate of eight GPUs: all-reduce bandwidth of one node, dense bf16 peak, and the share that is reached."""
+"""For the estimate of eight GPUs: all-reduce bandwidth of one node, dense bf16 peak, and the fraction reached."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is trained: size of the network, stage, patches a batch and updates."""
+    """What is trained: size of the network, stage, patches per batch, and updates."""
 
     size: str
     stage: int = 1
@@ -44,7 +44,7 @@ class Load:
 
     @property
     def title(self) -> str:
-        """As a table calls it."""
+        """Title in tables."""
         return f"{self.size}, stage {self.stage}, batches of {self.batch} patches of {' x '.join(map(str, SHAPE))}"
 
 
@@ -125,7 +125,7 @@ def _forward(made: Trainer, load: Load) -> object:
 
 
 def _teacher(load: Load, patches: Patches, found: list[Row]) -> Row:
-    """Dense descriptors of a batch, when they are not precomputed, beside the step of stage 2."""
+    """Dense descriptors of a batch, when not precomputed, compared with the step of stage 2."""
     hu = (torch.from_numpy(patches.ct[: load.batch].astype(np.float32)) + 1) * 700 - 1000
     lung = torch.from_numpy(np.array(patches.mask[: load.batch])) > 0
     seconds = []
@@ -148,7 +148,7 @@ def _teacher(load: Load, patches: Patches, found: list[Row]) -> Row:
 
 
 def _two_processes() -> Row:
-    """Two processes of one thread each beside one of one thread, tiny network, the same patches a process."""
+    """Two processes of one thread each compared with one, tiny network, the same patches per process."""
     one, two = (_torchrun(count) for count in (1, 2))
     return Row(
         part="training",
@@ -163,7 +163,7 @@ def _two_processes() -> Row:
 
 
 def _torchrun(processes: int) -> float:
-    """Patches a second of a short run of that many processes."""
+    """Patches per second of a short run with this many processes."""
     with tempfile.TemporaryDirectory() as name, synthetic_patches(8) as patches:
         words = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m", "diffseglung"]
         words += ["train", "--patches-dir", str(patches.folder), "-o", name, "--size", "tiny", "--iterations", "8"]

@@ -1,4 +1,4 @@
-"""The whole job from file to files in its own process, as started by a user; and its stages."""
+"""The whole job, from input file to output files in its own process, as a user starts it, and its stages."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PART = "scan"
 LIMIT_S = {"standard": 60.0, "thick": 25.0}
 LIMIT_MIB, GROWTH = 3 * 1024.0, 1.2
 FILTERED, TAPS = 230, 13
-"""One-dimensional filters that the default runs over the model grid, and their mean length (counted by a profile)."""
+"""One-dimensional filters that the default runs over the model grid, and their mean length (from a profile)."""
 PASSES = 10
-"""Times that every voxel of the scan is read or written: check, blocks, grid, border, labels, figures, files."""
+"""How often every voxel of the scan is read or written: check, blocks, grid, border, labels, figures, files."""
 
 
 @dataclass(frozen=True)
