@@ -211,9 +211,7 @@ def test_figures_name_modules_that_exist_and_are_small() -> None:
     for name in ("pipeline.svg", "segmentation.png", "generation.png"):
         assert (DOCS / "images" / name).stat().st_size < 300_000
     for drawn in (DOCS / "images" / "pipeline.svg", ROOT / "figures" / "pipeline_distilation.pdf"):
-        assert " ".join(modules).encode() in drawn.read_bytes(), (
-            f"{drawn.name} is stale: run python -m scripts.figures"
-        )
+        assert " ".join(modules).encode() in drawn.read_bytes(), f"{drawn.name} is stale: run python -m scripts.figures"
 
 
 def test_the_published_figures_are_small_pdfs_without_a_date() -> None:
