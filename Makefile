@@ -1,18 +1,18 @@
-# Every target sets itself up on a fresh clone: it makes .venv, installs into it, then does its work.
+# Every target works on a fresh clone: it makes .venv and installs the package into it first.
 #
 #   make install   the `diffseglung` command, in .venv/bin
 #   make demo      segment a real CT and a phantom with known lesions; pictures and numbers in out/demo
 #   make test      the tests that need no GPU and no data from elsewhere
-#   make coverage  the same with coverage of branches, children included: 90 % or more; also make test COVERAGE=yes
-#   make mutants   break the package line by line, and list what no test noticed (half an hour)
-#   make promises  break the lines that keep a promise; each has a test that must fail
-#   make test-lowest, test-newest   the tests with the lowest versions allowed, or the newest there are (CUDA's PyTorch: 7 GB)
+#   make coverage  the same with branch coverage, child processes included: at least 90 %; also make test COVERAGE=yes
+#   make mutants   mutation testing: change lines of the package, and list the changes that no test noticed (half an hour)
+#   make promises  break the lines behind each documented guarantee; a named test must fail
+#   make test-lowest, test-newest   the tests with the lowest allowed or the newest versions (PyTorch with CUDA: 7 GB)
 #   make check     lint, format and types
-#   make torture   kill, starve and fill the commands, and look whether anything was lost (half an hour)
-#   make fuzz      read damaged and hostile files by the thousand (half an hour)
-#   make lock      renew requirements.lock and the bill of materials;  make audit   look for known vulnerabilities
-#   make docs      the documentation as a site, in site/
-#   make clean     remove what the above made
+#   make torture   fault injection: kills, low memory, full disks; nothing may be lost (half an hour)
+#   make fuzz      read thousands of damaged and hostile files (half an hour)
+#   make lock      update requirements.lock and the bill of materials;  make audit   check for known vulnerabilities
+#   make docs      build the documentation site, in site/
+#   make clean     remove everything the above created
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -51,10 +51,10 @@ coverage:
 	@$(MAKE) --no-print-directory test COVERAGE=yes
 
 mutants: $(STAMP)
-	@$(BIN)/python scripts/mutants.py --each $(MUTANTS)
+	@$(BIN)/python qa/mutants.py --each $(MUTANTS)
 
 promises: $(STAMP)
-	@$(BIN)/python scripts/mutants.py --promises
+	@$(BIN)/python qa/mutants.py --promises
 
 test-lowest test-newest: test-%: pyproject.toml
 	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
@@ -68,11 +68,11 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 torture: $(STAMP)
-	@$(BIN)/python -m torture -o out/torture --kills $(KILLS)
+	@$(BIN)/python -m qa.torture -o out/torture --kills $(KILLS)
 
 fuzz: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]' || true
-	@$(BIN)/python -m fuzz -o out/fuzz --inputs $(INPUTS) --guided $(GUIDED_S)
+	@$(BIN)/python -m qa.fuzz -o out/fuzz --inputs $(INPUTS) --guided $(GUIDED_S)
 
 TOOLS := .venv-tools/bin
 

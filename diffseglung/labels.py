@@ -1,7 +1,11 @@
-"""The label map's vocabulary: id, name, colour. Meanings follow the Fleischner Society glossary.
+"""Labels of the label map: id, name, colour. Meanings follow the Fleischner Society glossary.
 
-Hansell et al., Radiology 2008;246:697. GGO is hazy and keeps vessel and bronchial margins visible; consolidation
-hides them; fibrosis here is reticulation, traction and honeycombing; emphysema is low attenuation without walls.
+Hansell et al., Radiology 2008;246:697. GGO is hazy and leaves vessel and bronchial margins visible; consolidation
+obscures them; fibrosis here is reticulation, traction bronchiectasis and honeycombing; emphysema is low attenuation
+without walls.
+
+>>> [(label.id, label.name) for label in TISSUES]
+[(1, 'healthy'), (2, 'emphysema'), (3, 'ggo'), (4, 'fibrosis'), (5, 'consolidation')]
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Label:
-    """One entry: `id` in the label map, `name` in files, `colour` as RGB 0..255 (told apart by colour-blind people)."""
+    """One label: `id` in the label map, `name` in files, `colour` as RGB 0..255, from a colour-blind safe palette."""
 
     id: int
     name: str
@@ -28,7 +32,7 @@ CONSOLIDATION = Label(5, "consolidation", "Consolidation", (213, 60, 0))
 UNASSIGNED = Label(6, "unassigned", "Unassigned", (150, 150, 150))
 
 TISSUES = (HEALTHY, EMPHYSEMA, GGO, FIBROSIS, CONSOLIDATION)
-"""The five classes, in posterior order: posterior column k belongs to TISSUES[k], whose id is k + 1."""
+"""The five classes in posterior order: posterior column k is TISSUES[k], whose id is k + 1."""
 LESIONS = TISSUES[1:]
 ALL = (BACKGROUND, *TISSUES, UNASSIGNED)
 BY_NAME = {label.name: label for label in ALL}

@@ -1,4 +1,4 @@
-"""The result of a run: the label map, its measurements, the posterior behind it, and how it was made."""
+"""The result of a run: label map, statistics, posterior, and provenance."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from diffseglung.volume import Volume
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What `segment` returns; every volume lies on the input's grid.
+    """Result of `segment`; all volumes are on the input's grid.
 
     ct:         HU.
     lungs:      uint8; 0 outside, 1 right lung, 2 left lung.
     label_map:  uint8; ids of `diffseglung.labels`.
-    statistics: what statistics.json holds, from `statistics.measure`.
+    statistics: contents of statistics.json, from `output.statistics.measure`.
     posterior:  (Z, Y, X, 5) float16 in the order of `labels.TISSUES`, zero outside the lungs; None unless asked for.
     certainty:  (Z, Y, X) uint8, 255 times the highest probability of a class, 0 outside the lungs; None if unknown.
-    run:        what run.json holds: versions, settings, model hash, device, seconds, warnings.
+    run:        contents of run.json: versions, settings, model hash, device, seconds, warnings.
     """
 
     ct: Volume

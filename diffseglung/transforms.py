@@ -1,8 +1,8 @@
-"""Segmentation for arrays that already lie in memory: a NumPy call, and transforms in the manner of MONAI.
+"""Segmentation of arrays in memory: a NumPy function, and transforms with the interface of MONAI.
 
-Two conventions meet here. A `Volume` and `segment_array` have axes (Z, Y, X) and patient space LPS, as DICOM. MONAI's
-images are channel first (1, X, Y, Z), with an affine from voxel (x, y, z) to RAS, as NIfTI. MONAI itself is never
-imported: its MetaTensor is known by what it carries (`affine`, `meta`).
+`Volume` and `segment_array` use axes (Z, Y, X) and patient space LPS, as DICOM. MONAI's images are channel first
+(1, X, Y, Z), with an affine from voxel (x, y, z) to RAS, as NIfTI. MONAI is not imported: a MetaTensor is recognised by
+its attributes (`affine`, `meta`).
 
     Compose([LoadImaged("image"), EnsureChannelFirstd("image"), LungPathologyd("image", "label")])
 """
@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from diffseglung.config import SegmentConfig
-from diffseglung.errors import ConfigError, InputError
 from diffseglung.io.nifti import lps_affine
 from diffseglung.io.plausibility import check_hu
 from diffseglung.pipeline import Segmenter
+from diffseglung.platform.config import SegmentConfig
+from diffseglung.platform.errors import ConfigError, InputError
 from diffseglung.volume import Array, Volume
 
 Keys = Hashable | Sequence[Hashable]
@@ -36,12 +36,12 @@ def segment_array(
     """Label map of a CT in HU, both (Z, Y, X); ids of `diffseglung.labels`.
 
     affine:     (4, 4), voxel (z, y, x, 1) to patient point (x, y, z, 1) in mm, LPS; any axes, flipped or oblique.
-    spacing_mm: instead of an affine, along (Z, Y, X), where z runs to the head, y to the back, x to the patient's left.
+    spacing_mm: instead of an affine, along (Z, Y, X); z runs to the head, y to the back, x to the patient's left.
     lung_mask:  (Z, Y, X), a binary mask or a label map of lungmask or TotalSegmentator; found if None.
-    Raises ConfigError unless exactly one of affine and spacing_mm is given, InputError where the array is no CT in HU.
+    Raises ConfigError unless exactly one of affine and spacing_mm is given, InputError if the array is not a CT in HU.
     """
     if (affine is None) == (spacing_mm is None):
-        raise ConfigError("an array needs its place in the patient", remedy="give either affine or spacing_mm")
+        raise ConfigError("an array needs a geometry", remedy="give either affine or spacing_mm")
     if spacing_mm is not None:
         if len(spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing_mm):
             raise ConfigError(
@@ -68,14 +68,14 @@ class LungPathology:
         self._segmenter: Segmenter | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Settings without the loaded model, so that workers of a data loader get little to read."""
+        """Settings without the loaded model, which keeps pickles for data loader workers small."""
         return vars(self) | {"_segmenter": None}
 
     def __call__(self, image: Any, *, affine: ArrayLike | None = None, lung_mask: Any = None) -> Any:
         """image: MetaTensor, torch tensor or NumPy array (1, X, Y, Z).
 
-        affine:    (4, 4), voxel (x, y, z, 1) to RAS in mm, for an image that carries none; a MetaTensor's own counts.
-        lung_mask: on the image's grid and in its layout; found if None.
+        affine:    (4, 4), voxel (x, y, z, 1) to RAS in mm, for an image without one; a MetaTensor's own has priority.
+        lung_mask: on the image's grid, in its layout; found if None.
         """
         ct = _ct(_values(image, "the image"), _affine(image, affine))
         lungs = None if lung_mask is None else ct.with_array(_values(lung_mask, "the lung mask"))
@@ -86,10 +86,10 @@ class LungPathology:
 
 
 class LungPathologyd:
-    """`LungPathology` for MONAI's dictionaries: reads `keys`, writes `label_key`, leaves all else as it is.
+    """`LungPathology` for MONAI dictionaries: reads `keys`, writes `label_key`, leaves other entries unchanged.
 
-    keys, label_key: one key each, or as many label keys as keys.  lung_mask_key: of a lung mask in the dictionary.
-    A plain array takes its affine from `<key>_meta_dict`, and its label map gets a `<label_key>_meta_dict` of its own.
+    keys, label_key: one key each, or as many label keys as keys.  lung_mask_key: key of a lung mask.
+    A plain array takes its affine from `<key>_meta_dict`, and its label map gets a `<label_key>_meta_dict`.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class LungPathologyd:
         self.transform = LungPathology(model=model, config=config, device=device)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """A new dictionary; InputError where a key is missing."""
+        """A new dictionary.  Raises InputError if a key is missing."""
         found = dict(data)
         for key, label_key in zip(self.keys, self.label_keys, strict=True):
             if key not in found:
@@ -130,12 +130,12 @@ def _several(keys: Keys) -> tuple[Hashable, ...]:
 def _ct(array: Array, affine: NDArray[np.float64]) -> Volume:
     """A plausible CT in float32 HU."""
     if array.dtype.kind not in "iuf":
-        raise InputError(f"the image holds {array.dtype} values, not HU", remedy="pass a CT in HU")
+        raise InputError(f"the image has {array.dtype} values, not HU", remedy="pass a CT in HU")
     return check_hu(Volume(array, affine), "the image")
 
 
 def _values(image: Any, what: str) -> Array:
-    """(1, X, Y, Z) of any class as a NumPy array (Z, Y, X)."""
+    """An image (1, X, Y, Z) of any type as a NumPy array (Z, Y, X)."""
     array = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
     if array.ndim != 4 or array.shape[0] != 1:
         raise InputError(
@@ -146,12 +146,12 @@ def _values(image: Any, what: str) -> Array:
 
 
 def _affine(image: Any, given: ArrayLike | None) -> NDArray[np.float64]:
-    """Of a `Volume`, from that of a MetaTensor or the one given."""
+    """Affine of a `Volume`, from that of a MetaTensor or the one given."""
     own, space = getattr(image, "affine", None), dict(getattr(image, "meta", None) or {}).get("space", "RAS")
     chosen = own if own is not None else given
     if chosen is None:
         raise InputError(
-            "the image carries no affine, so its spacing and orientation are unknown",
+            "the image has no affine, so its spacing and orientation are unknown",
             remedy="pass a MetaTensor (LoadImaged gives one), a <key>_meta_dict with an affine, or affine=",
         )
     ras = np.asarray(chosen.cpu() if isinstance(chosen, torch.Tensor) else chosen, np.float64)
@@ -163,7 +163,7 @@ def _affine(image: Any, given: ArrayLike | None) -> NDArray[np.float64]:
 
 
 def _like(image: Any, array: NDArray[np.uint8]) -> Any:
-    """`array` as the class of `image`, on its device; a MetaTensor keeps affine, meta and the operations so far."""
+    """`array` as the type of `image`, on its device; a MetaTensor keeps affine, meta and applied operations."""
     if not isinstance(image, torch.Tensor):
         return array
     tensor = torch.from_numpy(array).to(image.device)

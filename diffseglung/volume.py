@@ -1,4 +1,4 @@
-"""`Volume`: voxels and the place they occupy in the patient, as one value.
+"""`Volume`: voxels and their place in the patient, as one value.
 
 Axis order is (Z, Y, X) everywhere: array axes, shapes, spacings, patch corners. Lengths are millimetres.
 Patient coordinates are LPS, as in DICOM: x to the patient's left, y to the back, z to the head.
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.errors import GeometryError
+from diffseglung.platform.errors import GeometryError
 
 Array = NDArray[Any]
 Shape = tuple[int, int, int]
@@ -24,6 +24,13 @@ class Volume:
 
     array:  (Z, Y, X), any dtype: HU, a boolean mask, or integer labels.
     affine: (4, 4), maps a voxel index (z, y, x, 1) to a patient point (x, y, z, 1) in mm, LPS.
+
+    >>> ct = Volume(np.zeros((2, 3, 4), np.int16), np.diag([5.0, 0.8, 0.8, 1.0])[[2, 1, 0, 3]])
+    >>> ct.spacing_mm
+    (5.0, 0.8, 0.8)
+    >>> mask = ct.with_array(ct.array > -500)
+    >>> mask.same_grid(ct)
+    True
     """
 
     array: Array
@@ -56,7 +63,7 @@ class Volume:
 
     @property
     def first_mm(self) -> NDArray[np.float64]:
-        """Where the first voxel's centre lies along the grid's own axes (Z, Y, X), from the scanner's origin, in mm."""
+        """Centre of the first voxel along the grid's own axes (Z, Y, X), from the scanner's origin, in mm."""
         return np.linalg.solve(self.affine[:3, :3] / np.asarray(self.spacing_mm), self.affine[:3, 3])
 
     @property
@@ -65,7 +72,7 @@ class Volume:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
     def with_array(self, array: Array) -> Volume:
-        """New values on the same grid: how every mask and label map is made."""
+        """New values on the same grid, e.g. a mask or label map.  Raises GeometryError for another shape."""
         if array.shape != self.array.shape:
             raise GeometryError(
                 f"values of shape {array.shape} do not fit a grid of shape {self.array.shape}",
@@ -74,7 +81,7 @@ class Volume:
         return Volume(array, self.affine)
 
     def same_grid(self, other: Volume, tolerance_mm: float = 1e-2) -> bool:
-        """Whether both have one shape and every corner voxel lies within `tolerance_mm` of its twin."""
+        """Whether both have the same shape and all corner voxels agree within `tolerance_mm`."""
         if self.shape != other.shape:
             return False
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], indexing="ij")).reshape(3, -1)
@@ -82,7 +89,7 @@ class Volume:
         return bool(np.abs(gap).max() <= tolerance_mm)
 
     def crop(self, low: Shape, high: Shape) -> Volume:
-        """The part with indices low <= (z, y, x) < high, still at its place in the patient."""
+        """The part with indices low <= (z, y, x) < high, at its place in the patient."""
         affine = self.affine.copy()
         affine[:3, 3] += affine[:3, :3] @ np.asarray(low, np.float64)
         return Volume(self.array[tuple(slice(a, b) for a, b in zip(low, high, strict=True))], affine)
@@ -90,7 +97,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class Reorientation:
-    """How a grid's axes map onto the canonical ones: Z feet to head, Y front to back, X right to left.
+    """Mapping of a grid's axes onto the canonical ones: Z feet to head, Y front to back, X right to left.
 
     axes:  canonical axis i is the grid's axis `axes[i]`.
     flips: whether canonical axis i runs against the grid's.
@@ -123,7 +130,7 @@ class Reorientation:
         return Volume(array, affine)
 
     def view(self, array: Array) -> Array:
-        """An array of the grid, seen on canonical axes (its leading three); writing into the view writes into it."""
+        """A writable view of an array of the grid on canonical axes (the leading three)."""
         seen = array.transpose([*self.axes, *range(3, array.ndim)])
         for axis, flip in enumerate(self.flips):
             if flip:

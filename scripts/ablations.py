@@ -1,12 +1,12 @@
-"""What each part of a method brings, on development cases: one row a variant, in docs/results.md.
+"""Ablations on development cases: one row per variant, for docs/results.md.
 
-    python scripts/ablations.py --cases DEV --fit CASES [CASES ...] -o OUT [--model NAME=FILE ...]
-    python scripts/ablations.py --cases DEV --groups rule readings -o OUT
+    python -m scripts.ablations --cases DEV --fit CASES [CASES ...] -o OUT [--model NAME=FILE ...]
+    python -m scripts.ablations --cases DEV --groups rule readings -o OUT
 
-CASES teach students without their truth: NPZ files (`diffseglung convert`) or case folders (`diffseglung phantom`).
-DEV is a folder of case folders with truth. Each model's taps are computed once and kept under OUT; run it again and it
-goes on. The first model named is the one whose taps, timesteps and mixtures are compared; the name of one that was not
-distilled begins with `base`.
+CASES train students without their truth: NPZ files (`diffseglung convert`) or case folders (`diffseglung phantom`).
+DEV is a folder of case folders with truth. Each model's taps are computed once and stored under OUT; run it again to
+continue. Taps, timesteps and mixtures are those of the first model named; names of undistilled models begin with
+`base`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from diffseglung.evaluation import ablations
-from diffseglung.evaluation.ablations import Lessons, Variant
-from diffseglung.evaluation.probes import Probe, Reading, gather
-from diffseglung.labelling.bundle import load_bundle
-from diffseglung.runtime import Runtime, choose_device, choose_precision
+from diffseglung.platform.runtime import Runtime, choose_device, choose_precision
+from diffseglung.tissue.bundle import load_bundle
+from studies import ablations
+from studies.ablations import Lessons, Variant
+from studies.probes import Probe, Reading, gather
 
 ROOT = Path(__file__).parents[1]
 MODELS = [f"ours={ROOT / 'checkpoints/ddpm_distill.pt'}", f"base={ROOT / 'checkpoints/ddpm_base.pt'}"]
@@ -57,10 +57,10 @@ def variants(
 
 
 def main() -> None:
-    """Gather, teach, score, write."""
+    """Collect, train, score, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=Path, required=True, help="development cases with truth")
-    parser.add_argument("--fit", type=Path, nargs="+", default=[], help="unlabelled cases that teach students")
+    parser.add_argument("--fit", type=Path, nargs="+", default=[], help="unlabelled cases for training students")
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS), help="default: all")
     parser.add_argument("--model", action="append", metavar="NAME=FILE", help="default: the two of checkpoints/")
     parser.add_argument("-o", "--output", type=Path, required=True)

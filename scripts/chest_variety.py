@@ -1,8 +1,8 @@
-"""Chests that vary more than patients do: what `train_lung_finder.py` shows its network.
+"""Random chests that vary more than patients do, for training in `train_lung_finder.py`.
 
-A visit takes one chest on a grid of 3 mm, moves, stretches and cuts it onto a grid of 6 mm, changes its lungs (filled,
-drained, collapsed, taken out), its body (breasts, arms, bowel gas, contrast medium) and what lies around it (couch,
-gown, blanket), and the scanner. What is lung stays known throughout. Everything is drawn; no pathology label is read.
+A visit takes one chest on a grid of 3 mm, transforms it onto a grid of 6 mm, and changes its lungs (filled, drained,
+collapsed, resected), its body (breasts, arms, bowel gas, contrast medium), its surroundings (couch, gown, blanket) and
+the scanner. The lungs are known throughout. Everything is random; no pathology label is read.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from diffseglung.preprocess.anatomy import AIR_HU, BODY, CLASSES, LEFT, RIGHT, ROOM, SPACING_MM
+from diffseglung.lungs.anatomy import AIR_HU, BODY, CLASSES, LEFT, RIGHT, ROOM, SPACING_MM
 
 STORED_MM = 3.0
 """Grid on which chests are kept."""
 CROP = (64, 48, 64)
 """Voxels of 6 mm: 384 x 288 x 384 mm."""
 BELLY = 0.06
-"""Share of visits to what lies below the lungs, with their bases or without."""
+"""Share of visits below the lungs, with or without their bases."""
 COARSE = 4
-"""Places are worked out for every so many voxels and interpolated."""
+"""Positions are computed at every so many voxels and interpolated."""
 UNSEEN = 0.2
 """Weight of voxels beyond the scan."""
 Random = np.random.Generator
@@ -43,7 +43,7 @@ class Chest:
 
 @dataclass(eq=False)
 class Visit:
-    """A chest on the 6 mm grid while it is being changed; seen: what of it was scanned, 0..1."""
+    """A chest on the 6 mm grid while it is being changed; seen: share of each voxel within the scan, 0..1."""
 
     hu: Array
     shares: Array
@@ -85,7 +85,7 @@ class Visit:
         return whole[0, 0].numpy()
 
     def put(self, weight: Array, hu: Array | float, becomes: int | None = None) -> None:
-        """Blend in other densities; becomes: the class of what was put there, or unchanged."""
+        """Blend in other densities.  becomes: class of the new tissue; None leaves it unchanged."""
         self.hu = (1 - weight) * self.hu + weight * hu
         if becomes is not None:
             self.shares *= 1 - weight
@@ -189,7 +189,7 @@ def bent(place: NDArray[np.float32], half: NDArray[np.float64], rng: Random) -> 
 
 
 def cut(visit: Visit) -> None:
-    """A part of the chest only: planes, or the circle of a small field of view."""
+    """Crop to some planes, or to the circle of a small field of view."""
     rng, (z, y, x) = visit.rng, np.ogrid[tuple(slice(0, n) for n in visit.shape)]
     where = np.argwhere(visit.lungs > 0.5)
     if not len(where):
@@ -218,7 +218,7 @@ def cut(visit: Visit) -> None:
 
 
 def lungs_changed(visit: Visit) -> None:
-    """Disease and its opposite: density of whole lungs, airless parts, air where lung was, one lung taken out."""
+    """Change density of whole lungs, airless parts, pneumothorax, one lung removed."""
     rng = visit.rng
     if visit.chance(0.35):  # breathed out, oedema, or hyperinflated: all of the lungs, or one of them
         side = visit.lungs if visit.chance(0.6) else visit.shares[rng.choice([RIGHT, LEFT])]
@@ -281,7 +281,7 @@ def filled(visit: Visit) -> None:
 
 
 def white(visit: Visit) -> None:
-    """A whole lung without air, but perhaps its top, bottom or front."""
+    """A lung without air, except possibly its top, bottom or front."""
     rng = visit.rng
     share = visit.shares[rng.choice([RIGHT, LEFT])].copy()
     weight = share
@@ -315,7 +315,7 @@ def emptied(visit: Visit) -> None:
 
 
 def taken_out(visit: Visit) -> None:
-    """One lung removed: a narrow rest of fluid and fat, which is body, no lung. The other one stays."""
+    """One lung removed: a narrow residue of fluid and fat, which is body. The other lung stays."""
     rng = visit.rng
     side = rng.choice([RIGHT, LEFT])
     fluid = rng.uniform(-110, 40) + rng.uniform(5, 25) * visit.field(2)
@@ -323,7 +323,7 @@ def taken_out(visit: Visit) -> None:
 
 
 def effusion(visit: Visit) -> None:
-    """Free fluid of the pleural space, sunk to the back, a side or the base: even, smooth, and no lung.
+    """Free pleural fluid at the back, a side or the base: uniform, smooth, and not lung.
 
     Some of the lung above it is airless, and stays lung.
     """
@@ -343,7 +343,7 @@ def effusion(visit: Visit) -> None:
 
 
 def pneumothorax(visit: Visit) -> None:
-    """Air around a shrunken lung. What lies inside the chest wall stays lung: bullae cannot be told from it."""
+    """Air around a shrunken lung. Everything inside the chest wall stays lung, as it cannot be told from bullae."""
     rng = visit.rng
     share = visit.shares[rng.choice([RIGHT, LEFT])].copy()
     depth = visit.away(share <= 0.5)
@@ -385,7 +385,7 @@ def body_changed(visit: Visit) -> None:
 
 
 def skin_rows(visit: Visit) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Foremost row of the body for each (z, x), and where there is one."""
+    """Frontmost row of the body for each (z, x), and a mask of where there is one."""
     body = visit.shares[ROOM] < 0.5
     return body.argmax(1), body.any(1)
 
@@ -436,7 +436,7 @@ def arms(visit: Visit) -> None:
 
 
 def surroundings(visit: Visit) -> None:
-    """Couch, gown, blanket: solid enough to be seen, never body. What lies between them and the skin is room."""
+    """Couch, gown, blanket: visible, but not body. The space between them and the skin is room."""
     rng = visit.rng
     if visit.chance(0.4):  # the scan's own couch and clothes away
         visit.put(visit.shares[ROOM].copy(), AIR_HU)
@@ -490,7 +490,7 @@ def visit_of(chest: Chest, rng: Random) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def by_header(chest: Chest, rng: Random) -> tuple[Tensor, Tensor, Tensor]:
-    """The same of a chest that lies as its header says."""
+    """The same for a chest in the orientation of its header."""
     return _changed(moved(chest, rng, turned=False))
 
 

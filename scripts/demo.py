@@ -1,4 +1,4 @@
-"""What `make demo` runs: a real chest CT and a phantom with known lesions, segmented by the shipped model.
+"""`make demo`: segment a real chest CT and a phantom with known lesions by the shipped model.
 
 python scripts/demo.py [--out out/demo]
 """
@@ -21,7 +21,7 @@ NAMES = ("healthy", "emphysema", "ggo", "fibrosis", "consolidation")
 
 
 def run(*words: object) -> None:
-    """One command, shown as a user would type it; ends the demo where it fails."""
+    """Print and run one command; ends the demo if it fails."""
     print(f"\n$ diffseglung {' '.join(shown(word) for word in words)}", flush=True)
     code = diffseglung([str(word) for word in words])
     if code:

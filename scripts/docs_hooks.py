@@ -1,4 +1,4 @@
-"""What MkDocs adds to the pages in docs/ when the site is built: nothing here is committed, so nothing goes stale.
+"""MkDocs hooks that add generated content to the pages in docs/; it is not committed, so it cannot go stale.
 
 - `<!-- generated: NAME -->` on a page becomes what NAME of `GENERATED` makes from the code: commands, settings, labels.
 - CONTRIBUTING.md, CHANGELOG.md and SECURITY.md become pages.
@@ -19,10 +19,10 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 import diffseglung
-from diffseglung import config as settings
 from diffseglung.cli import COMMANDS, build_parser
-from diffseglung.cohorts.table import COLUMNS
+from diffseglung.cohort.table import COLUMNS
 from diffseglung.labels import ALL
+from diffseglung.platform import config as settings
 
 ROOT = Path(__file__).parents[1]
 DOCS = "docs"
@@ -54,7 +54,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Fill in what is generated, and turn links that leave docs/."""
+    """Insert generated content, and rewrite links that leave docs/."""
     here = page.file.src_uri
     markdown = MARK.sub(lambda match: GENERATED[match[1]](), markdown)
     return LINK.sub(lambda match: match[1] + _inside(here, match[2]) + match[3], markdown)
@@ -103,7 +103,7 @@ def _command(name: str) -> str:
 
 
 def _description(text: str) -> str:
-    """A module's docstring as Markdown: lines set in by two blanks are commands."""
+    """A module's docstring as Markdown: lines indented by two spaces are commands."""
     blocks = []
     for block in text.strip().split("\n\n"):
         lines = block.splitlines()
@@ -123,7 +123,7 @@ def _rows(parser: argparse.ArgumentParser, actions: list[argparse.Action]) -> st
 
 
 def _names(action: argparse.Action) -> str:
-    """Spellings of an option; --like_this beside --like-this goes without saying."""
+    """Spellings of an option, without the underscore variant of a hyphenated one."""
     names = [name for name in action.option_strings if "_" not in name or name.replace("_", "-") == name]
     names = names or action.option_strings
     return ", ".join(f"`{name}`" for name in names) if action.option_strings else f"`{action.dest}`"
@@ -223,7 +223,7 @@ def cohort_columns() -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text for a Markdown table or paragraph; what stands between backticks stays as it is."""
+    """Text for a Markdown table or paragraph; text between backticks stays unchanged."""
     parts = text.split("`")
     plain = [re.sub(r"([|*_])", r"\\\1", part.replace("<", "&lt;")) for part in parts[::2]]
     code = [part.replace("|", "\\|") for part in parts[1::2]]

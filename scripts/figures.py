@@ -1,7 +1,9 @@
 """The figures of the documentation, made anew: the pipeline, segmentations, drawn patches.
 
-    python scripts/figures.py --out docs/images [--only pipeline segmentation generation scenes]
+    python -m scripts.figures [--out docs/images] [--only pipeline segmentation generation scenes]
+    python -m scripts.figures --pdf [--out figures] [--only pipeline segmentation generation]
 
+The second makes PDFs with the names that the published repository gives its three figures; text and lines are vectors.
 They need what comes with the repository and nothing else: the scans in demo/, the phantoms' generator, the shipped
 weights. The same commit gives the same pictures. Cases and slices follow rules (the first seeds, the slice with most
 disease), so that nothing is chosen for looking good. About two minutes on two cores.
@@ -27,23 +29,23 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffseglung.config import GenerationConfig, PhantomConfig, SegmentConfig
-from diffseglung.evaluation.generation import Inputs
-from diffseglung.evaluation.sample_sets import Sampler, Studio, cut_scans
+from diffseglung.case.intensity import denormalise
 from diffseglung.io import read_volume
-from diffseglung.labelling.backgrounds import background_of
 from diffseglung.labels import LESIONS, TISSUES
-from diffseglung.model import checkpoint
+from diffseglung.lungs.finder import find_lungs
+from diffseglung.method import checkpoint
 from diffseglung.phantom.backgrounds import synthetic_background
 from diffseglung.phantom.canvas import UNKNOWN
 from diffseglung.phantom.procedural import make_phantom
 from diffseglung.phantom.random_patches import random_patch
 from diffseglung.phantom.semisynthetic import add_lesions
 from diffseglung.pipeline import Segmenter
-from diffseglung.preprocess.intensity import denormalise
-from diffseglung.preprocess.lungs import find_lungs
-from diffseglung.runtime import Runtime
+from diffseglung.platform.config import GenerationConfig, PhantomConfig, SegmentConfig
+from diffseglung.platform.runtime import Runtime
+from diffseglung.training.backgrounds import background_of
 from diffseglung.volume import Reorientation, Volume
+from studies.generation import Inputs
+from studies.sample_sets import Sampler, Studio, cut_scans
 
 ROOT = Path(__file__).parents[1]
 MODELS = ("emphysema_centrilobular", "ggo_nodular", "fibrosis_honeycomb", "consolidation_organising")
@@ -51,7 +53,9 @@ SEED = 4
 """That of `make demo`."""
 WINDOW_HU = (-1350.0, 150.0)
 PATCH, SCENES_HU = (32, 64, 64), (-1000.0, 0.0)
-INK, DIM, LINE, PLAIN, DEFAULT, LEARNED = "#1c2126", "#5c6770", "#8a949c", "#f3f5f6", "#dcebf5", "#fbe9d7"
+INK, DIM, LINE, DEFAULT, LEARNED = "#1c2126", "#5c6770", "#8a949c", "#dcebf5", "#fbe9d7"
+PDF_DPI, PDF_COLOURS = 110, 128
+"""Resolution of pictures in a PDF, and how many colours each has at most."""
 
 
 @dataclass(frozen=True)
@@ -69,21 +73,25 @@ class Box:
 SCAN_Y, MODEL_Y, TRAIN_Y = 4.3, 2.45, 0.6
 BOXES = {
     "io": Box(0.0, SCAN_Y, "Read", "CT in HU,\nchecked", "io/"),
-    "preprocess": Box(2.1, SCAN_Y, "Prepare", "lungs, healthy\nlevel, 1.5 mm grid", "preprocess/"),
-    "local": Box(4.2, SCAN_Y, "Local statistics", "of density and shape,\n5 and 10 mm", "features/local.py"),
-    "labelling": Box(6.3, SCAN_Y, "Label", "physics rule in context:\na posterior per class", "labelling/"),
-    "fusion": Box(8.4, SCAN_Y, "Fuse", "borders of CT\nand posterior", "fusion.py"),
+    "preprocess": Box(2.1, SCAN_Y, "Prepare", "lungs, healthy\nlevel, 1.5 mm grid", "case/"),
+    "local": Box(4.2, SCAN_Y, "Local statistics", "of density and shape,\n5 and 10 mm", "tissue/local.py"),
+    "labelling": Box(
+        6.3, SCAN_Y, "Label", "physics rule in context:\na posterior per class", "tissue/smoothed_rule.py"
+    ),
+    "fusion": Box(8.4, SCAN_Y, "Fuse", "borders of CT\nand posterior", "method/fusion.py"),
     "output": Box(10.5, SCAN_Y, "Measure, write", "mL, LAA, labels,\nreport", "output/"),
-    "diffusion": Box(
-        4.2, MODEL_Y, "Diffusion features", "3 noise levels,\n384 values", "features/diffusion.py", LEARNED
-    ),
+    "diffusion": Box(4.2, MODEL_Y, "Diffusion features", "3 noise levels,\n384 values", "method/features.py", LEARNED),
     "tissue": Box(
-        6.3, MODEL_Y, "Tissue models", "mixture, classifier,\ntaught by the rule", "labelling/tissue.py", LEARNED
+        6.3, MODEL_Y, "Tissue models", "mixture, classifier,\ntaught by the rule", "tissue/classifier.py", LEARNED
     ),
-    "patches": Box(0.0, TRAIN_Y, "Cases, patches", "unlabelled CT", "patches.py", LEARNED),
-    "training": Box(2.1, TRAIN_Y, "Stage 1: diffusion", "3D U-Net learns\nhow lung looks", "training/", LEARNED),
-    "distillation": Box(4.2, TRAIN_Y, "Stage 2: distillation", "InfoNCE with\nthe teacher", "distillation/", LEARNED),
-    "radiomics": Box(6.3, TRAIN_Y, "Radiomic teacher", "34 descriptors: HU,\nGLCM, LBP, Gabor", "radiomics/", LEARNED),
+    "patches": Box(0.0, TRAIN_Y, "Cases, patches", "unlabelled CT", "method/patches.py", LEARNED),
+    "training": Box(2.1, TRAIN_Y, "Stage 1: diffusion", "3D U-Net learns\nhow lung looks", "method/train/", LEARNED),
+    "distillation": Box(
+        4.2, TRAIN_Y, "Stage 2: distillation", "InfoNCE with\nthe teacher", "method/distillation.py", LEARNED
+    ),
+    "radiomics": Box(
+        6.3, TRAIN_Y, "Radiomic teacher", "34 descriptors: HU,\nGLCM, LBP, Gabor", "method/radiomics/", LEARNED
+    ),
 }
 ARROWS = (
     ("io", "preprocess"), ("preprocess", "local"), ("local", "labelling"), ("labelling", "fusion"),
@@ -92,13 +100,13 @@ ARROWS = (
 )  # fmt: skip
 WIDTH, HEIGHT = 1.75, 1.3
 HEADINGS = (
-    (SCAN_Y, "A scan, by the default method: a rule tells tissue; only the lung mask has a small network"),
+    (SCAN_Y, "A scan, by the default method: a rule labels the tissue; only the lung mask uses a network"),
     (TRAIN_Y, "Training"),
 )
 
 
-def pipeline(out: Path) -> Path:
-    """pipeline.svg: the stages, what each does, and where its code is."""
+def pipeline() -> Figure:
+    """The stages, what each does, and where its code is; the files also list these modules as text."""
     figure = Figure(figsize=(12.6, 5.75), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(-0.25, 12.5), ylim=(0.35, 6.1))
@@ -107,10 +115,7 @@ def pipeline(out: Path) -> Path:
         _box(axes, box)
     for start, end in ARROWS:
         _arrow(axes, BOXES[start], BOXES[end])
-    for y, text in (
-        (SCAN_Y, "A scan, by the default method: a rule tells tissue; only the lung mask has a small network"),
-        (TRAIN_Y, "Training"),
-    ):
+    for y, text in HEADINGS:
         axes.text(0.0, y + HEIGHT + 0.14, text, color=DIM, fontsize=11, style="italic", va="bottom")
     axes.text(
         8.4, MODEL_Y + HEIGHT / 2, "methods combined, diffusion, published:\nthe network's features decide, "
@@ -122,10 +127,7 @@ def pipeline(out: Path) -> Path:
         keys, ["default", "learned, on request"], loc="lower right", frameon=False, fontsize=10, labelcolor=INK,
         bbox_to_anchor=(0.985, 0.08),
     )  # fmt: skip
-    path = out / "pipeline.svg"
-    with matplotlib.rc_context({"svg.hashsalt": "diffseglung", "svg.fonttype": "path"}):
-        figure.savefig(path, format="svg", metadata={"Date": None})
-    return path
+    return figure
 
 
 def _box(axes: Axes, box: Box) -> None:
@@ -165,8 +167,8 @@ class Example:
     truth: Volume | None
 
 
-def segmentation(out: Path) -> Path:
-    """segmentation.png: two real scans, drawn lesions and a phantom, with the default method's labels and the truth."""
+def segmentation() -> Figure:
+    """Two real scans, drawn lesions and a phantom, with the default method's labels and the truth."""
     segmenter = Segmenter.load(config=SegmentConfig(), device="cpu")
     real = read_volume(ROOT / "demo" / "lidc_1011.nii.gz")
     drawn = add_lesions(real, find_lungs(real), SEED, split="test", models=MODELS)
@@ -182,7 +184,7 @@ def segmentation(out: Path) -> Path:
         turn = Reorientation.of(ct)
         labels = segmenter(ct, lungs).label_map
         examples.append(Example(title, turn.apply(ct), turn.apply(labels), turn.apply(truth) if truth else None))
-    return _save(_example_figure(examples), out / "segmentation.png")
+    return _example_figure(examples)
 
 
 def _example_figure(examples: Sequence[Example]) -> Figure:
@@ -247,8 +249,8 @@ def _rgb(colour: tuple[int, int, int]) -> tuple[float, float, float]:
     return colour[0] / 255, colour[1] / 255, colour[2] / 255
 
 
-def generation(out: Path, count: int = 6) -> Path:
-    """generation.png: held-out real patches, and patches that both stages draw in the same lungs."""
+def generation(count: int = 6) -> Figure:
+    """Held-out real patches, and patches that both stages draw in the same lungs."""
     inputs = Inputs.of_checkout(ROOT)
     loaded = {name: checkpoint.load(path) for name, path in inputs.models.items()}
     card = next(iter(loaded.values()))[1]
@@ -273,11 +275,11 @@ def generation(out: Path, count: int = 6) -> Path:
             axes.imshow(hu, cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], interpolation="bicubic")
             if column == 0:
                 axes.set_ylabel(name, fontsize=10, color=INK)
-    return _save(figure, out / "generation.png")
+    return figure
 
 
-def scenes(out: Path, rows: int = 6, columns: int = 5) -> Path:
-    """scenes.png: random patches, as stage 3 sees them, and their truth; in a real chest and in synthetic ones."""
+def scenes(rows: int = 6, columns: int = 5) -> Figure:
+    """Random patches, as stage 3 sees them, and their truth; in a real chest and in synthetic ones."""
     real = read_volume(ROOT / "demo" / "lidc_1011.nii.gz")
     backgrounds = [background_of(real, find_lungs(real)), *(synthetic_background(seed) for seed in range(2))]
     figure = Figure(figsize=(1.9 * columns, 1.0 * rows + 0.25), dpi=100, facecolor="white")
@@ -300,31 +302,82 @@ def scenes(out: Path, rows: int = 6, columns: int = 5) -> Path:
     keys = [Patch(facecolor=_rgb(label.colour), label=label.title) for label in LESIONS]
     keys.append(Patch(facecolor="white", edgecolor=LINE, label="not scored"))
     figure.legend(handles=keys, ncols=len(keys), loc="lower center", frameon=False, fontsize=8, labelcolor=INK)
-    return _save(figure, out / "scenes.png")
+    return figure
 
 
-def _save(figure: Figure, path: Path) -> Path:
-    """A PNG of few colours, those of the labels among them, without a date."""
+def _modules() -> str:
+    return " ".join(box.module for box in BOXES.values())
+
+
+def _save_svg(figure: Figure, path: Path) -> None:
+    """Without a date."""
+    with matplotlib.rc_context({"svg.hashsalt": "diffseglung", "svg.fonttype": "path"}):
+        figure.savefig(path, format="svg", metadata={"Date": None, "Description": _modules()})
+
+
+def _save_png(figure: Figure, path: Path) -> None:
+    """Of few colours, those of the labels among them, without a date."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor="white")
     with Image.open(buffer) as picture:
-        small = picture.convert("RGB").quantize(160, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    small.save(path, optimize=True)
-    return path
+        _few_colours(picture, 160).save(path, optimize=True)
+
+
+def _save_pdf(figure: Figure, path: Path) -> None:
+    """Without a date. The pictures in each axes become one, of few colours."""
+    figure.set_dpi(PDF_DPI)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor="white", dpi=PDF_DPI)
+    with Image.open(buffer) as page:
+        for axes in figure.axes:
+            if axes.images:
+                _flatten(axes, page)
+    told = {"Keywords": _modules()} if path.name == PUBLISHED["pipeline"] else {}
+    figure.savefig(path, format="pdf", facecolor="white", dpi=PDF_DPI, metadata={"CreationDate": None, **told})
+
+
+def _flatten(axes: Axes, page: Image.Image) -> None:
+    """Replace the pictures of `axes` by what they look like on the rendered page."""
+    first = axes.images[0]
+    left, bottom, right, top = first.get_window_extent().extents
+    box = (round(left), round(page.height - top), round(right), round(page.height - bottom))
+    seen = np.asarray(_few_colours(page.crop(box), PDF_COLOURS).convert("RGB"))
+    extent = first.get_extent()
+    for image in list(axes.images):
+        image.remove()
+    axes.imshow(seen, extent=extent, interpolation="none", aspect=axes.get_aspect())
+
+
+def _few_colours(picture: Image.Image, colours: int) -> Image.Image:
+    return picture.convert("RGB").quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
 
 
 FIGURES = {"pipeline": pipeline, "segmentation": segmentation, "generation": generation, "scenes": scenes}
+PUBLISHED = {
+    "pipeline": "pipeline_distilation.pdf",
+    "segmentation": "qualitative_segmentatio_reuslts_miccai.pdf",
+    "generation": "qualitative_generation_difseglung.drawio.pdf",
+}
+"""Names that the published repository gives its figures."""
 
 
 def main() -> None:
     """Make the figures that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder to write into")
-    parser.add_argument("--only", nargs="+", choices=FIGURES, default=list(FIGURES))
+    parser.add_argument("--out", type=Path, help="folder to write into (default: docs/images; with --pdf: figures)")
+    parser.add_argument("--only", nargs="+", choices=FIGURES, help="default: all; with --pdf: those published")
+    parser.add_argument("--pdf", action="store_true", help="PDFs under the published names")
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name in args.only:
-        path = FIGURES[name](args.out)
+    out = args.out or ROOT / ("figures" if args.pdf else "docs/images")
+    names = args.only or list(PUBLISHED if args.pdf else FIGURES)
+    if args.pdf and not PUBLISHED.keys() >= set(names):
+        parser.error(f"with --pdf, --only takes {', '.join(PUBLISHED)}")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        save = _save_pdf if args.pdf else _save_svg if name == "pipeline" else _save_png
+        ending = "svg" if name == "pipeline" else "png"
+        path = out / (PUBLISHED[name] if args.pdf else f"{name}.{ending}")
+        save(FIGURES[name](), path)
         print(f"{path}  {path.stat().st_size / 1e3:.0f} kB")
 
 

@@ -1,9 +1,9 @@
-"""Measure what decides the speed of the network on a GPU, in about three minutes, and write it as JSON.
+"""Measure the factors of network speed on a GPU, in about three minutes, and write them as JSON.
 
 python scripts/gpu_speed.py -o gpu_speed.json [--device cuda] [--size small] [--seconds 2]
 
-Tiles a second by batch, memory layout and precision; patches a second of a training step; the features of a whole scan
-against the network's own part of them; which attention kernel is used; the operations that take most of a call.
+Tiles per second by batch, memory layout and precision; patches per second of training; features of a whole scan, and
+the share of the network; the attention kernel in use; the slowest operations of a call.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from diffseglung.config import UNETS, DiffusionConfig, FeatureConfig
-from diffseglung.features.diffusion import FeatureSource, diffusion_features, tiles
-from diffseglung.model.diffusion import DiffusionModel
-from diffseglung.model.unet import UNet
-from diffseglung.resources import is_out_of_memory
-from diffseglung.runtime import Runtime, accelerators, choose_device, choose_precision, finished
+from diffseglung.method.diffusion import DiffusionModel
+from diffseglung.method.features import FeatureSource, diffusion_features, tiles
+from diffseglung.method.unet import UNet
+from diffseglung.platform.config import UNETS, DiffusionConfig, FeatureConfig
+from diffseglung.platform.resources import is_out_of_memory
+from diffseglung.platform.runtime import Runtime, accelerators, choose_device, choose_precision, finished
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last_3d}
 BATCHES, TRAINING_BATCHES = (1, 2, 4, 8, 16), (4, 16)
@@ -38,7 +38,7 @@ PATCH, SCAN = (32, 96, 96), (200, 230, 230)
 
 
 def per_second(call: Callable[[], object], amount: int, device: torch.device, seconds: float) -> float | None:
-    """How much of `amount` a call gets done in a second; None where memory does not suffice."""
+    """`amount` of a call per second; None if out of memory."""
     try:
         for _ in range(2):
             call()
@@ -60,7 +60,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 def inference(network: UNet, device: torch.device, tile: tuple[int, ...], seconds: float) -> list[dict[str, Any]]:
-    """Tiles a second."""
+    """Tiles per second."""
     found = []
     for layout, precision, batch in itertools.product(LAYOUTS, ("fp32", "bf16"), BATCHES):
         network.to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
@@ -76,7 +76,7 @@ def inference(network: UNet, device: torch.device, tile: tuple[int, ...], second
 
 
 def training(network: UNet, device: torch.device, patch: tuple[int, ...], seconds: float) -> list[dict[str, Any]]:
-    """Patches a second, forward, backward and update."""
+    """Patches per second, forward, backward and update."""
     found = []
     adam = torch.optim.Adam(network.parameters(), 1e-6, fused=device.type in ("cpu", "cuda"))
     for layout, precision, batch in itertools.product(LAYOUTS, ("fp32", "bf16"), TRAINING_BATCHES):
@@ -97,7 +97,7 @@ def training(network: UNet, device: torch.device, patch: tuple[int, ...], second
 
 
 def whole_scan(network: UNet, device: torch.device, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Seconds of a scan's features by tiles a call."""
+    """Seconds for the features of a scan, by tiles per call."""
     model = DiffusionModel.of(network, DiffusionConfig())
     source = FeatureSource.raw(model)
     grid, lungs = np.full(shape, -0.5, np.float32), np.zeros(shape, bool)
@@ -131,7 +131,7 @@ def attention_kernels(device: torch.device) -> list[str]:
 
 
 def operations(network: UNet, device: torch.device, tile: tuple[int, ...]) -> list[dict[str, Any]]:
-    """The ten operations that take most of one call, in ms."""
+    """The ten slowest operations of one call, in ms."""
     x, level = torch.randn(2, 2, *tile, device=device), torch.full((2,), 0.15, device=device)
     with torch.profiler.profile() as profiler, torch.inference_mode(), autocast(device, "bf16"):
         network(x, level)
@@ -146,7 +146,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--size", default="small", choices=UNETS)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=2.0, help="duration of each measurement")
     parser.add_argument("--tile", type=int, nargs=3, default=FeatureConfig().tile, help="voxels of a tile")
     args = parser.parse_args(words)
     device, tile = choose_device(args.device), tuple(args.tile)

@@ -1,9 +1,9 @@
-"""Does the guard tell degraded scans from good ones? Makes both lists, measures every scan and writes what was told.
+"""Do the quality checks separate degraded scans from good ones? Writes the warnings of every scan of both lists.
 
-    python scripts/guard_lists.py DATA -o OUT
+    python -m scripts.guard_lists DATA -o OUT
 
 DATA holds LCTSC-203 (lctsc_Test-S1-203.nii.gz); the other real scans come with the repository. OUT/guard.md has the two
-tables, OUT/scans the scans; those that are there are not made again.
+tables, OUT/scans the scans; existing ones are not made again.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from diffseglung.config import PhantomConfig
-from diffseglung.errors import DiffSegLungError
-from diffseglung.evaluation.cases import BACKGROUNDS, SHIPPED
+from diffseglung.case.prepared import prepare_scan
 from diffseglung.io import read_scan
 from diffseglung.io.nifti import read_nifti, write_nifti
+from diffseglung.lungs.finder import find_lungs
 from diffseglung.phantom.procedural import make_phantom
 from diffseglung.phantom.scanner import Scanner
-from diffseglung.preprocess.lungs import find_lungs
-from diffseglung.preprocess.quality import merged, quality
-from diffseglung.preprocess.scene import make_scene
+from diffseglung.platform.config import PhantomConfig
+from diffseglung.platform.errors import DiffSegLungError
+from diffseglung.quality.scan import merged, quality
 from diffseglung.volume import Reorientation, Volume
+from studies.cases import BACKGROUNDS, SHIPPED
 
 SPACING_MM = 1.5
 GOOD_PHANTOMS = (9201, 9202, 9203, 9207, 9208, 9210, 9211)
@@ -151,14 +151,14 @@ def lists(data: Path) -> dict[str, list[Item]]:
 
 
 def told(item: Item, folder: Path) -> list[str]:
-    """What the guard says of a scan, its reader's refusal included; [] where it trusts it."""
+    """The warnings of a scan, or the error of its reader; [] if there are none."""
     path = folder / f"{item.name.replace(' ', '_').replace(',', '')}.nii.gz"
     if not path.is_file():
         write_nifti(path, item.make())
     try:
         scan = read_scan(path)
         lungs = find_lungs(scan.volume)
-        return merged(scan.notes, quality(scan.volume, lungs, make_scene(scan.volume, lungs, SPACING_MM).level))
+        return merged(scan.notes, quality(scan.volume, lungs, prepare_scan(scan.volume, lungs, SPACING_MM).level))
     except DiffSegLungError as error:
         return [f"refused: {error}"]
 

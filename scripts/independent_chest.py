@@ -1,8 +1,8 @@
-"""A chest to draw lesions into: drawn from closed forms, or a real scan. Part of `independent_phantom.py`.
+"""The chest in which lesions are drawn: analytic, or a real scan. Part of `independent_phantom.py`.
 
-Lengths are millimetres, axes (Z, Y, X): feet to head, front to back, patient's right to left (supine: weight pulls to
-the back). Surfaces are signed distances, negative inside. Everything lies on two grids with one origin: a fine one
-for what is seen, a coarse one for smooth fields.
+Lengths are in millimetres, axes are (Z, Y, X): feet to head, front to back, patient's right to left (supine: the back
+is dependent). Surfaces are signed distances, negative inside. There are two grids with the same origin: a fine one for
+the image, a coarse one for smooth fields.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ MARGIN = 25.0
 
 @dataclass
 class Scene:
-    """What lesions are drawn into.
+    """The chest in which lesions are drawn.
 
-    hu, lungs: fine grid (`step` mm), HU and whether a voxel is lung.
+    hu, lungs: fine grid (`step` mm), HU and lung mask.
     depth:     coarse grid, mm below the pleura, negative outside.   level: coarse grid, HU of lung without vessels.
-    side:      coarse grid, 0 outside, 1 right, 2 left.              hila: where each side's bronchus enters.
+    side:      coarse grid, 0 outside, 1 right, 2 left.              hila: where the main bronchus enters each lung.
     """
 
     step: float
@@ -40,7 +40,7 @@ class Scene:
     bronchi: Array = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
     def up(self, values: Array, box: tuple[slice, ...] | None = None) -> Array:
-        """A coarse field on the fine grid, or on a part of it."""
+        """A coarse field interpolated to the fine grid, or to a part of it."""
         box = box or tuple(slice(0, n) for n in self.hu.shape)
         at = [np.arange(part.start, part.stop) * (self.step / self.coarse) for part in box]
         return separable(values, *(linear(n, a) for n, a in zip(values.shape, at, strict=True)))
@@ -48,7 +48,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Build:
-    """Sizes of a drawn chest: half width, half depth and height of the rib cage, breath and weight of its lungs."""
+    """An analytic chest: half width, half depth and height of the rib cage, inflation and density of the lungs."""
 
     a: float
     b: float
@@ -63,7 +63,7 @@ class Build:
 
     @classmethod
     def drawn(cls, rng: np.random.Generator, scale: float) -> Build:
-        """Exhaled lungs are smaller, denser and lie heavier."""
+        """Random parameters; in expiration lungs are smaller, denser and have a steeper dependent gradient."""
         breath = rng.uniform(-880, -760)
         size = scale * rng.uniform(0.94, 1.05) * (1 - 0.0008 * (breath + 880))
         return cls(
@@ -86,7 +86,7 @@ def smooth_max(a: Array, b: Array, k: float = 5.0) -> Array:
 
 
 def ellipsoid(p: list[Array], centre: tuple[float, ...], semi: tuple[float, ...], power: float = 2.0) -> Array:
-    """Signed distance, about."""
+    """Approximate signed distance."""
     q = sum(np.abs((c - m) / s) ** power for c, m, s in zip(p, centre, semi, strict=True))
     return (q ** (1 / power) - 1) * min(semi)
 
@@ -100,7 +100,7 @@ def fissures(p: list[Array], build: Build, left: bool) -> list[Array]:
 
 
 def anatomy(p: list[Array], build: Build, rng: np.random.Generator, coarse: float) -> tuple[Array, Array, Array]:
-    """Signed distance of the lungs (right, left) and HU of all else, on a grid of points."""
+    """Signed distance of the lungs (right, left) and HU of everything else, on a grid of points."""
     z, y, x = p
     t = np.clip(z / build.h, 0, 1)
     a, b = build.a * (1 - 0.42 * t**3), build.b * (1 - 0.36 * t**2.5)
@@ -149,7 +149,7 @@ def _flesh(
     hu[(np.abs(x) < 17) & (np.abs(cage - 8) < 5) & (y < 0) & (z > 0.25 * build.h)] = 230
     inner = (cage < 0) & (middle < 0)
     hu[cage < 1] = MUSCLE
-    hu[inner & (y < -0.25 * build.b) & (middle > -9)] = FAT + 10  # fat about heart and thymus
+    hu[inner & (y < -0.25 * build.b) & (middle > -9)] = FAT + 10  # fat around heart and thymus
     hu[inner & (vessel < -5)] = build.blood
     hu[below & (cage < 2)] = rng.uniform(48, 62)
     gas = ellipsoid(p, (-4, -0.2 * build.b, 0.55 * build.a), (18, 24, 26))
@@ -167,7 +167,7 @@ def _flesh(
 
 @dataclass(frozen=True)
 class Twig:
-    """A piece of a tree: ends and radii."""
+    """A segment of a tree: end points and radii."""
 
     start: Array
     end: Array
@@ -177,8 +177,8 @@ class Twig:
 
 
 def grow(rng: np.random.Generator, targets: Array, origin: Array, radius: float, reach: float = 0.42) -> list[Twig]:
-    """A tree that reaches every target: the volume is halved again and again, a branch runs part of the way to each
-    half's centre (Kitaoka, Takaki and Suki, J Appl Physiol 1999), its radius follows the leaves it feeds."""
+    """A tree that reaches every target: the volume is halved recursively, a branch runs part of the way to each
+    half's centre (Kitaoka, Takaki and Suki, J Appl Physiol 1999), its radius depends on the leaves it supplies."""
     found: list[Twig] = []
     stack = [(targets, np.asarray(origin, np.float32), None)]
     while stack:
@@ -209,7 +209,7 @@ def _unit(v: Array) -> Array:
 
 
 def paint(cover: NDArray[np.uint8], twig: Twig, step: float, grown: float = 0.0) -> None:
-    """Raise `cover` (0 to 255) to the share of each voxel that a conical tube with rounded ends fills."""
+    """Raise `cover` (0 to 255) to the fraction of each voxel filled by a conical tube with rounded ends."""
     a, b = twig.start, twig.end
     r0, r1 = twig.r0 + grown, twig.r1 + grown
     pad = max(r0, r1) + step
@@ -228,7 +228,7 @@ def paint(cover: NDArray[np.uint8], twig: Twig, step: float, grown: float = 0.0)
 
 
 def drawn_chest(rng: np.random.Generator, step: float = 0.8, scale: float = 1.0) -> tuple[Scene, Build]:
-    """A chest without disease on a grid that holds the whole body."""
+    """A healthy chest on a grid that contains the whole body."""
     build, coarse = Build.drawn(rng, scale), 2.5 * step
     low = np.array([-MARGIN, -(build.b + 35 + build.fat), -(build.a + 25 + build.fat) * 1.14])
     high = np.array([build.h + MARGIN, build.b + 45 + build.fat, -low[2]])
@@ -254,7 +254,7 @@ def drawn_chest(rng: np.random.Generator, step: float = 0.8, scale: float = 1.0)
 
 
 def _breath(p: list[Array], build: Build, surface: Array, rng: np.random.Generator) -> Array:
-    """HU of lung without vessels: breath, weight, small unevenness, mosaic and dependent density."""
+    """HU of lung without vessels: inflation, small variations, mosaic attenuation, dependent density."""
     z, y, x = p
     level = build.breath + build.slope * np.clip(y / build.b, -1, 1) + 0 * (z + x) + 10 * wobble(rng, p, 45)
     level -= build.mosaic * (wobble(rng, p, 38) > 0.45)
@@ -263,12 +263,12 @@ def _breath(p: list[Array], build: Build, surface: Array, rng: np.random.Generat
 
 
 def _hila(build: Build, low: Array) -> dict[int, Array]:
-    """Where the bronchi enter, in mm of the grid."""
+    """Where the main bronchi enter the lungs, in mm on the grid."""
     return {k: (np.array([0.55 * build.h, 0.08 * build.b, s]) - low).astype(np.float32) for k, s in ((1, -30), (2, 36))}
 
 
 def _trees(scene: Scene, build: Build, low: Array, rng: np.random.Generator) -> None:
-    """Arteries with bronchi beside them, veins between; thick at the hilum, crowded at the back of the base."""
+    """Arteries accompanied by bronchi, veins between them; thick at the hilum, crowded in the posterior bases."""
     blood, wall, gas = (np.zeros(scene.hu.shape, np.uint8) for _ in range(3))
     size = np.array(scene.hu.shape) * scene.step
     knots: list[Array] = []
@@ -305,13 +305,13 @@ def _trees(scene: Scene, build: Build, low: Array, rng: np.random.Generator) -> 
         inside = np.flatnonzero(cover)
         old = scene.hu.reshape(-1)[inside]
         scene.hu.reshape(-1)[inside] = old + cover.reshape(-1)[inside] * np.float32(1 / 255) * (hu - old)
-    wide = np.flatnonzero(gas > 127)  # trachea and main bronchi are no lung; small airways are
+    wide = np.flatnonzero(gas > 127)  # trachea and main bronchi are not lung; small airways are
     near = ndimage.binary_opening((gas > 127), iterations=max(int(2.4 / scene.step), 1)) if len(wide) else gas > 127
     scene.lungs &= ~near
 
 
 def _bronchus(twig: Twig, wall: NDArray[np.uint8], gas: NDArray[np.uint8], step: float) -> Array:
-    """An airway beside its artery; returns its course (z, y, x, radius)."""
+    """An airway beside its artery; returns its centreline (z, y, x, radius)."""
     way = _unit(twig.end - twig.start)
     beside = _unit(np.cross(way, np.array([0.3, -0.2, 1.0]))) * (twig.r0 * 2.0 + 0.4)
     lumen = Twig(twig.start + beside, twig.end + beside, 0.85 * twig.r0, 0.85 * twig.r1, twig.leaves)
@@ -323,9 +323,9 @@ def _bronchus(twig: Twig, wall: NDArray[np.uint8], gas: NDArray[np.uint8], step:
 
 
 def real_chest(ct: Volume, lungs: Volume, step: float = 0.8) -> tuple[Scene, tuple[Array, Array]]:
-    """A real scan about its lungs as a scene, and the fine grid's first point and step in voxels of the scan.
+    """A real scan, cropped to its lungs, as a scene; first point and step of the fine grid in voxels of the scan.
 
-    Both volumes are on canonical axes. Noise is smoothed by a voxel, since only the change that lesions make is used.
+    Both volumes are on canonical axes. Noise is smoothed over one voxel, as only the change made by lesions is used.
     """
     mask = lungs.array > 0
     spacing = np.array(ct.spacing_mm)

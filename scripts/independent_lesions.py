@@ -1,11 +1,11 @@
-"""Lesions by what radiologists mean with their names. Part of `independent_phantom.py`.
+"""Lesions drawn after their radiological definitions. Part of `independent_phantom.py`.
 
-Words follow the glossary of the Fleischner Society (Hansell et al., Radiology 2008;246:697) and, for emphysema,
+Definitions follow the glossary of the Fleischner Society (Hansell et al., Radiology 2008;246:697) and, for emphysema,
 Takahashi et al. (Int J COPD 2008;3:193). Every family is a function of a `Patch`, the voxels of a
-region as flat arrays, and gives their HU and how much of each voxel is lesion.
+region as flat arrays, and returns their HU and the lesion fraction of each voxel.
 
-The mathematics is that of points and planes: hard-core point processes, Voronoi and power cells, plane waves, tubes
-about polylines. No random fields.
+Shapes are built from hard-core point processes, Voronoi and power cells, plane waves and tubes around polylines.
+There are no random fields.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ EMPHYSEMA, GGO, FIBROSIS, CONSOLIDATION = 2, 3, 4, 5
 Shares = dict[int, Array]
 
 
-# --- emphysema: low attenuation, as a rule without visible walls ---------------------------------------------------
+# --- emphysema: low attenuation, usually without visible walls -----------------------------------------------------
 
 
 def centrilobular(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Spaced round holes without walls about the lobules' cores, of unequal size."""
+    """Separate round lucencies without walls around the lobular cores, of varying size."""
     pitch = rng.uniform(4.5, 8.5)
     seeds = spaced(rng, p.xyz[p.inside > 0], pitch, None)
     if not len(seeds):
@@ -56,7 +56,7 @@ def centrilobular(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 
 def panlobular(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Whole lobules uniformly dark with few thin vessels; fades into the lung about it."""
+    """Whole lobules uniformly dark with few thin vessels; fades into the surrounding lung."""
     share = p.edge(rng.uniform(5, 14))
     near = cKDTree(p.lobules).query(p.xyz)[1]
     dark = rng.uniform(-975, -945) + rng.normal(0, 7, len(p.lobules))[near]
@@ -64,11 +64,11 @@ def panlobular(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 
 def paraseptal(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """A single row of air spaces below the pleura, parted by thin septa that stand on it."""
+    """A single row of subpleural air spaces separated by thin septa perpendicular to the pleura."""
     reach = rng.uniform(7, 15)
     row = p.xyz[(p.inside > 0) & (p.depth > 0.3 * reach) & (p.depth < 0.7 * reach)]
     seeds = spaced(rng, row, rng.uniform(0.8, 1.3) * reach)
-    seeds = seeds[rng.random(len(seeds)) < 0.75]  # so that widths differ
+    seeds = seeds[rng.random(len(seeds)) < 0.75]  # for varying widths
     if len(seeds) < 2:
         return p.hu, {}
     _, plane, pair = cells(p.xyz, seeds)
@@ -84,7 +84,7 @@ def paraseptal(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 
 def bullous(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """One to four air spaces over 1 cm below the pleura, with a wall below 1 mm, lung pressed about."""
+    """One to four subpleural air spaces over 1 cm, with walls thinner than 1 mm and compressed lung around them."""
     hu, total = p.hu, np.zeros(len(p.hu), np.float32)
     room = float(np.cbrt((p.inside > 0).sum()) * p.step)
     for _ in range(rng.integers(1, 5)):
@@ -102,18 +102,18 @@ def bullous(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
     return hu, {EMPHYSEMA: total}
 
 
-# --- ground glass: haze that keeps vessels and bronchi visible -----------------------------------------------------
+# --- ground glass: vessels and bronchi remain visible ------------------------------------------------------------
 
 
 def haze(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Even haze with soft borders."""
+    """Homogeneous ground glass with ill-defined borders."""
     share = p.edge(rng.uniform(6, 18))
     target = p.level + rng.uniform(130, 360) * (1 + 0.12 * wobble(rng, p.points, 16))
     return filled(p.hu, p.level, np.minimum(target, -400), share), {GGO: share}
 
 
 def patchwork(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Whole lobules hazy beside lobules spared, edges straight and sharp, no two alike."""
+    """Geographic ground glass: affected lobules beside spared ones, sharp straight edges, varying density."""
     _, plane, pair = cells(p.xyz + 1.5 * np.stack([wobble(rng, p.points, 9) for _ in range(3)], 1), p.lobules)
     ill = rng.random(len(p.lobules)) < rng.uniform(0.65, 0.85)
     rise = rng.uniform(150, 420, len(p.lobules))
@@ -126,7 +126,7 @@ def patchwork(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 
 def soft_nodules(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Fuzzy centrilobular nodules of ground glass, 4 to 9 mm, evenly spaced, none at the pleura."""
+    """Ill-defined centrilobular nodules of ground glass, 4 to 9 mm, evenly spaced, none at the pleura."""
     pitch = rng.uniform(6.0, 9.0)
     seeds = spaced(rng, p.xyz[(p.inside > 0) & (p.depth > 4)], pitch)
     if not len(seeds):
@@ -141,7 +141,7 @@ def soft_nodules(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 
 def halo(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Solid nodules, each in a ring of ground glass about as wide as the nodule."""
+    """Solid nodules, each with a halo of ground glass about as wide as the nodule."""
     gap = rng.uniform(26, 38)
     seeds = spaced(rng, p.xyz[(p.inside > 3) & (p.depth > 7)], gap)
     if not len(seeds):
@@ -156,7 +156,7 @@ def halo(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 
 def crazy_paving(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Haze with a regular net of thin septal and intralobular lines upon it; the haze dominates."""
+    """Ground glass with superimposed thin interlobular and intralobular lines; the ground glass dominates."""
     share = p.edge(4)
     target = np.minimum(p.level + rng.uniform(230, 380), -400)
     hu = filled(p.hu, p.level, target, share)
@@ -172,7 +172,7 @@ def crazy_paving(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 
 def _net(p: Patch, rng: np.random.Generator, pitch: float, kept: float, widths: tuple[float, float]) -> Array:
-    """Irregular lines: walls of unequal cells, some missing, none as wide as the next, wavy."""
+    """Irregular wavy lines: walls of unequal cells, some missing, of varying width."""
     near = p.inside > -5
     seeds = spaced(rng, p.xyz[near], pitch * 0.62)
     seeds = seeds[rng.random(len(seeds)) < 0.55]  # unequal cells
@@ -186,7 +186,7 @@ def _net(p: Patch, rng: np.random.Generator, pitch: float, kept: float, widths: 
 
 
 def reticulation(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Thick and thin irregular lines on lung that is otherwise near normal, densest at the pleura."""
+    """Thick and thin irregular lines in otherwise nearly normal lung, densest at the pleura."""
     fade = p.edge(5) * np.clip(1.25 - p.depth / rng.uniform(45, 80), 0.35, 1)
     thin = _net(p, rng, rng.uniform(6.0, 9.0), 0.65, (0.5, 1.0))
     thick = _net(p, rng, rng.uniform(12, 18), 0.8, (0.9, 2.2))
@@ -196,7 +196,7 @@ def reticulation(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 
 def traction(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Coarse lines that outweigh the haze below them, and airways pulled wide and beaded."""
+    """Coarse lines that dominate the underlying ground glass, and dilated, beaded airways."""
     share = p.edge(5)
     hu = filled(p.hu, p.level, np.minimum(p.level + rng.uniform(110, 210), -520), share)
     lines = np.maximum(_net(p, rng, rng.uniform(5.5, 8), 0.85, (0.7, 1.7)), _net(p, rng, 13, 0.9, (1.0, 2.4)))
@@ -216,7 +216,7 @@ def traction(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 
 def honeycomb(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Layers of clustered cysts of 3 to 10 mm below the pleura, walls shared and well marked, 1 to 3 mm."""
+    """Layers of clustered subpleural cysts of 3 to 10 mm with shared, well-defined walls of 1 to 3 mm."""
     pitch = rng.uniform(4.2, 9.0)
     reach = rng.uniform(2, 4) * pitch
     layer = np.abs(np.mod(p.depth / (0.86 * pitch), 1) - 0.5) < 0.22
@@ -237,7 +237,7 @@ def honeycomb(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 
 def bands(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Lines that follow the pleura a few mm below it, in short broken pieces, and bands that run from it inwards."""
+    """Short interrupted curvilinear lines a few mm below the pleura, and parenchymal bands that run inwards from it."""
     lines = np.zeros(len(p.hu), np.float32)
     pitch = rng.uniform(5, 8)
     for k in range(rng.integers(1, 3)):
@@ -259,11 +259,11 @@ def bands(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
     return laid(hu, rng.uniform(-150, 20), lines.astype(np.float32)), {FIBROSIS: lines.astype(np.float32)}
 
 
-# --- consolidation: vessels and airway walls no longer seen --------------------------------------------------------
+# --- consolidation: vessels and airway walls obscured -------------------------------------------------------------
 
 
 def _airways(p: Patch, rng: np.random.Generator, n: int) -> Array:
-    """The chest's own airways in the region, and more that come from the hilum."""
+    """The chest's own airways in the region, and additional ones from the hilum."""
     near = p.bronchi[cKDTree(p.xyz[::7]).query(p.bronchi[:, :3], distance_upper_bound=3)[0] < 3]
     rows = [near]
     for _ in range(n):
@@ -276,7 +276,7 @@ def _airways(p: Patch, rng: np.random.Generator, n: int) -> Array:
 
 
 def segmental(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Airspace filling from the pleura towards the hilum, edges ragged where acini are spared; air bronchograms."""
+    """Airspace filling from the pleura towards the hilum: ragged edges where acini are spared; air bronchograms."""
     share = np.clip(0.5 + (p.inside + 2.2 * wobble(rng, p.points, 8)) / 2.5, 0, 1).astype(np.float32)
     near = cKDTree(p.lobules).query(p.xyz)[1]
     density = rng.uniform(10, 55) + rng.normal(0, 8, len(p.lobules))[near]
@@ -287,7 +287,7 @@ def segmental(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 
 def peribronchial(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Patches strung along airways, an open lumen in the middle of most, ragged edges, lung spared between."""
+    """Patches along airways with ragged edges, most around a patent lumen, and spared lung between."""
     courses = _airways(p, rng, max(int((p.inside > 0).sum() * p.step**3 / 16000), 2))
     centre = courses.copy()
     swell = 0.5 + 0.5 * wobble(rng, [courses[:, k] for k in range(3)], 24)
@@ -302,7 +302,7 @@ def peribronchial(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 
 def atelectasis(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """A lens of collapsed lung along the pleura, smooth towards the lung, with plates that reach inwards from it."""
+    """A lens of collapsed lung along the pleura, smooth towards the lung, with plate-like bands that extend inwards."""
     thick = rng.uniform(9, 20)
     lens = (
         thick
@@ -310,7 +310,7 @@ def atelectasis(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
         * (1 + 0.15 * wobble(rng, p.points, 30))
     )
     low, high = np.quantile(p.xyz[:, 1], [0.1, 0.9])
-    lens *= np.clip(1.5 * (p.xyz[:, 1] - low) / max(high - low, 1), 0, 1)  # weight pulls to the back
+    lens *= np.clip(1.5 * (p.xyz[:, 1] - low) / max(high - low, 1), 0, 1)  # dependent: denser at the back
     share = np.clip(0.5 + (lens - p.depth) / 1.5, 0, 1)
     way = rng.normal(size=3) * [1.6, 0.4, 0.4]
     along = (p.xyz - anchor(p, rng, 10)) @ (way / np.linalg.norm(way)) + 2 * wobble(rng, p.points, 28)
@@ -320,7 +320,7 @@ def atelectasis(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 
 def mass(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
-    """Round or lobulated, 2 to 6 cm, with spicules; now and then a second one."""
+    """Round or lobulated, 2 to 6 cm, with spiculations; occasionally a second one."""
     share, thorn = np.zeros(len(p.hu), np.float32), np.zeros(len(p.hu), np.float32)
     room = float(np.cbrt((p.inside > 0).sum()) * p.step)
     for _ in range(rng.integers(1, 3)):
@@ -343,10 +343,10 @@ def mass(p: Patch, rng: np.random.Generator) -> tuple[Array, Shares]:
 
 @dataclass(frozen=True)
 class Family:
-    """How a lesion is drawn, where it likes to lie and how its share is read.
+    """How a lesion is drawn, its preferred location, and how its fraction becomes a label.
 
     zone: preference of height (1 head, -1 feet), of the pleura (1) or the core (-1), and of the back (1).
-    blur, least: the share is averaged over this many mm; a voxel is lesion where that is at least `least`.
+    blur, least: the fraction is averaged over `blur` mm; a voxel is lesion where the average is at least `least`.
     """
 
     label: int

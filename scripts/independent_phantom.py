@@ -1,14 +1,14 @@
-"""Chest CTs with drawn lesions and exact truth, made without any code of the project's own phantoms.
+"""Chest CTs with synthetic lesions and exact ground truth, independent of the code of `diffseglung.phantom`.
 
   python scripts/independent_phantom.py -o CASES --seeds 1 2 3
   python scripts/independent_phantom.py -o CASES --seeds 1 --background ct.nii.gz lungs.nii.gz
   diffseglung benchmark -o OUT --cases CASES
 
-For development only: methods are chosen on these cases, so nothing may be trained on them. The chest is drawn
-(`independent_chest.py`), or a near-normal scan is given; lesions follow the Fleischner Society's glossary
-(`independent_lesions.py`). A scanner with slices of 0.7 to 5 mm then sees it. Each case is a folder with ct.nii.gz,
-lungs.nii.gz, truth.nii.gz (0 outside, 1 healthy, 2 emphysema, 3 GGO, 4 fibrosis, 5 consolidation) and meta.json.
-A seed gives the same bytes always.
+For development only: methods are chosen on these cases, so never train on them. The chest is analytic
+(`independent_chest.py`) or a given near-normal scan; lesions follow the Fleischner Society's glossary
+(`independent_lesions.py`). A scanner with slices of 0.7 to 5 mm is then simulated. Each case is a folder with
+ct.nii.gz, lungs.nii.gz, truth.nii.gz (0 outside, 1 healthy, 2 emphysema, 3 GGO, 4 fibrosis, 5 consolidation) and
+meta.json. The same seed always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ from independent_shapes import Array, Patch, separable
 from numpy.typing import NDArray
 from scipy import fft, ndimage, sparse
 
-from diffseglung import durable, io
-from diffseglung.errors import InputError
+from diffseglung import io
 from diffseglung.io.nifti import write_nifti
+from diffseglung.platform import atomic_files
+from diffseglung.platform.errors import InputError
 from diffseglung.volume import Reorientation, Volume
 
 Labels = NDArray[np.uint8]
 SEVERITIES = {"subtle": (0.010, 0.022), "moderate": (0.03, 0.055), "extensive": (0.06, 0.10)}
-"""Share of the lung that each class takes up, about."""
+"""Approximate fraction of the lung per class."""
 MARGIN_MM = 9.0
 
 
 @dataclass(frozen=True)
 class Case:
-    """CT in HU, lung mask, truth and what they were made from."""
+    """CT in HU, lung mask, ground truth, and the record of how they were made."""
 
     ct: Volume
     lungs: Volume
@@ -50,7 +51,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Scanner:
-    """thickness, pitch of slices, pixel in mm; sigma and edge of the kernel; noise in HU; error of calibration."""
+    """Slice thickness, slice spacing and pixel in mm; sigma and edge of the kernel; noise in HU; calibration error."""
 
     thickness: float
     pitch: float
@@ -63,7 +64,7 @@ class Scanner:
 
     @classmethod
     def drawn(cls, rng: np.random.Generator) -> Scanner:
-        """Sharp kernels are noisier; thick slices less so."""
+        """Random parameters; sharp kernels are noisier, thick slices less noisy."""
         thickness = float(rng.choice([0.7, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 5.0]))
         sharp = rng.random()
         noise = np.clip(rng.uniform(10, 24) * (1 + 1.3 * sharp) / (1 + 0.15 * (thickness - 1)), 10, 50)
@@ -79,7 +80,7 @@ class Scanner:
         )
 
     def across(self, n: int, at: NDArray[np.float64], step: float) -> sparse.csr_matrix:
-        """Weights of fine voxels in pixels centred `at` (fine indices): a Gaussian less a wider one."""
+        """Weights of fine voxels in pixels centred `at` (fine indices): a Gaussian minus a wider one."""
 
         def kernel(d: NDArray[np.float64]) -> NDArray[np.float64]:
             wide = np.exp(-0.5 * (d / 1.4) ** 2) / 1.4
@@ -88,13 +89,13 @@ class Scanner:
         return _weights(n, at, step, kernel, 4.5)
 
     def through(self, n: int, at: NDArray[np.float64], step: float) -> sparse.csr_matrix:
-        """Weights of fine slices in slices centred `at`: a box with soft ends."""
+        """Weights of fine slices in slices centred `at`: a box with smooth ends."""
         half = self.thickness / 2
         return _weights(n, at, step, lambda d: np.clip((half + step / 2 - np.abs(d)) / step, 0, 1), half + 2 * step)
 
 
 def _weights(n: int, at: NDArray[np.float64], step: float, kernel: Any, reach: float) -> sparse.csr_matrix:
-    """Rows of a kernel of distance in mm, each of sum 1; a row out of reach is empty."""
+    """Rows of a kernel of the distance in mm, each normalised to sum 1; a row out of range is zero."""
     width = int(np.ceil(reach / step))
     columns = np.round(at).astype(int)[:, None] + np.arange(-width, width + 1)
     values = kernel((columns - at[:, None]) * step)
@@ -109,7 +110,7 @@ def _weights(n: int, at: NDArray[np.float64], step: float, kernel: Any, reach: f
 
 
 def patch_of(scene: Scene, found: Lobules, region: list[int]) -> tuple[Patch, tuple[slice, ...], NDArray[np.bool_]]:
-    """Voxels in and about a region; their box on the fine grid, and which of the box they are."""
+    """Voxels in and around a region, their box on the fine grid, and their mask in it."""
     mark = np.zeros(len(found.centres) + 1, bool)
     mark[region] = True
     ill = mark[found.cell]
@@ -117,7 +118,7 @@ def patch_of(scene: Scene, found: Lobules, region: list[int]) -> tuple[Patch, tu
     parts = ndimage.find_objects(ill.astype(np.uint8))[0]
     rough = tuple(slice(max(s.start - pad, 0), min(s.stop + pad, n)) for s, n in zip(parts, ill.shape, strict=True))
     small = ill[rough]
-    other = (found.cell[rough] >= 0) & ~small  # the pleura is no border of a lesion
+    other = (found.cell[rough] >= 0) & ~small  # the pleura is not a border of a lesion
     out = ndimage.distance_transform_edt(~small, scene.coarse)
     inner = ndimage.distance_transform_edt(~other, scene.coarse) if other.any() else np.full(small.shape, 50.0)
     inside = np.full(ill.shape, -50, np.float32)
@@ -150,7 +151,7 @@ def draw_lesion(
     scene: Scene, found: Lobules, family: Family, region: list[int], truth: tuple[Labels, Array],
     rng: np.random.Generator,
 ) -> None:  # fmt: skip
-    """Draw one lesion into the scene, and its label where its local share, seen before any blur, is large enough."""
+    """Draw one lesion into the scene, and label voxels with a large enough local lesion fraction before blurring."""
     patch, box, chosen = patch_of(scene, found, region)
     hu, shares = family.draw(patch, rng)
     scene.hu[box][chosen] = hu
@@ -163,7 +164,7 @@ def draw_lesion(
         local /= np.maximum(ndimage.gaussian_filter(lung, sigma, truncate=2.5), 0.05)
         score = np.minimum(local / family.least, 2) * (lung > 0)
         labels, best = truth[0][box], truth[1][box]
-        best *= 1 - np.clip(local, 0, 1)  # what was there before has lost this share
+        best *= 1 - np.clip(local, 0, 1)  # the fraction lost by earlier lesions
         wins = (score >= 1) & (score >= best)
         labels[wins], best[wins] = label, score[wins]
 
@@ -202,7 +203,7 @@ def draw_lesions(
 
 
 def noise(shape: tuple[int, int, int], scanner: Scanner, rng: np.random.Generator) -> Array:
-    """Noise of standard deviation 1: a ramp of power times the kernel's fall, so that grains follow the kernel; more in
+    """Noise of standard deviation 1 with a power spectrum that follows the kernel (ramp times response); stronger in
     the middle of the body and, in streaks from side to side, at the shoulders."""
     z, y, x = shape
     fy, fx = np.abs(fft.fftfreq(y, scanner.pixel))[:, None], fft.rfftfreq(x, scanner.pixel)[None]
@@ -224,7 +225,7 @@ def noise(shape: tuple[int, int, int], scanner: Scanner, rng: np.random.Generato
 
 
 def slabs(labels: Labels, at: list[NDArray[np.float64]], half: float) -> Labels:
-    """The commonest fine label of every voxel: nearest in the plane, a vote through the slice (fine indices)."""
+    """Label of every voxel: nearest in the plane, majority of the fine labels through the slice (fine indices)."""
     rows, columns = (np.clip(np.round(a).astype(int), 0, n - 1) for a, n in zip(at[1:], labels.shape[1:], strict=True))
     out = np.zeros(tuple(len(a) for a in at), np.uint8)
     for k, middle in enumerate(at[0]):
@@ -232,7 +233,7 @@ def slabs(labels: Labels, at: list[NDArray[np.float64]], half: float) -> Labels:
         high = int(np.clip(np.floor(middle + half), low, len(labels) - 1))
         part = labels[low : high + 1][:, rows][:, :, columns]
         votes = np.stack([(part == label).sum(0, dtype=np.uint8) for label in range(6)])
-        votes[0] = np.where(2 * votes[0] >= len(part), 255, 0)  # lung or not comes first
+        votes[0] = np.where(2 * votes[0] >= len(part), 255, 0)  # lung or outside is decided first
         out[k] = votes.argmax(0)
     return out
 
@@ -245,7 +246,7 @@ def _spec(seed: int, severity: str, condition: str, record: list[dict[str, Any]]
 
 
 def draw_case(seed: int, *, small: bool = False) -> Case:
-    """A drawn chest with lesions, scanned.  small: a child-sized chest on a coarse grid, for tests."""
+    """An analytic chest with lesions, as scanned.  small: a child-sized chest on a coarse grid, for tests."""
     rng = np.random.default_rng([seed, 19])
     severity = ("moderate", "extensive", "subtle")[seed % 3]
     scene, build = drawn_chest(rng, *((1.3, 0.45) if small else (0.8, 1.0)))
@@ -286,12 +287,12 @@ def draw_case(seed: int, *, small: bool = False) -> Case:
 
 
 def draw_into(ct: Volume, lungs: Volume, seed: int, *, step: float = 0.8) -> Case:
-    """The same lesions in a given scan: what they change is seen by a scanner like the scan's own, and added.
+    """The same lesions in a given scan: their change, seen by a scanner like the scan's own, is added.
 
-    Raises InputError where the mask is empty or lies on another grid.
+    Raises InputError if the mask is empty or on another grid.
     """
     if not lungs.same_grid(ct, tolerance_mm=0.05) or not lungs.array.any():
-        raise InputError("the lungs are empty, or not on the grid of the CT", remedy="give the mask of this very scan")
+        raise InputError("the lungs are empty, or not on the grid of the CT", remedy="give the mask of this scan")
     way = Reorientation.of(ct)
     seen, mask = way.apply(ct), way.apply(lungs)
     rng = np.random.default_rng([seed, 91])
@@ -322,7 +323,7 @@ def write_case(folder: Path, case: Case) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_nifti(folder / "ct.nii.gz", case.ct)
     write_nifti(folder / "lungs.nii.gz", case.lungs)
-    durable.write_text(folder / "meta.json", json.dumps(case.meta, indent=1) + "\n")
+    atomic_files.write_text(folder / "meta.json", json.dumps(case.meta, indent=1) + "\n")
     write_nifti(folder / "truth.nii.gz", case.truth)
 
 
@@ -332,7 +333,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the case folders")
     parser.add_argument("--seeds", type=int, nargs="+", required=True, help="one case each")
     parser.add_argument("--background", type=Path, nargs=2, metavar=("CT", "LUNGS"), help="draw into this scan instead")
-    parser.add_argument("--small", action="store_true", help="small chests on a coarse grid: does everything run?")
+    parser.add_argument("--small", action="store_true", help="small chests on a coarse grid, as a smoke test")
     args = parser.parse_args(words)
     try:
         scan = (io.read_volume(args.background[0]), io.read_mask(args.background[1])) if args.background else None

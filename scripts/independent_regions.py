@@ -1,4 +1,4 @@
-"""Where lesions lie: the lobules of a lung and how a lesion spreads over them. Part of `independent_phantom.py`."""
+"""Location of lesions: the lobules of the lungs, and how a lesion spreads. Part of `independent_phantom.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 @dataclass(frozen=True)
 class Lobules:
-    """Centres (M, 3) mm, depth, side, place (height, back: -1 to 1) and neighbours; `cell`: the coarse map."""
+    """Centres (M, 3) mm, depth, side, position (height, back: -1 to 1), neighbours; `cell`: lobule on coarse grid."""
 
     centres: Array
     depth: Array
@@ -51,7 +51,7 @@ def find_lobules(scene: Scene, rng: np.random.Generator) -> Lobules:
 
 
 def preference(found: Lobules, family: Family) -> Array:
-    """How gladly a family lies at each lobule."""
+    """Preference of a family for each lobule."""
     head, rind, back = family.zone
     shallow = 1 - 2 * np.clip(found.depth / 30, 0, 1)
     score = head * found.place[:, 0] + rind * shallow + back * found.place[:, 1]
@@ -63,7 +63,7 @@ def preference(found: Lobules, family: Family) -> Array:
 def grow_region(
     found: Lobules, family: Family, taken: NDArray[np.int8], count: int, rng: np.random.Generator
 ) -> list[int]:
-    """Lobules that a lesion spreads over from one of them, gladly beside another lesion's; [] where no room is left."""
+    """Lobules over which a lesion spreads, preferably beside another lesion; [] if there is no room."""
     liking = preference(found, family)
     free = taken == 0
     if not free.any():

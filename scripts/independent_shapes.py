@@ -1,4 +1,4 @@
-"""Points, cells, walls and tubes that chests and lesions are drawn with. Part of `independent_phantom.py`."""
+"""Points, cells, walls and tubes from which chests and lesions are built. Part of `independent_phantom.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOBULE_MM = 14.0
 
 
 def linear(n: int, at: NDArray[np.float64]) -> sparse.csr_matrix:
-    """Weights (len(at), n) of linear interpolation at indices `at`, held at the ends."""
+    """Weights (len(at), n) of linear interpolation at indices `at`, clamped at the ends."""
     at = np.clip(at, 0, n - 1)
     low = np.minimum(at.astype(int), n - 2)
     part = at - low
@@ -34,7 +34,7 @@ def separable(array: Array, wz: sparse.csr_matrix, wy: sparse.csr_matrix, wx: sp
 
 
 def wobble(rng: np.random.Generator, points: list[Array], wavelength: float, waves: int = 6) -> Array:
-    """About -1 to 1: a few plane waves of unlike directions and lengths; `points` are z, y, x that broadcast."""
+    """About -1 to 1: plane waves of different directions and wavelengths; `points` are z, y, x that broadcast."""
     total: Array = np.float32(0) * (points[0] + points[1] + points[2])
     for _ in range(waves):
         way = rng.normal(size=3)
@@ -45,7 +45,7 @@ def wobble(rng: np.random.Generator, points: list[Array], wavelength: float, wav
 
 
 def lattice(rng: np.random.Generator, shape: tuple[int, ...], pitch: float, jitter: float = 0.28) -> Array:
-    """Points of a body-centred lattice over a box (mm), each moved at random: lobules are alike, not regular."""
+    """Points of a body-centred lattice over a box (mm), each displaced at random: lobules are similar but irregular."""
     axes = np.meshgrid(*(np.arange(0, n, pitch * 1.26) for n in shape), indexing="ij")
     nodes = np.stack(axes, -1).reshape(-1, 3)
     points = np.concatenate([nodes, nodes + pitch * 0.63])
@@ -53,30 +53,30 @@ def lattice(rng: np.random.Generator, shape: tuple[int, ...], pitch: float, jitt
 
 
 def filled(hu: Array, level: Array, target: Array | float, share: Array) -> Array:
-    """Air replaced until plain lung reads `target`: what holds no air (vessels, walls) stays as it is."""
+    """Replace air until lung without vessels reaches `target`; vessels and walls hold no air and stay."""
     k = (60 - target) / (60 - level)
     air = np.maximum(60 - hu, 0)
     return hu + share * air * (1 - np.clip(k, 0, 1.2))
 
 
 def emptied(hu: Array, level: Array, target: Array | float, share: Array, kept: float = 1.0) -> Array:
-    """Plain lung brought down to `target`; vessels are spared, all or in part (`kept`)."""
+    """Lower lung without vessels to `target`; vessels are spared, wholly or in part (`kept`)."""
     vessel = kept * np.clip((hu - level - 130) / 150, 0, 1)
     return hu + share * (1 - vessel) * np.minimum(target - hu, 0)
 
 
 def laid(hu: Array, target: Array | float, cover: Array) -> Array:
-    """Dense tissue laid over: never darker than it was."""
+    """Overlay dense tissue; no voxel becomes darker."""
     return hu + cover * np.maximum(target - hu, 0)
 
 
 def sheet(distance: Array, width: Array | float, step: float) -> Array:
-    """Share of a voxel that a wall of this width fills."""
+    """Fraction of a voxel filled by a wall of this width."""
     return np.clip(0.5 + (width / 2 - np.abs(distance)) / step, 0, 1) * np.minimum(width / step, 1)
 
 
 def spaced(rng: np.random.Generator, xyz: Array, gap: float, weight: Array | None = None) -> Array:
-    """Points at least `gap` apart (a hard core), dart by dart among `xyz`; fewer where `weight` is small."""
+    """Points of `xyz` at least `gap` apart (hard core), by dart throwing; fewer where `weight` is small."""
     if not len(xyz):
         return np.zeros((0, 3), np.float32)
     order = rng.permutation(len(xyz))[: int(min(len(xyz), 6000))]
@@ -96,7 +96,7 @@ def spaced(rng: np.random.Generator, xyz: Array, gap: float, weight: Array | Non
 
 
 def cells(xyz: Array, seeds: Array, stretch: tuple[float, float, float] = (1, 1, 1)) -> tuple[Array, Array, NDArray]:
-    """Distance to the nearest seed and to the plane between the two nearest, and which two (Voronoi cells)."""
+    """Distances to the nearest seed and to the plane between the two nearest; indices of both (Voronoi cells)."""
     s = np.asarray(stretch, np.float32)
     d, i = cKDTree(seeds * s).query(xyz * s, k=2)
     between = np.linalg.norm((seeds * s)[i[:, 0]] - (seeds * s)[i[:, 1]], axis=1)
@@ -105,14 +105,14 @@ def cells(xyz: Array, seeds: Array, stretch: tuple[float, float, float] = (1, 1,
 
 
 def drawn_pair(rng: np.random.Generator, pair: NDArray, n: int) -> Array:
-    """A number from 0 to 1 for each wall between two cells, the same from both sides."""
+    """A number from 0 to 1 for each wall between two cells, equal from both sides."""
     low, high = pair.min(1).astype(np.int64), pair.max(1).astype(np.int64)
     table = rng.random(4096).astype(np.float32)
     return table[(low * 2654435761 + high * 40503 + n) % 4096]
 
 
 def strand(rng: np.random.Generator, start: Array, way: Array, length: float, bend: float = 0.18) -> Array:
-    """A winding course of points 0.7 mm apart."""
+    """A winding path of points 0.7 mm apart."""
     way = way / max(float(np.linalg.norm(way)), 1e-6)
     course = [np.asarray(start, float)]
     turn = rng.normal(size=3)
@@ -151,10 +151,11 @@ def tube(xyz: Array, course: Array) -> Array:
 
 @dataclass(frozen=True)
 class Patch:
-    """Lung voxels in and about a region; N of them.
+    """The N lung voxels in and around a region.
 
-    xyz: (N, 3) mm (z, y, x).  hu: now.  level: of lung without vessels.  inside: mm within the region.  depth: mm below
-    the pleura.  lobules: (M, 3) centres in and about the region.  hilum: (3,).  bronchi: (K, 4) course and radius.
+    xyz: (N, 3) mm (z, y, x).  hu: current HU.  level: HU of lung without vessels.  inside: mm within the region.
+    depth: mm below the pleura.  lobules: (M, 3) centres in and around the region.  hilum: (3,).
+    bronchi: (K, 4) centreline and radius.
     """
 
     xyz: Array

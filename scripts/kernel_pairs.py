@@ -1,9 +1,9 @@
-"""How far a sharp kernel moves results: patients of whom a scan was reconstructed twice, labelled both ways.
+"""Effect of a sharp kernel on results: patients with two reconstructions of one scan, both labelled.
 
-    python scripts/kernel_pairs.py DATA -o OUT [--methods NAME ...]
+    python -m scripts.kernel_pairs DATA -o OUT [--methods NAME ...]
 
 DATA holds both reconstructions of Lung-PET-CT-Dx A0001 and A0002 and their lungs (docs/data.md). OUT/robustness.md has
-the table; rows that are there are not measured again.
+the table; existing rows are not measured again.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from diffseglung.evaluation import robustness
-from diffseglung.evaluation.robustness import Subject
+from diffseglung.case.resample import resample_onto
 from diffseglung.io import read_volume
 from diffseglung.io.nifti import read_nifti
-from diffseglung.preprocess.resample import resample_onto
+from studies import robustness
+from studies.robustness import Subject
 
 PAIRS = {"A0001": ("lungdx_A0001_s3", "lungdx_A0001_s2"), "A0002": ("lungdx_A0002_s3", "lungdx_A0002_s2")}
 """Patient -> soft and sharp reconstruction."""

@@ -1,8 +1,8 @@
 """Lung masks of `find_lungs` against reference masks: Dice, seconds and the volumes of both lungs, case by case.
 
 python scripts/lung_mask_accuracy.py DATA      every X.nii.gz below DATA that has X_lung.nii.gz beside it
-python scripts/lung_mask_accuracy.py CASES     folders of `diffseglung phantom`: how much of each consolidation the mask
-                                               keeps, without and with the network that knows the shape of lungs
+python scripts/lung_mask_accuracy.py CASES     folders of `diffseglung phantom`: share of each consolidation in it,
+                                               without and with the lung network
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from diffseglung.config import LungMaskConfig
-from diffseglung.errors import DiffSegLungError
 from diffseglung.io.nifti import read_nifti
 from diffseglung.labels import CONSOLIDATION
-from diffseglung.preprocess.lungs import find_lungs
+from diffseglung.lungs.finder import find_lungs
+from diffseglung.platform.config import LungMaskConfig
+from diffseglung.platform.errors import DiffSegLungError
 from diffseglung.volume import Array
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from diffseglung.case.resample import resample
 from diffseglung.io import read_volume
 from diffseglung.io.nifti import write_nifti
-from diffseglung.preprocess.resample import resample
 
 SPACING_MM = (2.5, 1.5, 1.5)
 

@@ -1,10 +1,10 @@
-"""Every real scan at hand, labelled as a user's would be: one page to judge outlines, labels and figures by.
+"""Label all available real scans with the defaults: one page to review outlines, labels and measurements.
 
     python scripts/real_scans.py DATA -o OUT [--before OTHER] [--references MASKS] [--only NAME ...]
 
-OUT/index.html shows each scan with lungs that were found automatically; OUT/scans.json has the figures, OUT/NAME/ the
-lungs and the label map. `--before OTHER` sets the OUT of an earlier run beside it. A scan that the same code has
-labelled is not labelled again.
+OUT/index.html shows each scan with automatically found lungs; OUT/scans.json has the measurements, OUT/NAME/ the lungs
+and the label map. `--before OTHER` shows the OUT of an earlier run for comparison. Scans already labelled by the same
+code are skipped.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from scipy import ndimage
 
 import diffseglung
 from diffseglung import Segmentation, Segmenter, Volume
-from diffseglung.errors import DiffSegLungError, InputError
 from diffseglung.io import read_mask, read_scan, scan_ending, scan_name
 from diffseglung.io.nifti import read_nifti, write_nifti
 from diffseglung.labels import CONSOLIDATION, TISSUES
+from diffseglung.platform.errors import DiffSegLungError, InputError
 from diffseglung.volume import Array, Reorientation
 
 Mask = NDArray[np.bool_]
@@ -42,23 +42,24 @@ FAT_HU, FAT_SD_HU, BODY_FAT_SD_HU, FAT_MM = (-150.0, -50.0), 120.0, 64.0, 7.0
 """Mean and standard deviation over FAT_MM; body fat varies by 12 to 62 HU in LCTSC-102, noise and vessels included."""
 FIXTURES = ("cip_ct64", "elastix_3DCT_lung", "totalsegmentator_thorax_crop")
 NO_SCAN = ("_lung", "_mask", "lungs", "truth", "label_map", "lm-64", "wholeLung-64")
-"""How the names of masks end."""
+"""Suffixes of masks."""
 FEWEST_SLICES = 10
 EXPERT = "lctsc_"
-"""Of these the masks beside the scans are by experts."""
+"""Scans with an expert mask beside them."""
 SPLITS = {
     "train": ("lctsc_Test-S1-", "lidc_0001", "lungdx_A0001", "LIDC-IDRI-0002", "NSCLC-R01-001", "TCGA-DE-A4MA",
               "4D-Lung-113", "CRLM-CT-1004"),
     "dev": ("lctsc_Test-S1-203",),
     "test": ("lidc_1011", "lungdx_A0002", "A0002_", "LIDC-IDRI-0003", "LIDC-IDRI-0314", "TCGA-34-2605", "CRLM-CT-1006"),
 }  # fmt: skip
-"""How the names of a split's scans begin; the last split that fits holds."""
-NOT_THE_LABELS = ("benchmarks", "cli", "cohorts", "evaluation", "output", "phantom", "training", "viewer")
+"""Name prefixes of the scans of each split; the last match counts."""
+NOT_THE_LABELS = ("cli", "cohort", "output", "phantom", "training", "viewer")
+"""Parts of the package that affect neither labels nor lungs."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A scan: what the page calls it, and where it lies."""
+    """A scan: its name on the page, and its path."""
 
     name: str
     path: Path
@@ -71,7 +72,7 @@ class Case:
 
     @property
     def expert(self) -> Path | None:
-        """The lungs as an expert drew them."""
+        """The lung mask of an expert, if there is one."""
         path = self.path.with_name(self.path.name.replace(".nii.gz", "_lung.nii.gz"))
         return path if self.name.startswith(EXPERT) and path.is_file() else None
 
@@ -172,10 +173,10 @@ def _outside(body: Mask, hu: NDArray[np.float32], mm: list[float]) -> Mask:
 
 
 def fat_in(ct: Volume, consolidation: Mask) -> NDArray[np.uint8]:
-    """Where what is labelled consolidation has, over about 7 mm, the mean density of fat.
+    """Where consolidation has, over about 7 mm, the mean density of fat.
 
-    page.BODY_FAT where that is as even as body fat; page.FAT where it is less even; page.BORDER where lung and denser
-    tissue meet and only their mean is that of fat.
+    page.BODY_FAT: as homogeneous as body fat; page.FAT: less homogeneous; page.BORDER: lung and denser tissue meet, and
+    only their mean is that of fat.
     """
     sizes = [max(1, 2 * round((FAT_MM / mm - 1) / 2) + 1) for mm in ct.spacing_mm]
     hu = np.clip(ct.array, -1024, 1000).astype(np.float32)
@@ -241,7 +242,7 @@ def label(case: Case, out: Path, segmenter: Segmenter) -> dict[str, Any]:
         begin = time.perf_counter()
         result = segmenter(scan.volume, name=case.name, notes=scan.notes)
         seconds = time.perf_counter() - begin
-    except Exception as error:  # what breaks on one scan is told, and does not cost the others
+    except Exception as error:  # an error in one scan is reported and does not stop the others
         sentence = error.problem if isinstance(error, DiffSegLungError) else f"{type(error).__name__}: {error}"
         for name in ("lungs.nii.gz", "label_map.nii.gz"):
             (out / name).unlink(missing_ok=True)
@@ -258,7 +259,7 @@ def label(case: Case, out: Path, segmenter: Segmenter) -> dict[str, Any]:
 
 
 def code_hash() -> str:
-    """Changes with everything that labels, finds lungs or measures them here."""
+    """Hash of all code that labels, finds lungs or measures."""
     package = Path(diffseglung.__file__).parent
     files = [p for p in package.rglob("*") if p.suffix in (".py", ".safetensors")]
     files = [p for p in files if p.relative_to(package).parts[0] not in NOT_THE_LABELS]
@@ -267,7 +268,7 @@ def code_hash() -> str:
 
 
 def with_references(record: dict[str, Any], case: Case, out: Path, references: Path | None) -> dict[str, Any]:
-    """The record with Dice against what an expert or `references` drew, where they did."""
+    """The record with Dice against the masks of an expert or of `references`, if any."""
     figures = dict(record["figures"])
     drawn = {"expert": case.expert, "reference": references / f"{case.name}.nii.gz" if references else None}
     for prefix, path in drawn.items():
@@ -277,9 +278,9 @@ def with_references(record: dict[str, Any], case: Case, out: Path, references: P
 
 
 def run(cases: list[Case], out: Path, *, only: list[str] | None, references: Path | None) -> list[dict[str, Any]]:
-    """The records of all cases, in order; those that the same code has labelled are not labelled again.
+    """The records of all cases, in order; those already labelled by the same code are not labelled again.
 
-    only: names to label; others are shown as they were found, or not at all.
+    only: names to label; others are shown from an earlier run, if they have one.
     """
     segmenter, code, records = Segmenter.load(device="cpu"), code_hash(), []
     for case in cases:

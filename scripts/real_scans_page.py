@@ -1,4 +1,4 @@
-"""What `real_scans.py` shows: pictures of a scan, the page, and its table in plain text."""
+"""Output of `real_scans.py`: pictures of a scan, the page, and its table in plain text."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from diffseglung.errors import InputError
 from diffseglung.labels import LESIONS
+from diffseglung.platform.errors import InputError
 from diffseglung.volume import Volume
 
 Picture = NDArray[np.uint8]
@@ -25,7 +25,7 @@ PLANES = {"axial": 0, "coronal": 1, "sagittal": 2}
 SHARES = {
     "axial": (0.95, 0.77, 0.59, 0.41, 0.23, 0.05), "coronal": (0.2, 0.4, 0.6, 0.8), "sagittal": (0.2, 0.38, 0.62, 0.8),
 }  # fmt: skip
-"""Where planes lie: axial ones by height, the others by the share of the body before them. Lungs do not move them."""
+"""Positions of planes: axial ones by height, others by the fraction of the body before them; not by the lungs."""
 SIDES: dict[int, Colour] = {1: (0, 225, 255), 2: (120, 255, 60)}
 OUTSIDE, FAT, BORDER, BODY_FAT = 1, 2, 3, 4
 FAULTS: dict[int, Colour] = {
@@ -33,16 +33,16 @@ FAULTS: dict[int, Colour] = {
 }  # fmt: skip
 FAULT_NAMES = {
     OUTSIDE: "lung outside the body",
-    BODY_FAT: "consolidation as even as body fat",
-    FAT: "consolidation that reads as fat, less even",
-    BORDER: "border of consolidation that has the mean of fat",
+    BODY_FAT: "consolidation as homogeneous as body fat",
+    FAT: "consolidation with the density of fat, less homogeneous",
+    BORDER: "border of consolidation with the mean density of fat",
 }
 TINT, FAULT_TINT, TILE = 0.5, 0.6, 330
 
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """All on one canonical grid. lungs: 1 right, 2 left; faults: those of FAULT_NAMES."""
+    """Volumes on one canonical grid. lungs: 1 right, 2 left; faults: keys of FAULT_NAMES."""
 
     ct: Volume
     lungs: NDArray[Any]
@@ -107,7 +107,7 @@ def _tint(rgb: Picture, where: NDArray[np.bool_], colour: Colour, share: float) 
 
 @dataclass(frozen=True)
 class Column:
-    """A figure. better: -1 where less is, 1 where more is, 0 where neither; worst: what is told in red beyond."""
+    """A column. better: -1 if lower is better, 1 if higher, 0 if neither; worst: shown in red beyond."""
 
     key: str
     title: str
@@ -117,7 +117,7 @@ class Column:
     worst: float | None = None
 
     def text(self, value: float | None) -> str:
-        """The figure as shown; unknown is a dash."""
+        """The value as shown; a dash if unknown."""
         return "-" if value is None else self.form.format(value)
 
     def bad(self, value: float | None) -> bool:
@@ -140,9 +140,9 @@ COLUMNS = (
     Column("outside_ml", "outside", "mL of lung outside the body", better=-1, worst=0.0),
     Column("fat_ml", "fat", "mL of consolidation with the density of fat (-150 to -50 HU over 7 mm)",
            better=-1, worst=2.0),
-    Column("even_fat_ml", "even fat", "mL of that without borders of lung (standard deviation below 120 HU)",
+    Column("even_fat_ml", "hom. fat", "mL of that without borders of lung (standard deviation below 120 HU)",
            better=-1, worst=2.0),
-    Column("body_fat_ml", "body fat", "mL of that as even as body fat (below 64 HU)", better=-1, worst=2.0),
+    Column("body_fat_ml", "body fat", "mL of that as homogeneous as body fat (below 64 HU)", better=-1, worst=2.0),
     Column("lung_quality", "quality", "quality score of the lungs, 0 to 1", "{:.2f}", 1, 0.5),
     Column("expert_dice", "expert", "Dice with the lungs of an expert", "{:.3f}", 1, 0.965),
     Column("reference_dice", "Dice", "Dice with the reference", "{:.3f}", 1, 0.965),
@@ -150,8 +150,8 @@ COLUMNS = (
     Column("reference_left_dice", "Dice L", "left lung", "{:.3f}", 1, 0.95),
     Column("reference_right_ml", "ref. R", "mL of the reference's right lung", "{:.0f}"),
     Column("reference_left_ml", "ref. L", "mL of the reference's left lung", "{:.0f}"),
-    Column("lung_seconds", "lungs s", "seconds to find the lungs", better=-1),
-    Column("seconds", "all s", "seconds in all", better=-1),
+    Column("lung_seconds", "lungs s", "seconds to segment the lungs", better=-1),
+    Column("seconds", "total s", "seconds in total", better=-1),
 )  # fmt: skip
 Records = list[dict[str, Any]]
 Before = dict[str, dict[str, Any]]
@@ -171,13 +171,13 @@ def earlier(other: Path, out: Path) -> Before:
 
 
 def _shown(records: Records) -> list[Column]:
-    """Columns that some scan has a figure for; quality always."""
+    """Columns for which some scan has a value; quality always."""
     has = {key for record in records for key, value in record["figures"].items() if value is not None}
     return [column for column in COLUMNS if column.key in has or column.key == "lung_quality"]
 
 
 def _change(column: Column, record: dict[str, Any], before: Before) -> float | None:
-    """How far a figure moved since the earlier run; None where it is not known twice."""
+    """Change of a value since the earlier run; None unless both are known."""
     old = before.get(record["name"], {"figures": {}})["figures"].get(column.key)
     new = record["figures"].get(column.key)
     return None if old is None or new is None else new - old
@@ -189,10 +189,10 @@ def _signed(column: Column, change: float) -> str:
 
 
 def summary(records: Records) -> str:
-    """How many scans, and how much in them cannot be lung or consolidation."""
+    """Number of scans, and the volume in them that cannot be lung or consolidation."""
     done = [record["figures"] for record in records if not record["error"]]
     told = [f"{len(records)} scans", f"{len(records) - len(done)} failed"]
-    for key, name in (("outside_ml", "lung outside the body"), ("even_fat_ml", "fat called consolidation")):
+    for key, name in (("outside_ml", "lung outside the body"), ("even_fat_ml", "fat labelled consolidation")):
         column = next(column for column in COLUMNS if column.key == key)
         found = [figures.get(key) or 0.0 for figures in done]
         told.append(f"{name}: {sum(found):.0f} mL, {sum(map(column.bad, found))} scans above {column.worst:g} mL")
@@ -200,7 +200,7 @@ def summary(records: Records) -> str:
 
 
 def text_table(records: Records, before: Before) -> str:
-    """One line a scan; below it how far its figures moved, where there is an earlier run."""
+    """One line per scan; below it the change since the earlier run, if there is one."""
     columns = _shown(records)
     width = max([len(record["name"]) for record in records] + [4])
     lines = [f"{'scan':{width}} split " + " ".join(f"{column.title:>8}" for column in columns)]
@@ -214,7 +214,7 @@ def text_table(records: Records, before: Before) -> str:
         changes = [_change(column, record, before) for column in columns]
         if any(change is not None for change in changes):
             cells = ["" if c is None else _signed(column, c) for column, c in zip(columns, changes, strict=True)]
-            lines.append(f"{'  since then':{width + 6}} " + " ".join(f"{cell:>8}" for cell in cells).rstrip())
+            lines.append(f"{'  change':{width + 6}} " + " ".join(f"{cell:>8}" for cell in cells).rstrip())
     return "\n".join([*lines, summary(records)])
 
 
@@ -238,11 +238,11 @@ figure{margin:8px 0 0}figcaption{font-size:12px;color:#99a2ac}img{display:block;
 
 
 def html_of(records: Records, before: Before) -> str:
-    """The page: a table with a row a scan, then a section a scan. Its pictures lie in the folders beside it."""
+    """The page: a table with one row per scan, then one section per scan. Pictures are in the folders beside it."""
     columns = _shown(records)
     head = "".join(f'<th title="{html.escape(c.about)}">{html.escape(c.title)}</th>' for c in columns)
     rows = "".join(_row(record, before, columns) for record in records)
-    beside = "<p>Small figures: the change since the earlier run, whose pictures stand below with a bar.</p>"
+    beside = "<p>Small figures: change since the earlier run, whose pictures are shown below with a bar.</p>"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Real scans</title>'
         f"<style>{STYLE}</style></head><body><main>"
@@ -308,7 +308,7 @@ def _section(record: dict[str, Any], before: Before) -> str:
     grid = html.escape(record["grid"] or "")
     return (
         f'<section id="{name}"><h2>{name} {_split(record)} <small>{grid}</small></h2>{notes}{table}{strips}'
-        '<p><a href="#all">to the table</a></p></section>'
+        '<p><a href="#all">back to the table</a></p></section>'
     )
 
 

@@ -1,10 +1,10 @@
-"""Train the network of the lung finder (diffseglung/preprocess/anatomy.py).
+"""Train the network of the lung finder (diffseglung/lungs/anatomy.py).
 
 python scripts/train_lung_finder.py --real DATA [--references FOLDER] [--phantoms DIR ...] -o RUN [--updates 5000]
 
 DATA holds the scans of the training list (docs/data.md). References are label maps NAME.nii.gz on each scan's grid:
-1 right lung, 2 left lung, 3 trachea and main bronchi; an expert's X_lung.nii.gz comes first. Phantoms are folders of
-`diffseglung phantom`. A run that was stopped goes on where it was. No pathology label is read.
+1 right lung, 2 left lung, 3 trachea and main bronchi; an expert's X_lung.nii.gz takes precedence. Phantoms are folders
+of `diffseglung phantom`. An interrupted run is resumed. No pathology label is read.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from diffseglung.case.resample import coarsened, grid_at
 from diffseglung.io.nifti import read_nifti
-from diffseglung.preprocess.airways import find_airways
-from diffseglung.preprocess.anatomy import AIRWAY, BODY, CLASSES, LEFT, RIGHT, ROOM, AnatomyNet, windows
-from diffseglung.preprocess.coarse import Coarse, body_mask
-from diffseglung.preprocess.masks import adapt_mask
-from diffseglung.preprocess.resample import coarsened, grid_at
+from diffseglung.lungs.airways import find_airways
+from diffseglung.lungs.anatomy import AIRWAY, BODY, CLASSES, LEFT, RIGHT, ROOM, AnatomyNet, windows
+from diffseglung.lungs.coarse import Coarse, body_mask
+from diffseglung.lungs.masks import adapt_mask
 from diffseglung.volume import Reorientation, Volume
 
 TRAIN = (
@@ -40,9 +40,9 @@ TRAIN = (
 """The 13 patients of the training split."""
 FINE_MM = 2.0
 LR, BATCH, EVERY, REAL = 2e-3, 2, 50, 0.8
-"""Highest learning rate; visits an update; updates between journal lines; share of visits to real scans."""
+"""Peak learning rate; visits per update; updates between log lines; fraction of visits to real scans."""
 DICE = 0.5
-"""Weight of the soft Dice loss of the lungs beside the cross-entropy of the classes."""
+"""Weight of the soft Dice loss of the lungs relative to the cross-entropy of the classes."""
 
 
 def scan_name(path: Path) -> str:
@@ -52,7 +52,7 @@ def scan_name(path: Path) -> str:
 
 
 def load(ct: Volume, reference: Volume, name: str) -> Chest:
-    """A scan and its lungs at 3 mm, with the shares of the five classes in each voxel."""
+    """A scan and its lungs at 3 mm, with the fractions of the five classes in each voxel."""
     labels = np.asarray(reference.array)
     expert = len(np.unique(labels)) == 2
     sides = adapt_mask(ct.with_array((labels == 1).astype(np.uint8)), ct).array if expert else labels
@@ -77,7 +77,7 @@ def load(ct: Volume, reference: Volume, name: str) -> Chest:
 
 
 def real_chests(data: Path, references: Path | None, without: tuple[str, ...]) -> Iterator[Chest]:
-    """The scans of the training list that are found below `data`."""
+    """The scans of the training list found below `data`."""
     for path in sorted(data.rglob("*.nii.gz")):
         name = scan_name(path)
         if name not in TRAIN or any(part in name for part in without):
@@ -110,7 +110,7 @@ def loss(logits: Tensor, visit: tuple[Tensor, ...]) -> Tensor:
 def train(
     chests: list[Chest], phantoms: list[Chest], folder: Path, *, updates: int, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield the journal line of every 50 updates, after the state was kept in `folder`."""
+    """Yield a log line every 50 updates, after the state is saved in `folder`."""
     torch.manual_seed(seed)
     network = AnatomyNet()
     adam = torch.optim.AdamW(network.parameters(), LR, weight_decay=1e-4)
@@ -151,7 +151,7 @@ def train(
 
 
 def save(weights: dict[str, Tensor], folder: Path) -> None:
-    """float16 weights under their final name, by way of a temporary one."""
+    """Save float16 weights atomically."""
     target = folder / "lung-finder.safetensors"
     save_file({name: weight.half().contiguous() for name, weight in weights.items()}, f"{target}.part")
     Path(f"{target}.part").replace(target)

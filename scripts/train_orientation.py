@@ -1,9 +1,9 @@
-"""Train the network that sees whether a chest lies as its header says (diffseglung/preprocess/orientation.py).
+"""Train the network that checks the orientation in the header (diffseglung/lungs/orientation.py).
 
 python scripts/train_orientation.py --real DATA [--references FOLDER] [--phantoms DIR ...] -o RUN
 
-The chests of `train_lung_finder.py`, varied as there, then mirrored along every axis or with two axes exchanged: what
-was done to them is the answer. No label is read.
+The chests of `train_lung_finder.py`, augmented as there, are mirrored along axes or two axes are exchanged; the target
+is the change made. No label is read.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from torch import Tensor
 from torch.nn import functional
 from train_lung_finder import load_all
 
-from diffseglung.preprocess.anatomy import LEFT, RIGHT, windows
-from diffseglung.preprocess.orientation import FIELD, OrientationNet, field_around
+from diffseglung.lungs.anatomy import LEFT, RIGHT, windows
+from diffseglung.lungs.orientation import FIELD, OrientationNet, field_around
 
 LR, BATCH = 1e-3, 32
 LEAST_VOXELS = 2500
-"""Lung voxels of 6 mm (half a litre) below which a visit tells nothing."""
+"""Minimum number of lung voxels of 6 mm (half a litre) for a visit to be used."""
 
 
 def fields(chests: list[Chest], number: int, seed: int) -> Iterator[Tensor]:
-    """Windows (3, *FIELD) of chests that lie as their header says."""
+    """Windows (3, *FIELD) of chests in the orientation of their header."""
     index = 0
     while number:
         rng = np.random.default_rng([seed, index])
@@ -43,7 +43,7 @@ def fields(chests: list[Chest], number: int, seed: int) -> Iterator[Tensor]:
 
 
 def turned(field: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """The field mirrored and shifted at random, sometimes with two axes exchanged; what was done, -1 where untold."""
+    """The field mirrored and shifted at random, sometimes with two axes exchanged; and its target, -1 where unused."""
     flips, swapped = rng.random(3) < 0.5, rng.random() < 0.2
     out = field.flip([axis + 1 for axis in np.flatnonzero(flips)])
     out = torch.roll(out, [int(s) for s in rng.integers(-2, 3, 3)], (1, 2, 3))

@@ -10,12 +10,13 @@ import hypothesis
 import numpy as np
 import pytest
 
+from diffseglung.method.train.data import Patches
+from diffseglung.output.statistics import measure
 from diffseglung.phantom.backgrounds import Background, real_background
 from diffseglung.segmentation import Segmentation
-from diffseglung.statistics import measure
 from diffseglung.volume import Volume
 from tests.browser import browse, chromium  # noqa: F401  (fixtures of every test)
-from tests.toys import toy_scene
+from tests.toys import toy_patches, toy_prepared
 
 ROOT = Path(__file__).parents[1]
 
@@ -106,4 +107,17 @@ def make_chest() -> Segmentation:
 @pytest.fixture(scope="session")
 def background() -> Background:
     """A small chest that random lesions can be put into; nobody writes into it."""
-    return real_background(toy_scene())
+    return real_background(toy_prepared())
+
+
+@pytest.fixture(scope="session")
+def patches(tmp_path_factory: pytest.TempPathFactory) -> Patches:
+    """Six patches (8, 16, 16) of two cases, with stored teacher. Read-only."""
+    return toy_patches(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture
+def one_thread() -> dict[str, str]:
+    """Environment of a subprocess that computes on one thread and finds the package."""
+    root = str(ROOT)
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}

@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffseglung.config import DistillConfig, PatchConfig, SegmentConfig, TrainConfig, UNetConfig
 from diffseglung.io import read_mask, read_scan
-from diffseglung.io.cases import Case, read_case, write_case
 from diffseglung.io.nifti import write_nifti
-from diffseglung.model import checkpoint
-from diffseglung.model.unet import UNet
+from diffseglung.io.npz import Case, read_case, write_case
+from diffseglung.method import checkpoint
+from diffseglung.method.train.data import open_patches
+from diffseglung.method.train.state import State, load_state, save_state
+from diffseglung.method.unet import UNet
 from diffseglung.output import Products, write
+from diffseglung.output.record import Origin
 from diffseglung.pipeline import Segmenter
-from diffseglung.provenance import Origin
-from diffseglung.training.data import open_patches
+from diffseglung.platform.config import DistillConfig, PatchConfig, SegmentConfig, TrainConfig, UNetConfig
 from diffseglung.training.precompute import PatchJob, precompute
-from diffseglung.training.state import State, load_state, save_state
 from diffseglung.volume import Volume
 from tests.toys import toy_volumes
 
@@ -38,7 +38,7 @@ SHAPE = (8, 8, 8)
 
 def keep(folder: Path) -> None:
     """Write one of each."""
-    from diffseglung.model.card import ModelCard
+    from diffseglung.method.card import ModelCard
 
     folder.mkdir(parents=True)
     torch.manual_seed(0)
@@ -83,7 +83,7 @@ def small_chest() -> tuple[Volume, Volume]:
 
 def contents(folder: Path) -> dict[str, Any]:
     """What the present version reads there; the oldest folders hold models only."""
-    from diffseglung import repeat
+    from diffseglung.output.record import read
 
     found: dict[str, Any] = {}
     for ending in checkpoint.ENDINGS:
@@ -106,7 +106,7 @@ def contents(folder: Path) -> dict[str, Any]:
     assert patches.dense is not None
     found["patches"] = {"shape": list(patches.ct.shape), "ct": digest(patches.ct[:]), "mask": digest(patches.mask[:]),
                         "dense": digest(patches.dense[:]), "ids": patches.patient_ids.tolist()}  # fmt: skip
-    record = repeat.read(folder / "result")
+    record = read(folder / "result")
     labels = read_mask(folder / "result" / "label_map.nii.gz")
     found["result"] = {
         "method": record.config.method, "labels": digest(labels.array), "affine": labels.affine.tolist(),

@@ -20,9 +20,10 @@ from types import ModuleType
 import pytest
 
 import diffseglung
-from diffseglung import config, labels, output
+from diffseglung import labels, output
 from diffseglung.cli import COMMANDS, build_parser
-from diffseglung.cohorts.table import COLUMNS
+from diffseglung.cohort.table import COLUMNS
+from diffseglung.platform import config
 from tests.browser import Browse
 
 pytest.importorskip("mkdocs")
@@ -204,8 +205,25 @@ def test_the_site_opens_searches_and_fits_a_phone(address: str, browse: Browse) 
 
 def test_figures_name_modules_that_exist_and_are_small() -> None:
     source = (ROOT / "scripts" / "figures.py").read_text(encoding="utf-8")
-    modules = re.findall(r'"([a-z]+(?:/[a-z]*\.?[a-z]*|\.py))"', source.partition("BOXES")[2].partition("ARROWS")[0])
+    modules = re.findall(r'"([a-z]+(?:/[a-z_]*)+(?:\.py)?)"', source.partition("BOXES")[2].partition("ARROWS")[0])
     assert len(modules) == 12
     assert [name for name in modules if not (ROOT / "diffseglung" / name).exists()] == []
     for name in ("pipeline.svg", "segmentation.png", "generation.png"):
         assert (DOCS / "images" / name).stat().st_size < 300_000
+    for drawn in (DOCS / "images" / "pipeline.svg", ROOT / "figures" / "pipeline_distilation.pdf"):
+        assert " ".join(modules).encode() in drawn.read_bytes(), f"{drawn.name} is stale: run python -m scripts.figures"
+
+
+def test_the_published_figures_are_small_pdfs_without_a_date() -> None:
+    published = (
+        "pipeline_distilation",
+        "qualitative_generation_difseglung.drawio",
+        "qualitative_segmentatio_reuslts_miccai",
+    )
+    assert sorted(path.name for path in (ROOT / "figures").iterdir()) == [f"{name}.pdf" for name in published]
+    for path in (ROOT / "figures").iterdir():
+        content = path.read_bytes()
+        assert content.startswith(b"%PDF-")
+        assert content.rstrip().endswith(b"%%EOF")
+        assert len(content) < 400_000
+        assert b"Date" not in content

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from diffseglung.evaluation.runner import folder_jobs, read_case
 from diffseglung.volume import Volume
+from studies.runner import folder_jobs, read_case
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 SEEDS = (1, 2)

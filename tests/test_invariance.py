@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from diffseglung.config import SegmentConfig
-from diffseglung.evaluation.scores import dice
+from diffseglung.case.resample import resample_onto
 from diffseglung.io import read_volume
 from diffseglung.labels import TISSUES
+from diffseglung.lungs.anatomy import WEIGHTS
 from diffseglung.pipeline import Segmenter
-from diffseglung.preprocess.anatomy import WEIGHTS
-from diffseglung.preprocess.resample import resample_onto
+from diffseglung.platform.config import SegmentConfig
 from diffseglung.volume import Volume
+from studies.scores import dice
 from tests.io.conftest import write_series_of
 from tests.toy_models import small_phantom
 
@@ -163,7 +163,7 @@ def test_each_voxel_stored_several_times(times: tuple[int, int, int]) -> None:
     assert result.statistics == once.statistics
     assert result.run["scan"] == once.run["scan"] | {"voxels_stored_times": list(times)}
     assert result.run["lung_network"] == {"name": "lung-finder", "sha256": sha256(WEIGHTS.read_bytes()).hexdigest()}
-    assert "worked on as one" in result.run["warnings"][-1]
+    assert "processed as one" in result.run["warnings"][-1]
 
 
 @pytest.mark.parametrize(

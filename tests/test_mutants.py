@@ -1,4 +1,4 @@
-"""What `scripts/mutants.py` changes, what it leaves alone, and that its tests run on the copy with the mutant."""
+"""What `qa/mutants.py` changes, what it leaves alone, and that its tests run on the copy with the mutant."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("mutants_script", ROOT / "scripts" / "mutants.py")
+    spec = importlib.util.spec_from_file_location("mutants_script", ROOT / "qa" / "mutants.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -87,5 +87,5 @@ assert (folder / "diffseglung" / "volume.py").read_text() == source
 
 def test_tests_run_on_the_copy_and_on_the_mutant_in_it(tmp_path: Path) -> None:
     """All that they load of the repository is the copy's. A mutant that the fixtures cannot load is killed too."""
-    command = [sys.executable, "-c", DRIVER, str(ROOT / "scripts"), str(tmp_path), PROBE]
+    command = [sys.executable, "-c", DRIVER, str(ROOT / "qa"), str(tmp_path), PROBE]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["False", "True"]

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffseglung.config import UNETS, SegmentConfig
-from diffseglung.errors import CheckpointError, GeometryError
-from diffseglung.evaluation.scores import dice
 from diffseglung.io import read_volume
 from diffseglung.labels import TISSUES
-from diffseglung.model import checkpoint
-from diffseglung.model.card import ModelCard
-from diffseglung.model.unet import UNet
+from diffseglung.method import checkpoint
+from diffseglung.method.card import ModelCard
+from diffseglung.method.unet import UNet
 from diffseglung.phantom.record import Phantom
 from diffseglung.pipeline import Segmenter, segment
+from diffseglung.platform.config import UNETS, SegmentConfig
+from diffseglung.platform.errors import CheckpointError, GeometryError
 from diffseglung.volume import Volume
+from studies.scores import dice
 from tests.toy_models import toy_model, toy_phantom
 
 METHODS = ("physics", "seeded", "diffusion", "combined", "published")

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.config import SegmentConfig
 from diffseglung.pipeline import Segmenter
+from diffseglung.platform.config import SegmentConfig
 from diffseglung.volume import Volume
 
 SIZE, HU, PHASES = 56, -960.0, (0, 1, 2)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffseglung.errors import InputError
 from diffseglung.io.nifti import read_nifti, write_nifti
+from diffseglung.platform.errors import InputError
 from diffseglung.volume import Volume
 from tests.toy_models import small_phantom
 

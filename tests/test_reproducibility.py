@@ -9,13 +9,14 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from diffseglung.config import FeatureConfig, SegmentConfig
-from diffseglung.evaluation.scores import dice
-from diffseglung.features import diffusion
-from diffseglung.features.diffusion import within_memory
+from diffseglung import pipeline
+from diffseglung.method import features
+from diffseglung.method.features import within_memory
 from diffseglung.phantom.record import Phantom
 from diffseglung.pipeline import Segmenter
+from diffseglung.platform.config import FeatureConfig, SegmentConfig
 from diffseglung.segmentation import Segmentation
+from studies.scores import dice
 from tests.toy_models import toy_model, toy_phantom
 
 
@@ -60,7 +61,7 @@ def test_threads_batches_and_repetition_change_nothing(
     first = answer(phantom, model, method)
     for threads, batch in ((1, 1), (2, 3), (3, 2)):
         config = FeatureConfig(batch_size=batch)
-        monkeypatch.setattr(Segmenter, "features", lambda self, config=config: config)
+        monkeypatch.setattr(pipeline, "network_settings", lambda _, config=config: config)
         assert_same(first, answer(phantom, model, method, threads=threads))
 
 
@@ -69,7 +70,7 @@ def test_little_memory_makes_smaller_calls_and_no_other_answer(
 ) -> None:
     """Every other call is refused memory, as an accelerator does it: the answer is the undisturbed one."""
     first, calls = answer(phantom, model, "combined"), []
-    real = diffusion.tile_features
+    real = features.tile_features
 
     def refusing(*args: object) -> object:
         calls.append(1)
@@ -77,7 +78,7 @@ def test_little_memory_makes_smaller_calls_and_no_other_answer(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(diffusion, "tile_features", refusing)
+    monkeypatch.setattr(features, "tile_features", refusing)
     assert_same(first, answer(phantom, model, "combined"))
     assert len(calls) > 2
 

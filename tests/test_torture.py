@@ -9,12 +9,12 @@ import pytest
 
 from diffseglung.io import read_mask
 from diffseglung.output import write
-from diffseglung.provenance import fingerprint
+from diffseglung.output.record import fingerprint
 from diffseglung.segmentation import Segmentation
-from torture.jobs import damage, digest
-from torture.kills import halves
-from torture.process import Ended
-from torture.report import table
+from qa.torture.jobs import damage, digest
+from qa.torture.kills import halves
+from qa.torture.process import Ended
+from qa.torture.report import table
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def result(chest: Segmentation, tmp_path: Path) -> Path:
         (1, "", False),
         (-11, "", False),
         (1, "Traceback (most recent call last):\nerror: x\n  try: y", False),
-        (1, "error: a defect of this program\n  try: tell us", False),
+        (1, "error: unexpected error\n  try: tell us", False),
     ],
 )
 def test_an_end_is_in_words_or_not(code: int, text: str, fine: bool) -> None:

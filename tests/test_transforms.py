@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import diffseglung
-from diffseglung.config import SegmentConfig
-from diffseglung.errors import ConfigError, GeometryError, InputError
 from diffseglung.io import read_mask
 from diffseglung.io.nifti import write_nifti
 from diffseglung.pipeline import segment
+from diffseglung.platform.config import SegmentConfig
+from diffseglung.platform.errors import ConfigError, GeometryError, InputError
 from diffseglung.transforms import LungPathology, LungPathologyd, segment_array
 from diffseglung.volume import Reorientation, Volume
 from tests.toy_models import small_phantom
@@ -164,9 +164,9 @@ def test_a_used_transform_is_pickled_small_and_works_again(oblique_chest: tuple[
 def test_wrong_input_is_named(oblique_chest: tuple[Volume, Volume]) -> None:
     ct, _ = oblique_chest
     image, ras = channel_first(ct), ras_of(ct)
-    with pytest.raises(ConfigError, match="place"):
+    with pytest.raises(ConfigError, match="geometry"):
         segment_array(ct.array)
-    with pytest.raises(ConfigError, match="place"):
+    with pytest.raises(ConfigError, match="geometry"):
         segment_array(ct.array, affine=ct.affine, spacing_mm=(1, 1, 1))
     with pytest.raises(ConfigError, match="spacing_mm"):
         segment_array(ct.array, spacing_mm=(1, 0, 1))

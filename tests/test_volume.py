@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffseglung.errors import GeometryError
+from diffseglung.platform.errors import GeometryError
 from diffseglung.volume import Reorientation, Volume
 
 AXES = st.permutations([0, 1, 2]).map(lambda p: (p[0], p[1], p[2]))

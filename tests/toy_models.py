@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diffseglung.config import UNETS, DistillConfig, PhantomConfig, TissueFitConfig, UNetConfig
-from diffseglung.distillation.heads import StudentHead
-from diffseglung.labelling.bundle import load_bundle, tissue_tensors
-from diffseglung.labelling.cohort import Cohort
-from diffseglung.labelling.methods import Rows
-from diffseglung.model import checkpoint
-from diffseglung.model.card import ModelCard
-from diffseglung.model.unet import UNet
+from diffseglung.case.prepared import prepare_scan
+from diffseglung.method import checkpoint
+from diffseglung.method.card import ModelCard
+from diffseglung.method.distillation import StudentHead
+from diffseglung.method.unet import UNet
 from diffseglung.phantom.procedural import make_phantom
 from diffseglung.phantom.record import Phantom
-from diffseglung.preprocess.scene import make_scene
-from diffseglung.runtime import Runtime
+from diffseglung.platform.config import UNETS, DistillConfig, PhantomConfig, TissueFitConfig, UNetConfig
+from diffseglung.platform.runtime import Runtime
+from diffseglung.tissue.bundle import load_bundle, tissue_tensors
+from diffseglung.tissue.fit import Cohort
+from diffseglung.tissue.methods import Rows
 from diffseglung.volume import Volume
 
 DEEPER = UNetConfig(base_channels=8, multipliers=(1, 1, 2), stem_stride=2, heads=2)
@@ -62,7 +62,7 @@ def toy_model(path: Path) -> Path:
 def _toy_model() -> tuple[dict[str, torch.Tensor], ModelCard]:
     torch.manual_seed(0)
     network, distill = UNet(DEEPER), DistillConfig(dimensions=8, hidden=8)
-    head = StudentHead.of(network, distill)
+    head = StudentHead(network, distill)
     weights = {f"network.{k}": v for k, v in network.state_dict().items()}
     weights |= {f"head.{k}": v for k, v in head.state_dict().items()}
     card = ModelCard(unet=DEEPER, distill=distill, stage=2, name="tiny")
@@ -71,6 +71,6 @@ def _toy_model() -> tuple[dict[str, torch.Tensor], ModelCard]:
         bare = Path(folder) / "bare.safetensors"
         checkpoint.save(bare, weights, card)
         bundle = load_bundle(bare)
-    cohort.add(Rows(make_scene(phantom.ct, phantom.lungs, 1.5), bundle, Runtime(device=torch.device("cpu"))))
+    cohort.add(Rows(prepare_scan(phantom.ct, phantom.lungs, 1.5), bundle, Runtime(device=torch.device("cpu"))))
     tissues = cohort.fit(TissueFitConfig(iterations=200, hidden=(16,)))
     return weights | tissue_tensors(tissues), card

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffseglung.config import DistillConfig, PatchConfig
-from diffseglung.io.cases import Case, write_case
-from diffseglung.preprocess.scene import Scene, make_scene
-from diffseglung.training.data import Patches, open_patches
+from diffseglung.case.prepared import PreparedScan, prepare_scan
+from diffseglung.io.npz import Case, write_case
+from diffseglung.method.train.data import Patches, open_patches
+from diffseglung.platform.config import DistillConfig, PatchConfig
 from diffseglung.training.precompute import PatchJob, precompute
 from diffseglung.volume import Volume
 
@@ -47,8 +47,8 @@ def toy_patches(folder: Path, job: PatchJob = JOB) -> Patches:
     return open_patches(precompute(toy_cases(folder / "npz"), folder / "patches", job))
 
 
-def toy_scene() -> Scene:
+def toy_prepared() -> PreparedScan:
     """A small chest on the model grid."""
     hu, inside = toy_volumes(0)
     ct = Volume(hu, np.diag([1.5, 1.5, 1.5, 1.0])[[2, 1, 0, 3]])
-    return make_scene(ct, ct.with_array(inside), 1.5)
+    return prepare_scan(ct, ct.with_array(inside), 1.5)

@@ -1,65 +1,64 @@
 # PYTHON_ARGCOMPLETE_OK
-"""Command line: a table of commands, and a way to run one of them as a root-level script.
+"""The command line: a table of commands, and the entry points of `diffseglung` and of the scripts in the root folder.
 
-Only this package parses arguments, prints, and turns errors into exit codes:
-0 done, 1 the run failed, 2 the command line or the input was wrong, 130 stopped by Ctrl-C.
+Only this package parses arguments, prints, and turns errors into exit codes: 0 done, 1 the run failed, 2 the command
+line or the input was wrong, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from types import ModuleType
+from typing import Any
 
 from diffseglung import __version__
-from diffseglung.cli import endings
-from diffseglung.config import RECIPES, Config
-from diffseglung.errors import InputError
-
-C = TypeVar("C", bound=Config)
+from diffseglung.cli import exit_codes, options
+from diffseglung.platform.errors import ConfigError, InputError
 
 COMMANDS = {
     "segment": "label every lung voxel of a CT",
-    "rerun": "make a result again from its run.json, and compare",
+    "rerun": "reproduce a result from its run.json, and compare",
     "cohort": "label every scan of a folder, on many cores or machines",
-    "view": "look at a result in three planes and 3D, in the browser",
-    "phantom": "make chest CTs with known lesions, from nothing or in a real scan",
+    "view": "show a result in three planes and 3D, in the browser",
+    "phantom": "make chest CTs with known lesions, synthetic or from a real scan",
     "evaluate": "score the default method, or label maps, against truth",
     "benchmark": "compare every method and baseline on cases with known truth",
     "bench": "time every stage and the whole job",
-    "convert": "turn CTs of any format into training cases with lung masks",
+    "convert": "convert CTs of any format to training cases with lung masks",
     "precompute": "cut training patches from cases",
-    "train": "learn the diffusion model (stage 1)",
-    "distill": "let radiomics shape the model's features (stage 2)",
-    "finetune": "teach the model to label tissue, on synthetic lesions (stage 3, end to end)",
+    "train": "train the diffusion model (stage 1)",
+    "distill": "distil radiomics into the features of the model (stage 2)",
+    "finetune": "train the model to label tissue, on synthetic lesions (stage 3, end to end)",
     "fit": "fit the tissue classifiers on an unlabelled cohort (stage 3)",
     "sample": "draw CT patches from a trained model",
     "clusters": "show the radiomic clusters of a volume",
-    "check": "verify every part of an installation",
-    "doctor": "tell whether this machine is ready, with a trial run",
-    "info": "describe a scan, a model or this installation",
-    "completion": "print what a shell needs to complete commands",
+    "info": "check this installation, or describe and check scans, cases, models and results",
+    "completion": "print the shell code that completes commands",
 }
 """name -> one-line help; the module is diffseglung.cli.<name>, imported only when it is used."""
 
+FORMER = {"doctor": "info", "check": "info --training"}
+"""Commands that are still accepted, and what replaces them."""
+IN_STUDIES = ("benchmark", "evaluate", "bench")
+"""Commands whose module is studies.commands.<name>: in a clone, not in the installed package."""
 NOT_READ = ("output", "out_dir", "results_dir", "resume")
-"""Paths of commands that need not be there: what is written, and weights that an interrupted run no longer needs."""
+"""Path options whose target may be missing: outputs, and weights that an interrupted run no longer needs."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that takes --lung_mask for --lung-mask and the other way round, and no abbreviations."""
+    """An argument parser that accepts --lung_mask for --lung-mask and vice versa, and no abbreviations."""
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more, allow_abbrev=False)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As the base class, after each option was put into a spelling that the parser knows."""
+        """As the base class, with each option in a spelling that the parser knows."""
         words = sys.argv[1:] if args is None else args
         return super().parse_known_args([self._known(word) for word in words], namespace)
 
@@ -71,13 +70,8 @@ class Parser(argparse.ArgumentParser):
         return next((twin for twin in twins if twin in self._option_string_actions), name) + equals + value
 
 
-def spellings(name: str) -> list[str]:
-    """Both spellings of an option: --low-hu and --low_hu."""
-    return list(dict.fromkeys(["--" + name.replace("_", "-"), "--" + name]))
-
-
 def require_inputs(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Raise InputError for the first path to read that names nothing: before a command loads its libraries."""
+    """Raise InputError for the first input path that does not exist, before the command loads its libraries."""
     for action in parser._actions:
         given = getattr(args, action.dest) if action.type is Path and action.dest not in NOT_READ else None
         for path in given if isinstance(given, list) else [given]:
@@ -86,83 +80,28 @@ def require_inputs(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
                 raise InputError(f"{path} does not exist", remedy=f"check the path of {name} ({action.help})")
 
 
-def add_config(
-    parser: argparse.ArgumentParser, config: type[Config], *, skip: Sequence[str] = (), command: str = ""
-) -> None:
-    """One option per setting of `config`, in both spellings, with its default and range in the help.
-
-    command: one that has recipes; settings that are not given are then left to `read_config`.
-    """
-    group = parser.add_argument_group(f"{config.__name__.removesuffix('Config').lower()} settings")
-    hints = get_type_hints(config)
-    for field in dataclasses.fields(config):
-        if field.name in skip:
-            continue
-        meta, default = field.metadata, field.default
-        if command:
-            default = RECIPES["default"][command].get(field.name, default)
-        unset = argparse.SUPPRESS if command else default
-        help = f"{meta['help']} (default: {' '.join(map(str, default)) if isinstance(default, tuple) else default})"
-        names = spellings(field.name)
-        if isinstance(default, bool):
-            group.add_argument(
-                *names, action=argparse.BooleanOptionalAction, default=unset, help=help.replace("%", "%%")
-            )
-        elif isinstance(default, tuple):
-            count: int | str = "+" if "..." in str(hints[field.name]) else len(default)
-            kind: type = type(default[0])
-            group.add_argument(*names, type=kind, nargs=count, default=unset, metavar="V", help=help.replace("%", "%%"))
-        else:
-            choices = meta.get("choices") or None
-            metavar = None if choices else "V"
-            group.add_argument(
-                *names,
-                type=type(default),
-                default=unset,
-                choices=choices,
-                metavar=metavar,
-                help=help.replace("%", "%%"),
-            )
-
-
-def add_recipe(parser: argparse.ArgumentParser) -> None:
-    """The option --recipe."""
-    parser.add_argument(
-        "--recipe", choices=RECIPES, default="default",
-        help="settings where they are not given: default, long as published; shipped, those of the shipped model",
-    )  # fmt: skip
-
-
-def read_config(args: argparse.Namespace, config: type[C], *, command: str = "") -> C:
-    """The settings of `config` as given on the command line; the rest as the recipe of `command` has them."""
-    recipe = RECIPES[args.recipe][command] if command else {}
-    values = {**recipe, **vars(args)}
-    names = [field.name for field in dataclasses.fields(config) if field.name in values]
-    return config.from_dict({name: values[name] for name in names})
-
-
-def add_conduct(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
-    """Options every command has: device, threads, memory, quiet, verbose, debug."""
-    group = parser.add_argument_group("conduct")
-    if device:
-        group.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N, gpu, mps (default: auto)")
-    group.add_argument("--threads", type=int, metavar="N", help="processor threads (default: one a core)")
-    group.add_argument(
-        "--max-memory", "--max_memory", type=float, metavar="GIB",
-        help="memory that a process may take, libraries included (default: no limit of its own)",
-    )  # fmt: skip
-    group.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
-    group.add_argument("-v", "--verbose", action="store_true", help="say more")
-    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+def module_of(command: str) -> ModuleType:
+    """The module of a command.  Raises ConfigError for a command of `studies` in an installation without them."""
+    if command not in IN_STUDIES:
+        return importlib.import_module(f"diffseglung.cli.{'info' if command == 'doctor' else command}")
+    root = Path(__file__).parents[2]
+    if not (root / "studies" / "commands").is_dir():
+        raise ConfigError(
+            f"{command} is one of the studies, which are not part of the installed package",
+            remedy="run it in a clone of the repository, after make install",
+        )
+    if str(root) not in sys.path:
+        sys.path.append(str(root))
+    return importlib.import_module(f"studies.commands.{command}")
 
 
 def build_parser(command: str, prog: str | None = None) -> argparse.ArgumentParser:
-    """The argument parser of one command."""
-    module = importlib.import_module(f"diffseglung.cli.{command}")
+    """The argument parser of one command.  Raises ConfigError as `module_of` does."""
+    module = module_of(command)
     parser = Parser(prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     module.add_arguments(parser)
     if not any("--debug" in action.option_strings for action in parser._actions):
-        add_conduct(parser, device=False)
+        options.add_general_options(parser, device=False)
 
     def run(args: argparse.Namespace) -> int | None:
         require_inputs(parser, args)
@@ -174,8 +113,17 @@ def build_parser(command: str, prog: str | None = None) -> argparse.ArgumentPars
 
 
 def run_command(command: str, argv: Sequence[str], prog: str | None = None) -> int:
-    """Parse and run; errors become one sentence and an exit code."""
-    return endings.piped(lambda: endings.run(build_parser(command, prog).parse_args(argv)))
+    """Parse and run; an error becomes one sentence and an exit code."""
+
+    def call() -> int:
+        try:
+            parser = build_parser(command, prog)
+        except ConfigError as error:
+            exit_codes.print_error(error.problem, error.remedy)
+            return 2
+        return exit_codes.run(parser.parse_args(argv))
+
+    return exit_codes.piped(call)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -185,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         completion.answer(os.environ.get("COMP_LINE", ""), COMMANDS)
     words = list(sys.argv[1:] if argv is None else argv)
-    return endings.piped(lambda: _main(words))
+    return exit_codes.piped(lambda: _main(words))
 
 
 def _main(words: Sequence[str]) -> int:
@@ -194,7 +142,7 @@ def _main(words: Sequence[str]) -> int:
         prog="diffseglung",
         usage="diffseglung COMMAND [options]",
         description="Label-free lung pathology maps from chest CT. Research use only; not a medical device.",
-        epilog=f"commands:\n{listing}\n\n`diffseglung COMMAND --help` tells what a command takes.",
+        epilog=f"commands:\n{listing}\n\n`diffseglung COMMAND --help` lists the options of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"diffseglung {__version__}")
@@ -202,9 +150,13 @@ def _main(words: Sequence[str]) -> int:
     if not words:
         parser.print_help()
         return 0
-    if not words[0].startswith("-") and words[0] not in COMMANDS:
+    if words[0] in FORMER:
+        print(f"note: `diffseglung {words[0]}` is now `diffseglung {FORMER[words[0]]}`", file=sys.stderr)
+        command = words[0]
+    elif not words[0].startswith("-") and words[0] not in COMMANDS:
         return _unknown(words[0])
-    command = parser.parse_args(words[:1]).command
+    else:
+        command = parser.parse_args(words[:1]).command
     return run_command(command, words[1:], prog=f"diffseglung {command}")
 
 
@@ -212,7 +164,7 @@ def _unknown(word: str) -> int:
     near = difflib.get_close_matches(word, COMMANDS, n=1)
     remedy = f"diffseglung {near[0]}" if near else "diffseglung --help, which lists the commands"
     problem = f"there is no command {word!r}"
-    endings.print_error(problem, remedy)
+    exit_codes.print_error(problem, remedy)
     return 2
 
 

@@ -1,38 +1,28 @@
-"""Show the radiomic clusters of a volume: what the teacher alone sees, without a model.
+"""Cluster the radiomics of a volume: what the teacher sees, without a model.
 
-Describes overlapping patches of the lungs by the 34 radiomic descriptors, groups them by K-means, and writes
-clusters.png (slices, amounts, what tells the clusters apart), clusters.json (centres in physical units, volumes) and
+Computes the 34 radiomic descriptors of overlapping patches of the lungs, clusters them by K-means, and writes
+clusters.png (slices, volumes, what distinguishes the clusters), clusters.json (centres in physical units, volumes) and
 clusters.nii.gz (cluster of every lung voxel; 1 is the darkest) into the output folder. Clusters are not diagnoses.
 """
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from diffseglung import durable
-from diffseglung.cli import add_conduct, add_config, read_config
-from diffseglung.cli.answers import add_json, answer, say
-from diffseglung.cli.bars import bar
-from diffseglung.cli.colours import harmless
-from diffseglung.config import ClusterConfig
-from diffseglung.documents import plain
+from diffseglung.cli.options import add_config, add_general_options, add_json, add_shared, read_config
+from diffseglung.cli.progress import bar
+from diffseglung.cli.terminal import answer, harmless, say
+from diffseglung.platform import atomic_files
+from diffseglung.platform.config import ClusterConfig
+from diffseglung.platform.serialization import plain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """-i, -o and the settings of the clustering; the published --npz and --out are other spellings."""
-    parser.add_argument(
-        "-i", "--input", "--npz", type=Path, required=True, help="CT: file, DICOM series folder, or NPZ case"
-    )
-    parser.add_argument("-o", "--output", "--out", type=Path, required=True, help="folder to write into")
-    parser.add_argument(
-        "--lung-mask", "--lung_mask", type=Path, default=None,
-        help="lungs on the CT's grid (default: the mask of an NPZ case, else found in the CT)",
-    )  # fmt: skip
-    parser.add_argument("--series", default=None, help="SeriesInstanceUID, when a DICOM folder holds several")
+    """Options of `clusters`; --npz and --out are the published spellings of -i and -o."""
+    add_shared(parser, "input", "output", "lung_mask", "series")
     add_json(parser, "clusters.json")
     add_config(parser, ClusterConfig)
-    add_conduct(parser, device=False)
+    add_general_options(parser, device=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,10 +32,10 @@ def run(args: argparse.Namespace) -> int:
 
     from diffseglung.io import read_mask, read_scan, scan_ending, scan_name
     from diffseglung.io.nifti import write_nifti
+    from diffseglung.lungs.finder import find_lungs
+    from diffseglung.lungs.masks import adapt_mask
+    from diffseglung.method.radiomics.clusters import cluster_volume
     from diffseglung.output.cluster_picture import draw
-    from diffseglung.preprocess.lungs import find_lungs
-    from diffseglung.preprocess.masks import adapt_mask
-    from diffseglung.radiomics.clusters import cluster_volume
 
     config = read_config(args, ClusterConfig)
     scan = read_scan(args.input, series_uid=args.series)
@@ -65,11 +55,12 @@ def run(args: argparse.Namespace) -> int:
     }
     names = {0: "background", **{cluster.id: f"cluster {cluster.id}" for cluster in table}}
     write_nifti(args.output / "clusters.nii.gz", ids, names=names)
-    durable.write_text(args.output / "clusters.json", json.dumps(plain(document), indent=2, allow_nan=False) + "\n")
-    durable.write_bytes(args.output / "clusters.png", draw(ct, ids, table, scan_name(args.input)))
-    if not args.quiet:
-        for note in scan.notes:
-            print(harmless(f"note: {note}"), file=sys.stderr)
+    atomic_files.write_text(
+        args.output / "clusters.json", json.dumps(plain(document), indent=2, allow_nan=False) + "\n"
+    )
+    atomic_files.write_bytes(args.output / "clusters.png", draw(ct, ids, table, scan_name(args.input)))
+    for note in [] if args.quiet else scan.notes:
+        print(harmless(f"note: {note}"), file=sys.stderr)
     for cluster in table:
         amount = f"{cluster.volume_ml:7.0f} mL  {100 * cluster.fraction_of_lung:5.1f} %"
         say(args, f"cluster {cluster.id}: {amount}  mean {cluster.mean_hu:5.0f} HU")

@@ -1,4 +1,4 @@
-"""Print what a shell needs to complete commands, options and their choices.
+"""Print the shell code that completes commands, options and their choices.
 
 bash:        eval "$(diffseglung completion bash)"            in ~/.bashrc
 zsh:         eval "$(diffseglung completion zsh)"             in ~/.zshrc
@@ -9,18 +9,17 @@ powershell:  diffseglung completion powershell | Out-String | Invoke-Expression
 from __future__ import annotations
 
 import argparse
-import importlib
 
 SHELLS = ("bash", "zsh", "fish", "powershell")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The shell."""
-    parser.add_argument("shell", choices=SHELLS, help="the shell that will read it")
+    """Options of `completion`."""
+    parser.add_argument("shell", choices=SHELLS, help="the shell")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print its code."""
+    """Print the code."""
     from argcomplete.shell_integration import shellcode
 
     print(shellcode(["diffseglung"], shell=args.shell))
@@ -28,13 +27,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def answer(line: str, commands: dict[str, str]) -> None:
-    """Answer a shell that asks how `line` may go on; ends the process.
+    """Print the completions of `line` for the shell, and end the process.
 
-    Only the parser of the command in the line is built, so that the answer comes at once.
+    Only the parser of the command in the line is built, to answer quickly.
     """
     import argcomplete
 
-    from diffseglung.cli import Parser
+    from diffseglung.cli import Parser, module_of
 
     words = line.split()
     parser = Parser(prog="diffseglung")
@@ -43,5 +42,5 @@ def answer(line: str, commands: dict[str, str]) -> None:
     for name, help in commands.items():
         entry = table.add_parser(name, help=help)
         if words[1:2] == [name]:
-            importlib.import_module(f"diffseglung.cli.{name}").add_arguments(entry)
+            module_of(name).add_arguments(entry)
     argcomplete.autocomplete(parser)

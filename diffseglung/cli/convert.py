@@ -1,7 +1,7 @@
-"""Turn CTs of any format into training cases.
+"""Convert CTs of any format to training cases.
 
-Reads one file, one DICOM series, or a folder of studies, finds the lungs (or takes your masks), and writes
-`<dataset>__<patient>.npz` with the keys ct, mask and meta. A scan that fails is reported and the others go on.
+Reads one file, one DICOM series, or a folder of studies, finds the lungs (or reads your masks), and writes
+`<dataset>__<patient>.npz` with the keys ct, mask and meta. A scan that fails is reported; the others are converted.
 """
 
 from __future__ import annotations
@@ -12,68 +12,43 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffseglung.cli import add_conduct
-from diffseglung.cli.answers import add_json, answer, say
-from diffseglung.cli.colours import harmless
-from diffseglung.config import LUNGS, LUNGS_HELP
-from diffseglung.extras import require_lung_tool
+from diffseglung.cli.options import add_general_options, add_json, add_shared
+from diffseglung.cli.terminal import answer, harmless, say
+from diffseglung.platform.config import LUNGS, LUNGS_HELP
+from diffseglung.platform.extras import require_lung_tool
 
 if TYPE_CHECKING:
-    from diffseglung.errors import DiffSegLungError
-    from diffseglung.io.cases import Case
+    from diffseglung.io.npz import Case
     from diffseglung.io.studies import Study
+    from diffseglung.platform.errors import DiffSegLungError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `diffseglung convert`."""
-    parser.add_argument(
-        "-i", "--input", type=Path, required=True, help="a scan, a DICOM series, or a folder of studies"
-    )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the cases")
-    parser.add_argument("--dataset", default="local", help="first part of each case's name (default: local)")
-    parser.add_argument(
-        "--lung-mask",
-        "--lung_mask",
-        type=Path,
-        metavar="PATH",
-        help="lung mask of a single scan (default: found in the CT)",
-    )
-    parser.add_argument(
-        "--mask-suffix",
-        "--mask_suffix",
-        metavar="TEXT",
-        help="in a folder, take X<TEXT>.nii.gz as the lung mask of X.nii.gz, for example _lung",
-    )
+    """Options of `convert`."""
+    parser.add_argument("-i", "--input", type=Path, required=True, help="a scan, a DICOM series, or a folder of them")
+    add_shared(parser, "output", "lung_mask", "mask_suffix", "series")
+    parser.add_argument("--dataset", default="local", help="first part of the name of each case (default: local)")
     parser.add_argument("--lungs", choices=LUNGS, default=LUNGS[0], help=f"{LUNGS_HELP} (default: {LUNGS[0]})")
     parser.add_argument(
-        "--spacing-mm",
-        "--spacing_mm",
-        type=float,
-        default=0.0,
-        metavar="V",
-        help="resample to isotropic voxels of this size; 0 keeps each scan's own grid (default: 0)",
-    )
+        "--spacing-mm", type=float, default=0.0, metavar="V",
+        help="resample to isotropic voxels of this size; 0 keeps the grid of each scan (default: 0)",
+    )  # fmt: skip
     parser.add_argument(
-        "--series", metavar="S", help="SeriesInstanceUID or number, where a folder holds several series"
-    )
-    parser.add_argument(
-        "--keep-identifiers",
-        "--keep_identifiers",
-        action="store_true",
-        help="name cases after their folders even where those name the patient of a DICOM scan (default: scan-<hash>)",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="make cases again that exist (default: keep them)")
-    parser.add_argument("--no-compress", "--no_compress", action="store_true", help="larger files, faster to read")
+        "--keep-identifiers", action="store_true",
+        help="name cases after their folders even if these name the patient of a DICOM scan (default: scan-<hash>)",
+    )  # fmt: skip
+    parser.add_argument("--overwrite", action="store_true", help="replace cases that exist (default: keep them)")
+    parser.add_argument("--no-compress", action="store_true", help="larger files, faster to read")
     add_json(parser, "the cases and the failures")
-    add_conduct(parser, device=False)
+    add_general_options(parser, device=False)
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 all done, 1 some scans failed; a DiffSegLungError when nothing could be converted."""
-    from diffseglung.cli.bars import bar
-    from diffseglung.errors import DiffSegLungError, InputError
-    from diffseglung.io.cases import write_case
+    """0 if all are converted, 1 if some failed.  Raises InputError if none could be converted."""
+    from diffseglung.cli.progress import bar
+    from diffseglung.io.npz import write_case
     from diffseglung.io.studies import clean_name
+    from diffseglung.platform.errors import DiffSegLungError, InputError
 
     require_lung_tool(args.lungs, mask_given=bool(args.lung_mask or args.mask_suffix))
     dataset = clean_name(args.dataset)
@@ -85,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             path = args.output / f"{dataset}__{study.name}.npz"
             if path.exists() and not args.overwrite:
                 rows.append({"input": study.told(str(study.path)), "case": path, "status": "kept"})
-                say(args, f"{path.name}: kept (make it again with --overwrite)")
+                say(args, f"{path.name}: kept (--overwrite replaces it)")
                 continue
             try:
                 case = _convert(study, path.stem, args)
@@ -110,12 +85,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _studies(args: argparse.Namespace) -> list[Study]:
-    """What to convert. One scan when a mask or a series is named."""
-    from diffseglung.errors import ConfigError
+    """What to convert; one scan if a mask or a series is named."""
     from diffseglung.io.studies import Study, find_studies, named
+    from diffseglung.platform.errors import ConfigError
 
     if args.spacing_mm and not 0.3 <= args.spacing_mm <= 10:
-        raise ConfigError(f"--spacing-mm is {args.spacing_mm}", remedy="choose 0, or 0.3 to 10 mm")
+        raise ConfigError(f"--spacing-mm is {args.spacing_mm}", remedy="give 0, or 0.3 to 10 mm")
     if args.series:
         study = Study("", args.input, args.lung_mask, series_uid=args.series)
         return [named(study, (args.input.resolve().name, f"s{args.series}"), keep=args.keep_identifiers)]
@@ -129,19 +104,19 @@ def _studies(args: argparse.Namespace) -> list[Study]:
         return studies
     if len(studies) > 1:
         raise ConfigError(
-            f"--lung-mask names one mask, but {args.input} holds {len(studies)} scans",
-            remedy="convert one scan at a time, or pair masks by name with --mask-suffix",
+            f"--lung-mask is one mask, but {args.input} holds {len(studies)} scans",
+            remedy="convert one scan at a time, or match masks by name with --mask-suffix",
         )
     (only,) = studies
     return [replace(only, mask=args.lung_mask)]
 
 
 def _convert(study: Study, name: str, args: argparse.Namespace) -> Case:
+    from diffseglung.case.resample import resample
     from diffseglung.io import read_mask
-    from diffseglung.io.cases import Case
-    from diffseglung.preprocess.lung_tools import Source, lungs_of
-    from diffseglung.preprocess.resample import resample
-    from diffseglung.runtime import choose_device
+    from diffseglung.io.npz import Case
+    from diffseglung.lungs.external_tools import Source, lungs_of
+    from diffseglung.platform.runtime import choose_device
 
     scan = study.read()
     ct = scan.volume
@@ -165,6 +140,6 @@ def _facts(case: Case) -> dict[str, Any]:
 def _summary(path: Path, case: Case) -> str:
     shape = " x ".join(str(n) for n in case.ct.shape)
     spacing = " x ".join(f"{s:.3g}" for s in case.ct.spacing_mm)
-    litres = float((case.lungs.array > 0).sum()) * case.ct.voxel_ml / 1000
+    litres = _facts(case)["lung_ml"] / 1000
     lines = [f"{path.name}: {shape} voxels of {spacing} mm, lungs {litres:.1f} L"]
     return "\n".join(lines + [f"  note: {note}" for note in case.meta.get("notes", [])])

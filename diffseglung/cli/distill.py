@@ -1,7 +1,7 @@
-"""Let radiomics shape the features of a trained diffusion model (stage 2).
+"""Distil radiomics into the features of a trained diffusion model (stage 2).
 
-Continues from a stage 1 checkpoint (--resume) with loss = diffusion + lambda * contrastive. Writes into --results_dir
-what `train` writes, the weights as ddpm_distill.pt: the network with its student head, without the teacher. Patches
+Starts from a stage 1 checkpoint (--resume); loss = diffusion + lambda * contrastive. Writes the same files as `train`
+into --results_dir, with the weights in ddpm_distill.pt: the network and its student head, without the teacher. Patches
 precomputed with --teacher make it several times faster.
 """
 
@@ -10,25 +10,25 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from diffseglung.cli import add_config, read_config
-from diffseglung.cli.answers import say
+from diffseglung.cli.options import add_config, read_config
+from diffseglung.cli.terminal import say
 from diffseglung.cli.train import (
-    add_run_options,
+    add_patch_options,
     check_start,
     checkpoint_to_begin_with,
-    conduct,
     find_patches,
-    plain,
+    plan_run,
     provenance,
+    run_training,
     sampler,
     seeded,
 )
-from diffseglung.config import DistillConfig, TrainConfig
+from diffseglung.platform.config import DistillConfig, TrainConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `distill`."""
-    add_run_options(parser, "distill", results="./results_distill")
+    add_patch_options(parser, "distill")
     add_config(parser, DistillConfig, command="distill")
 
 
@@ -37,12 +37,12 @@ def run(args: argparse.Namespace) -> int:
     config = read_config(args, TrainConfig, command="distill")
     distill = read_config(args, DistillConfig, command="distill")
     resume = checkpoint_to_begin_with(args, "stage 2 needs a stage 1 checkpoint", "results/ddpm_base.pt")
-    from diffseglung import runtime
-    from diffseglung.distillation import losses
-    from diffseglung.model import checkpoint
-    from diffseglung.training.data import Draws
-    from diffseglung.training.loop import Run, Trainer
-    from diffseglung.training.objective import DistillObjective, fit_standardiser
+    from diffseglung.method import checkpoint
+    from diffseglung.method.distillation import warmup
+    from diffseglung.method.train.data import Draws
+    from diffseglung.method.train.loop import Run, Trainer
+    from diffseglung.method.train.objective import DistillObjective, fit_standardiser
+    from diffseglung.platform import runtime
     from diffseglung.training.precompute import patch_settings
 
     weights, base = checkpoint.load(resume)
@@ -53,28 +53,22 @@ def run(args: argparse.Namespace) -> int:
     patch, intensity = patch_settings(patches)
     with runtime.start(args.device, config.precision) as process:
         if config.iterations < distill.warmup_end and process.is_first:
-            weight = losses.warmup(config.iterations, distill)
-            say(args, f"note: the run ends within the warm-up, at lambda {weight:.2f} of {distill.lambda_max:g}")
+            weight = warmup(config.iterations, distill)
+            say(args, f"note: the run ends during the warm-up, at lambda {weight:.2f} of {distill.lambda_max:g}")
         digest = checkpoint.sha256(resume)
         before = {"sha256": digest, "iteration": base.iteration, **base.training}
         training = {**provenance(patches, config, process.world_size), "stage1": before}
         card = dataclasses.replace(base, distill=distill, stage=2, name=args.name or base.name, training=training)
         settings = {
-            "train": {**config.to_dict(), "processes": process.world_size, "start": start},
             "network": {"resume": digest},
             "distill": distill.to_dict(),
             "patches": {"digest": patches.digest},
         }
-        plan = Run(
-            folder=args.results_dir,
-            config=config,
-            runtime=process,
-            name="ddpm_distill.pt",
-            card=dataclasses.replace(card, patch=patch, intensity=intensity),
-            settings=plain(settings),
-            start=start,
-            sample=sampler(args.results_dir, patches, config.seed),
+        card = dataclasses.replace(card, patch=patch, intensity=intensity)
+        plan = plan_run(
+            args.results_dir, "ddpm_distill.pt", card, settings, start=start, config=config, runtime=process
         )
+        plan = dataclasses.replace(plan, sample=sampler(plan.folder, patches, config.seed))
         draws = Draws.of(patches, config, steps=base.diffusion.steps, runtime=process, teacher=patches.teacher(distill))
         network = model.network.requires_grad_(True)
 
@@ -89,4 +83,4 @@ def run(args: argparse.Namespace) -> int:
                 fit_standardiser(objective, patches)
             return Trainer(objective, draws, run)
 
-        return conduct(plan, make, args)
+        return run_training(plan, make, args)

@@ -1,9 +1,9 @@
-"""Teach a distilled model to label tissue, on synthetic lesions (stage 3).
+"""Train a distilled model to label tissue, on synthetic lesions (stage 3).
 
-Random lesions of every class are put into the scans of --npz_dir and into synthetic chests, seen by random scanners;
-no annotation is read. Writes into --results_dir what `train` writes, the weights as ddpm_segment.pt, which
-`segment --model` takes; backgrounds/ keeps the prepared scans, 20 to 70 MB each. Scans should be near normal; what the
-physics rule takes for disease is left out.
+Draws random lesions of every class into the scans of --npz_dir (if given) and into synthetic chests, imaged by random
+scanners; no annotation is read. Starts from weights of `distill`, `train` or `finetune` (--resume). Writes the same
+files as `train` into --results_dir, with the weights in ddpm_segment.pt for `segment --model`; backgrounds/ keeps the
+prepared scans, 20 to 70 MB each. Scans should be near normal; tissue that the physics rule calls diseased is left out.
 """
 
 from __future__ import annotations
@@ -15,37 +15,34 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseglung.cli import add_conduct, add_config, read_config, spellings
-from diffseglung.cli.answers import add_json
-from diffseglung.cli.bars import bar
+from diffseglung.cli.options import add_config, read_config
 from diffseglung.cli.precompute import say_assumed
-from diffseglung.cli.train import check_start, checkpoint_to_begin_with, conduct, plain, record, seeded
-from diffseglung.config import FinetuneConfig, TrainConfig
-from diffseglung.errors import ConfigError
+from diffseglung.cli.progress import bar
+from diffseglung.cli.train import (
+    add_run_options,
+    check_start,
+    checkpoint_to_begin_with,
+    plan_run,
+    record,
+    run_training,
+    seeded,
+    tuples_as_lists,
+)
+from diffseglung.platform.config import FinetuneConfig, TrainConfig
+from diffseglung.platform.errors import ConfigError
 
 if TYPE_CHECKING:
     from diffseglung.phantom.backgrounds import Background
 
 FIRST_CHEST = 40000
-"""Seed of the first synthetic chest: no case list and no default of `phantom` draws it."""
+"""Seed of the first synthetic chest; not used by any case list or default of `phantom`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `finetune`."""
-    cases = "folder of .npz cases to put lesions into (none: synthetic chests alone)"
-    parser.add_argument(*spellings("npz_dir"), type=Path, help=cases)
-    parser.add_argument(
-        *spellings("results_dir"), "-o", "--output", type=Path, default=Path("./results_segment"),
-        help="default: ./results_segment",
-    )  # fmt: skip
-    parser.add_argument("--dataset", default="", help="only cases whose file name begins with this")
-    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="weights to begin with: of distill, train or finetune")
-    parser.add_argument("--name", default="", help="name on the model card (default: that of the weights)")
+    add_run_options(parser, "finetune", "./results_segment")
     parser.set_defaults(recipe="default")
-    add_config(parser, TrainConfig, command="finetune")
     add_config(parser, FinetuneConfig, command="finetune")
-    add_json(parser, "how the run ended")
-    add_conduct(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,14 +51,14 @@ def run(args: argparse.Namespace) -> int:
     finetune = read_config(args, FinetuneConfig, command="finetune")
     resume = checkpoint_to_begin_with(args, "stage 3 needs a trained model", "ddpm_distill.pt")
     if not args.npz_dir and not finetune.chests:
-        raise ConfigError("there is nothing to put lesions into", remedy="pass --npz_dir, or --chests of 1 or more")
-    from diffseglung import runtime
-    from diffseglung.model import checkpoint
-    from diffseglung.model.segmenter import load_segmentation_head
+        raise ConfigError("there are no backgrounds for the lesions", remedy="pass --npz_dir, or --chests of 1 or more")
+    from diffseglung.method import checkpoint
+    from diffseglung.method.train.loop import Run, Trainer
     from diffseglung.phantom.backgrounds import SPACING_MM
-    from diffseglung.training.loop import Run, Trainer
-    from diffseglung.training.objective import SegmentationObjective
-    from diffseglung.training.scenes import SceneDraws
+    from diffseglung.platform import runtime
+    from diffseglung.tissue.segmenter import load_segmentation_head
+    from diffseglung.training.scene_batches import SceneDraws
+    from diffseglung.training.segmentation_objective import SegmentationObjective
 
     weights, base = checkpoint.load(resume)
     model = checkpoint.build(weights, base)
@@ -72,24 +69,17 @@ def run(args: argparse.Namespace) -> int:
         before = {"sha256": digest, "stage": base.stage, "iteration": base.iteration, **base.training}
         kept = record(config, process.world_size) | {
             "backgrounds": list(backgrounds),
-            "finetune": plain(finetune.to_dict()),
+            "finetune": tuples_as_lists(finetune.to_dict()),
         }
         patch = dataclasses.replace(base.patch, shape=finetune.shape, spacing_mm=SPACING_MM)
         card = dataclasses.replace(base, stage=3, name=args.name or base.name, training=kept | {"before": before})
         settings = {
-            "train": {**config.to_dict(), "processes": process.world_size, "start": 0},
             "network": {"resume": digest},
             "finetune": finetune.to_dict(),
             "backgrounds": {name: background.digest for name, background in backgrounds.items()},
         }
-        plan = Run(
-            folder=args.results_dir,
-            config=config,
-            runtime=process,
-            name="ddpm_segment.pt",
-            card=dataclasses.replace(card, patch=patch),
-            settings=plain(settings),
-        )
+        card = dataclasses.replace(card, patch=patch)
+        plan = plan_run(args.results_dir, "ddpm_segment.pt", card, settings, config=config, runtime=process)
         network = model.network.requires_grad_(True)
 
         def make(run: Run) -> Trainer:
@@ -105,14 +95,14 @@ def run(args: argparse.Namespace) -> int:
             )  # fmt: skip
             return Trainer(objective, draws, run)
 
-        return conduct(plan, make, args)
+        return run_training(plan, make, args)
 
 
 def find_backgrounds(args: argparse.Namespace, finetune: FinetuneConfig) -> dict[str, Background]:
-    """Backgrounds by name, kept in results_dir; the first process makes what is missing or older than its case."""
-    from diffseglung.io.cases import iter_cases, read_case
-    from diffseglung.labelling.backgrounds import background_of
+    """Backgrounds by name, kept in results_dir; the first process makes those that are missing or outdated."""
+    from diffseglung.io.npz import iter_cases, read_case
     from diffseglung.phantom.backgrounds import Background, synthetic_background
+    from diffseglung.training.backgrounds import background_of
 
     folder = args.results_dir / "backgrounds"
     cases = iter_cases(args.npz_dir, args.dataset) if args.npz_dir else []

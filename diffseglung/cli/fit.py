@@ -1,9 +1,8 @@
-"""Fit the tissue classifiers on a cohort without annotations and store them with the model.
+"""Fit the tissue classifiers on a cohort without annotations, and store them with the model.
 
-Cases are NPZ files (see `diffseglung convert`): the physics rule gives its opinion of every position, its neighbourhood
-corrects it, and a classifier learns how that looks. With --simulated, folders made by `diffseglung
-phantom` teach with their drawn lesions too, and join the unlabelled cohort. No human label is read. The result is a
-model file that `segment --model` takes.
+Cases are NPZ files (see `diffseglung convert`). The physics rule labels every position, the labels of its neighbourhood
+correct it, and a classifier learns the outcome from the features. --simulated adds cases made by `diffseglung phantom`:
+their known lesions are used for training too. No human label is read. The result is a model file for `segment --model`.
 """
 
 from __future__ import annotations
@@ -12,48 +11,46 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseglung.cli import add_conduct, read_config, spellings
-from diffseglung.cli.answers import add_json, answer, say
+from diffseglung.cli.options import add_general_options, add_json, add_shared, read_config
 from diffseglung.cli.precompute import say_assumed
-from diffseglung.config import TissueFitConfig
-from diffseglung.documents import readable
+from diffseglung.cli.terminal import answer, say
+from diffseglung.platform.config import TissueFitConfig
+from diffseglung.platform.serialization import readable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffseglung.labelling.bundle import Bundle
-    from diffseglung.labelling.methods import Rows
-    from diffseglung.runtime import Runtime
+    from diffseglung.platform.runtime import Runtime
+    from diffseglung.tissue.bundle import Bundle
+    from diffseglung.tissue.methods import Rows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--model, --cases, --output and the size of the fit."""
+    """Options of `fit`."""
     parser.add_argument("-m", "--model", type=Path, required=True, help="checkpoint from train or distill")
-    parser.add_argument("--cases", "--npz-dir", "--npz_dir", type=Path, required=True, help="folder of NPZ cases")
+    parser.add_argument("--cases", "--npz-dir", type=Path, required=True, help="folder of NPZ cases")
     parser.add_argument("-o", "--output", type=Path, required=True, help="model file to write (.safetensors or .pt)")
-    parser.add_argument("--simulated", type=Path, default=None, help="folder of cases made by diffseglung phantom")
-    parser.add_argument("--dataset", default=None, help="only cases whose name starts with this prefix")
-    parser.add_argument(
-        *spellings("rows_per_scan"), type=int, default=TissueFitConfig.rows_per_scan,
-        help=f"positions a scan gives (default: {TissueFitConfig.rows_per_scan})",
-    )  # fmt: skip
+    parser.add_argument("--simulated", type=Path, help="folder of cases made by diffseglung phantom")
+    add_shared(parser, "dataset")
+    rows = TissueFitConfig.rows_per_scan
+    parser.add_argument("--rows-per-scan", type=int, default=rows, help=f"positions per scan (default: {rows})")
     parser.add_argument("--half", action="store_true", help="store network weights in float16: half the size")
-    parser.add_argument("--local-only", "--local_only", action="store_true", help="leave diffusion features out")
+    parser.add_argument("--local-only", action="store_true", help="leave diffusion features out")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
     add_json(parser)
-    add_conduct(parser)
+    add_general_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Gather rows from every case, fit, and write the model."""
+    """Collect rows from every case, fit, and write the model."""
     import dataclasses
 
-    from diffseglung.cli.bars import bar
-    from diffseglung.io.cases import iter_cases
-    from diffseglung.labelling.bundle import load_bundle, tissue_tensors
-    from diffseglung.labelling.cohort import Cohort
-    from diffseglung.model import checkpoint
-    from diffseglung.runtime import Runtime, choose_device, choose_precision
+    from diffseglung.cli.progress import bar
+    from diffseglung.io.npz import iter_cases
+    from diffseglung.method import checkpoint
+    from diffseglung.platform.runtime import Runtime, choose_device, choose_precision
+    from diffseglung.tissue.bundle import load_bundle, tissue_tensors
+    from diffseglung.tissue.fit import Cohort
 
     config, device = read_config(args, TissueFitConfig), choose_device(args.device)
     bundle = load_bundle(args.model, str(device))
@@ -81,9 +78,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def simulated_cases(folder: Path | None) -> list[Path]:
-    """Case folders below `folder` that hold a CT, its lungs and the truth."""
-    from diffseglung.errors import InputError
+    """Case folders below `folder`; none for None.  Raises InputError if there are none."""
     from diffseglung.io.tree import look_below
+    from diffseglung.platform.errors import InputError
 
     if folder is None:
         return []
@@ -98,12 +95,12 @@ def read_rows(path: Path, bundle: Bundle, runtime: Runtime) -> tuple[Rows, Tenso
     import numpy as np
     import torch
 
-    from diffseglung.config import SegmentConfig
-    from diffseglung.evaluation.probes import read_scene
-    from diffseglung.labelling.methods import Rows
+    from diffseglung.pipeline import describe
+    from diffseglung.platform.config import SegmentConfig
+    from diffseglung.training.labelled_cases import read_prepared
 
-    scene, truth = read_scene(path, SegmentConfig().spacing_mm)
-    rows = Rows(scene, bundle, runtime)
+    prepared, truth = read_prepared(path, SegmentConfig().spacing_mm)
+    rows = describe(prepared, bundle, runtime, SegmentConfig())
     if truth is None:
         return rows, None
     at = np.minimum(rows.where.voxel, np.array(truth.shape) - 1)

@@ -1,7 +1,7 @@
-"""Make chest CTs with known lesions: from nothing (procedural), or drawn into a real, near-normal scan.
+"""Make chest CTs with known lesions: wholly synthetic, or drawn into a real, near-normal scan.
 
-Each case becomes a folder with ct.nii.gz, lungs.nii.gz (1 right, 2 left), truth.nii.gz (label ids) and meta.json
-(every parameter). The same seed gives the same bytes. Never tune or train on `--split test`.
+Each case is a folder with ct.nii.gz, lungs.nii.gz (1 right, 2 left), truth.nii.gz (label ids) and meta.json (all
+parameters). The same seed gives the same bytes. Never tune or train on `--split test`.
 
   diffseglung phantom -o phantoms -n 4
   diffseglung phantom -o semi --background scan.nii.gz --seed 7
@@ -16,48 +16,46 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseglung.cli import add_conduct, add_config, read_config
-from diffseglung.cli.answers import add_json, answer, say
-from diffseglung.config import PhantomConfig
+from diffseglung.cli.options import add_config, add_general_options, add_json, add_shared, read_config
+from diffseglung.cli.terminal import answer, say
+from diffseglung.platform.config import PhantomConfig
 
 if TYPE_CHECKING:
     from diffseglung.phantom.record import Phantom
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the cases")
-    parser.add_argument(
-        "-n", "--number", type=int, default=1, help="how many cases, with seeds that count up (default: 1)"
-    )
+    """Options of `phantom`."""
+    add_shared(parser, "output")
+    parser.add_argument("-n", "--number", type=int, default=1, help="number of cases, seeds counting up (default: 1)")
     parser.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="lesions to draw (default: a mix)")
     parser.add_argument("--background", type=Path, metavar="CT", help="draw lesions into this scan")
-    parser.add_argument("--lung-mask", "--lung_mask", type=Path, help="lungs of the background (default: found in it)")
+    parser.add_argument("--lung-mask", type=Path, help="lungs of the background (default: found in it)")
     parser.add_argument("--npz", action="store_true", help="also write NPZ training cases")
     add_json(parser, "the folders")
-    add_conduct(parser, device=False)
+    add_general_options(parser, device=False)
     add_config(parser, PhantomConfig, skip=("models",))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the cases, one after another."""
-    from diffseglung.cli.bars import bar
-    from diffseglung.errors import ConfigError
+    """Make the cases one by one."""
+    from diffseglung.cli.progress import bar
     from diffseglung.phantom.folder import write_case_folder
+    from diffseglung.platform.errors import ConfigError
 
     if args.number < 1:
-        raise ConfigError(f"the number of cases is {args.number}", remedy="-n 1 or more")
+        raise ConfigError(f"the number of cases is {args.number}", remedy="give -n 1 or more")
     if args.background is None and args.lung_mask is not None:
-        raise ConfigError("--lung-mask was given without --background", remedy="give the scan that the mask belongs to")
+        raise ConfigError("--lung-mask needs --background", remedy="give the scan of the mask")
     if args.background is not None and (args.healthy or args.size != "full"):
         raise ConfigError(
-            "--healthy and --size shape a chest from nothing, but --background gives one",
-            remedy="leave them out, or leave out --background",
+            "--healthy and --size do not go with --background",
+            remedy="leave out either",
         )
     if args.background is not None and args.condition == "exhale":
-        raise ConfigError("a given scan cannot be made to breathe out", remedy="leave out --background or --condition")
+        raise ConfigError("--condition exhale does not go with --background", remedy="leave out either")
     if args.healthy and args.severity != "any":
-        raise ConfigError("--severity needs lesions, but --healthy has none", remedy="leave out one of the two")
+        raise ConfigError("--severity does not go with --healthy", remedy="leave out one of the two")
     folders: list[Path] = []
     with bar("making cases", quiet=args.quiet) as track:
         make = _maker(args)
@@ -74,14 +72,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _kind(args: argparse.Namespace) -> str:
-    """First word of a case's name."""
+    """First word of the name of a case."""
     if args.background is not None:
         return f"semi-{args.background.name.split('.')[0]}"
     return "healthy" if args.healthy else "phantom"
 
 
 def _maker(args: argparse.Namespace) -> Callable[[int], Phantom]:
-    """seed -> Phantom, for the chosen generator."""
+    """A function from seed to phantom, for the chosen generator."""
     from diffseglung.phantom.lesions import check_models
     from diffseglung.phantom.procedural import make_phantom
     from diffseglung.phantom.protocol import rescan
@@ -92,8 +90,8 @@ def _maker(args: argparse.Namespace) -> Callable[[int], Phantom]:
     if args.background is None:
         return lambda seed: make_phantom(dataclasses.replace(config, seed=seed))
     from diffseglung import io
-    from diffseglung.preprocess.lungs import find_lungs
-    from diffseglung.preprocess.masks import adapt_mask
+    from diffseglung.lungs.finder import find_lungs
+    from diffseglung.lungs.masks import adapt_mask
 
     scan = io.read_scan(args.background)
     ct = scan.volume
@@ -109,8 +107,8 @@ def _maker(args: argparse.Namespace) -> Callable[[int], Phantom]:
 
 
 def _write_npz(phantom: Phantom, folder: Path) -> None:
-    """The same case as an NPZ training case beside its folder."""
-    from diffseglung.io.cases import Case, write_case
+    """Write the case as an NPZ training case beside its folder."""
+    from diffseglung.io.npz import Case, write_case
 
     dataset, _, patient = folder.name.partition("_")
     case = Case(folder.name, phantom.ct, phantom.lungs, phantom.meta)

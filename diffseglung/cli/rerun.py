@@ -1,8 +1,8 @@
-"""Make a result again from its run.json, and tell whether it is the same.
+"""Reproduce a result from its run.json, and compare.
 
-Takes the scan, the lung mask, the model, the settings and the files from the record; the scan and the model are
-recognised by their fingerprints, so files that were moved or renamed can be named with -i, --lung-mask and -m. Ends
-with 0 where the label map is the same voxel by voxel, with 1 where it is not.
+Scan, lung mask, model, settings and files are those of the record. The scan and the model are recognised by their
+fingerprints, so files that were moved or renamed can be given with -i, --lung-mask and -m. Exit code 0 if the label map
+is the same voxel by voxel, else 1.
 """
 
 from __future__ import annotations
@@ -11,39 +11,39 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffseglung.cli import add_conduct
-from diffseglung.cli.answers import add_json, answer, say
+from diffseglung.cli.options import add_general_options, add_json
+from diffseglung.cli.terminal import answer, say
 
 if TYPE_CHECKING:
     from diffseglung.cli.segment import Job
-    from diffseglung.repeat import Recorded
+    from diffseglung.output.record import Recorded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The record, where to write, and where things lie now."""
+    """Options of `rerun`."""
     parser.add_argument("record", type=Path, help="run.json of a result, or its folder")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write into, not that of the record")
-    parser.add_argument("-i", "--input", type=Path, help="the scan (default: where the record says)")
-    parser.add_argument("--lung-mask", "--lung_mask", type=Path, help="its lung mask (default: where the record says)")
-    parser.add_argument("-m", "--model", type=Path, help="the weights file (default: where the record says)")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="output folder, not that of the record")
+    parser.add_argument("-i", "--input", type=Path, help="the scan (default: the recorded path)")
+    parser.add_argument("--lung-mask", type=Path, help="its lung mask (default: the recorded path)")
+    parser.add_argument("-m", "--model", type=Path, help="the weights file (default: the recorded path)")
     add_json(parser, "what was compared")
-    add_conduct(parser)
+    add_general_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 the same, 1 another label map."""
-    from diffseglung import repeat
+    """0 if the label map is the same, else 1."""
     from diffseglung.cli import segment
-    from diffseglung.cli.bars import bar
+    from diffseglung.cli.progress import bar
+    from diffseglung.output import record
 
-    recorded = repeat.read(args.record)
-    repeat.check_output(recorded, args.output)
+    recorded = record.read(args.record)
+    recorded.check_output(args.output)
     job = _job(args, recorded)
     with bar(quiet=args.quiet) as progress:
         result, _, failure = segment.done(job, progress, check=recorded.check_inputs)
-    found = repeat.compare(recorded, result)
+    found = record.compare(recorded, result)
     answer(args, found)
-    for line in repeat.lines(found):
+    for line in record.lines(found):
         say(args, line)
     if failure is not None:
         raise failure
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _job(args: argparse.Namespace, recorded: Recorded) -> Job:
     from diffseglung.cli.segment import Job
-    from diffseglung.provenance import Origin
+    from diffseglung.output.record import Origin
 
     origin = Origin(recorded.scan(args.input), recorded.lung_mask(args.lung_mask), keep=recorded.keeps_identifiers)
     options: dict[str, Any] = {"device": recorded.device if args.device == "auto" else args.device}

@@ -1,7 +1,7 @@
 """Draw CT patches from a trained model.
 
 Writes samples.png (lung window), sample_000.nii.gz ... (HU), and samples.json (model, settings) into the output
-folder. Each patch is drawn in a lung mask: a rounded one by default, or cut from a scan's. Research use only.
+folder. Each patch is drawn in a lung mask: a rounded one by default, or one cut from a scan. Research use only.
 """
 
 from __future__ import annotations
@@ -11,50 +11,48 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffseglung import __version__, durable
-from diffseglung.cli import add_conduct, add_config, read_config, spellings
-from diffseglung.cli.answers import add_json, answer, say
-from diffseglung.config import SampleConfig
-from diffseglung.documents import plain
-from diffseglung.errors import ConfigError
+from diffseglung import __version__
+from diffseglung.cli.options import add_config, add_general_options, add_json, add_shared, read_config
+from diffseglung.cli.terminal import answer, say
+from diffseglung.platform import atomic_files
+from diffseglung.platform.config import SampleConfig
+from diffseglung.platform.errors import ConfigError
+from diffseglung.platform.serialization import plain
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from diffseglung.model.card import ModelCard
+    from diffseglung.method.card import ModelCard
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `sample`."""
-    parser.add_argument("-m", "--model", type=Path, default=None, help="weights file (default: the installed model)")
-    parser.add_argument("-o", "--output", "--out", type=Path, required=True, help="folder to write into")
-    parser.add_argument(
-        "-n", *spellings("num_samples"), type=int, default=SampleConfig.num_samples, metavar="N",
-        help=f"patches (default: {SampleConfig.num_samples})",
-    )  # fmt: skip
+    add_shared(parser, "model", "output")
+    count = SampleConfig.num_samples
+    parser.add_argument("-n", "--num-samples", type=int, default=count, metavar="N", help=f"patches (default: {count})")
     parser.add_argument(
         "--mask", default="round", metavar="round|full|FILE",
         help="lungs to draw in: rounded, everywhere, or cut from an NPZ case or a mask file (default: round)",
     )  # fmt: skip
-    parser.add_argument(
-        "--shape", type=int, nargs=3, default=None, metavar=("Z", "Y", "X"), help="patch size (default: as in training)"
-    )
+    text = "patch size (default: as in training)"
+    parser.add_argument("--shape", type=int, nargs=3, metavar=("Z", "Y", "X"), help=text)
     add_config(parser, SampleConfig, skip=("num_samples",))
     add_json(parser, "the files")
-    add_conduct(parser)
+    add_general_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw, and write what was drawn."""
+    """Draw the patches and write them."""
+    from diffseglung.cli import progress
+
     config = read_config(args, SampleConfig)
     import torch
 
-    from diffseglung import runtime
-    from diffseglung.cli import bars
-    from diffseglung.model import checkpoint
-    from diffseglung.model.drawing import draw_patches, step_list
-    from diffseglung.preprocess.intensity import denormalise
+    from diffseglung.case.intensity import denormalise
+    from diffseglung.method import checkpoint
+    from diffseglung.method.sampling import draw_patches, step_list
+    from diffseglung.platform import runtime
 
     path = args.model or checkpoint.default_path()
     weights, card = checkpoint.load(path)
@@ -64,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     done = 0
     with (
         runtime.start(args.device, config.precision) as process,
-        bars.counting("drawing", start=0, total=calls, quiet=args.quiet) as show,
+        progress.counting("drawing", start=0, total=calls, quiet=args.quiet) as show,
     ):
 
         def tick() -> None:
@@ -88,11 +86,11 @@ def run(args: argparse.Namespace) -> int:
 def find_lungs(args: argparse.Namespace, card: ModelCard, config: SampleConfig) -> NDArray[np.float32]:
     """The lung masks (N, Z, Y, X) that --mask asks for."""
     from diffseglung.io import read_mask
-    from diffseglung.model.drawing import cut_lungs, full_lungs, round_lungs
+    from diffseglung.method.sampling import cut_lungs, full_lungs, round_lungs
 
     z, y, x = args.shape or card.patch.shape
     if min(z, y, x) < 1:
-        raise ConfigError(f"a patch of {z} x {y} x {x} voxels holds nothing", remedy="--shape takes positive sides")
+        raise ConfigError(f"a patch of {z} x {y} x {x} voxels is empty", remedy="give positive sizes to --shape")
     if args.mask == "full":
         return full_lungs((z, y, x), config.num_samples)
     if args.mask == "round":
@@ -108,7 +106,7 @@ def find_lungs(args: argparse.Namespace, card: ModelCard, config: SampleConfig) 
 
 
 def write(folder: Path, hu: NDArray[np.float32], card: ModelCard, record: dict[str, Any]) -> list[Path]:
-    """samples.png, one NIfTI file a patch, samples.json; each written aside and renamed."""
+    """Write samples.png, samples.json and one NIfTI file per patch, each atomically; returns the files."""
     import numpy as np
 
     from diffseglung.io.nifti import write_nifti
@@ -121,7 +119,7 @@ def write(folder: Path, hu: NDArray[np.float32], card: ModelCard, record: dict[s
     files = []
     texts = {"samples.png": contact_sheet(hu), "samples.json": json.dumps(plain(record), indent=2).encode()}
     for name, content in texts.items():
-        files.append(durable.write_bytes(folder / name, content))
+        files.append(atomic_files.write_bytes(folder / name, content))
     for index, patch in enumerate(hu):
         files.append(folder / f"sample_{index:03d}.nii.gz")
         write_nifti(files[-1], Volume(patch, affine))

@@ -1,7 +1,7 @@
 """Label every lung voxel of a CT: healthy, emphysema, GGO, fibrosis, consolidation.
 
-Reads NIfTI, NRRD, MetaImage, DICOM (a folder or a ZIP archive), or an NPZ case. Writes label_map.nii.gz on exactly the
-input's grid, statistics.json, preview.png, report.html and run.json into the output folder; DICOM objects on request.
+Reads NIfTI, NRRD, MetaImage, DICOM (a folder or a ZIP archive), or an NPZ case. Writes label_map.nii.gz on the grid of
+the input, statistics.json, preview.png, report.html and run.json into the output folder; DICOM objects on request.
 Research use only; not a medical device.
 """
 
@@ -15,22 +15,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseglung.cli import add_conduct, add_config, read_config
-from diffseglung.cli.answers import add_json, answer, say
-from diffseglung.cli.colours import harmless
-from diffseglung.cli.products import add_products, read_products
-from diffseglung.config import METHODS, SegmentConfig, default_method
-from diffseglung.errors import OutputError
-from diffseglung.extras import LUNG_TOOLS, require_lung_tool
+from diffseglung.cli.options import (
+    add_config,
+    add_general_options,
+    add_json,
+    add_products,
+    add_shared,
+    read_config,
+    read_products,
+)
+from diffseglung.cli.terminal import answer, harmless, say
+from diffseglung.platform.config import SegmentConfig, default_method
+from diffseglung.platform.errors import OutputError
+from diffseglung.platform.extras import LUNG_TOOLS, require_lung_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from diffseglung.features.diffusion import Progress
     from diffseglung.io import Scan
+    from diffseglung.method.features import Progress
     from diffseglung.output import Products
+    from diffseglung.output.record import Origin
     from diffseglung.pipeline import Segmenter
-    from diffseglung.provenance import Origin
     from diffseglung.segmentation import Segmentation
     from diffseglung.volume import Volume
 
@@ -38,47 +44,19 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """-i, -o and friends; the published --npz, --out are other spellings of the same."""
-    parser.add_argument(
-        "-i", "--input", "--npz", type=Path, required=True, help="CT: file, DICOM folder or ZIP, or NPZ case"
-    )
-    parser.add_argument("-o", "--output", "--out", type=Path, required=True, help="folder to write into")
-    parser.add_argument(
-        "-m", "--model", type=Path, default=None, help="weights file, for a method that needs one (default: installed)"
-    )
-    parser.add_argument(
-        "--lung-mask", "--lung_mask", type=Path, default=None,
-        help="lungs on the CT's grid: binary, a label map of lungmask or TotalSegmentator, or the latter's folder",
-    )  # fmt: skip
-    parser.add_argument(
-        "--series", default=None, help="SeriesInstanceUID or number, where a folder holds several (default: the best)"
-    )
-    parser.add_argument(
-        "--dry-run", "--dry_run", action="store_true",
-        help="read the scan, find its lungs, tell what the rest will take, and write nothing",
-    )  # fmt: skip
+    """Options of `segment`; --npz and --out are the published spellings of -i and -o."""
+    add_shared(parser, "input", "output", "model", "lung_mask", "series", "method", "fast")
+    text = "read the scan, find its lungs, estimate the rest of the work, and write nothing"
+    parser.add_argument("--dry-run", action="store_true", help=text)
     add_json(parser, "the statistics")
     add_products(parser)
-    add_conduct(parser)
+    add_general_options(parser)
     add_config(parser, SegmentConfig, skip=("method", "fast"))
-    parser.add_argument(
-        "-f",
-        "--fast",
-        action="store_true",
-        help="quicker, a little less accurate: every third voxel, no fusion, no overlap of tiles",
-    )
-    parser.add_argument(
-        "--method", choices=METHODS, default=None,
-        help=f"how tissue is found (default: {default_method(False)}; with --model: {default_method(True)})",
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Job:
-    """One scan to segment.  mask: of the lungs.  series: of a DICOM folder.  named: whether the method was asked for.
-
-    output: folder for the files.
-    """
+    """One scan to segment.  output: folder for the files.  series: of a DICOM folder.  named: --method was given."""
 
     origin: Origin
     output: Path
@@ -91,14 +69,14 @@ class Job:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Segment one scan, or with --dry-run tell what that would take."""
-    from diffseglung.cli.bars import bar
+    """Segment one scan, or with --dry-run estimate the work."""
+    from diffseglung.cli.progress import bar
 
     job = _job(args)
     if args.lungs != "auto":
-        say(args, f"{LUNG_TOOLS[args.lungs]} finds the lungs; without a GPU that takes minutes")
+        say(args, f"{LUNG_TOOLS[args.lungs]} finds the lungs; this takes minutes without a GPU")
     if args.dry_run:
-        return _foretell(args, job)
+        return _dry_run(args, job)
     with bar(quiet=args.quiet) as progress:
         result, files, failure = done(job, progress)
     answer(args, result.statistics)
@@ -110,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _job(args: argparse.Namespace) -> Job:
-    from diffseglung.provenance import Origin
+    from diffseglung.output.record import Origin
 
     require_lung_tool(args.lungs, mask_given=args.lung_mask is not None)
     named, args.method = args.method is not None, args.method or default_method(args.model is not None)
@@ -129,7 +107,10 @@ def _job(args: argparse.Namespace) -> Job:
 def done(
     job: Job, progress: Progress, check: Check | None = None
 ) -> tuple[Segmentation, list[Path], OutputError | None]:
-    """From file to files, and what of them failed.  check: raises where scan or mask is not what it should be."""
+    """The result, the files written, and the error if some could not be written.
+
+    check: called with the scan and its lung mask; raises if they are not the expected ones.
+    """
     begin = time.perf_counter()
     segmenter, scan, mask = ready(job)
     from diffseglung.output import write
@@ -146,11 +127,11 @@ def done(
 
 
 def ready(job: Job) -> tuple[Segmenter, Scan, Volume | None]:
-    """The model, the scan and the mask of its lungs; what cannot be made of the scan is an error now."""
+    """The model, the scan and its lung mask (None: to be found); checks that the files can be made from the scan."""
     from diffseglung.io import read_mask, read_scan
 
     path = job.origin.path
-    with ThreadPoolExecutor(1) as pool:  # the file is unpacked while libraries are loaded
+    with ThreadPoolExecutor(1) as pool:  # read the file while libraries are imported
         reading = pool.submit(read_scan, path, series_uid=job.series)
         from diffseglung.output import check_folder, check_products
         from diffseglung.pipeline import Segmenter
@@ -162,14 +143,14 @@ def ready(job: Job) -> tuple[Segmenter, Scan, Volume | None]:
     return Segmenter.load(job.model, config=job.config, device=job.device, named=job.named), scan, mask
 
 
-def _foretell(args: argparse.Namespace, job: Job) -> int:
-    """--dry-run: read, find the lungs, tell the rest."""
-    from diffseglung import forecast
+def _dry_run(args: argparse.Namespace, job: Job) -> int:
+    """--dry-run: read the scan, find its lungs, estimate the rest."""
+    from diffseglung import dry_run
 
     begin = time.perf_counter()
     segmenter, scan, mask = ready(job)
     read_s = time.perf_counter() - begin
-    found = forecast.foretell(segmenter, scan.volume, mask, before_s=read_s)
+    found = dry_run.foretell(segmenter, scan.volume, mask, before_s=read_s)
     answer(args, dataclasses.asdict(found))
     for line in found.lines():
         say(args, line)
@@ -177,16 +158,16 @@ def _foretell(args: argparse.Namespace, job: Job) -> int:
 
 
 def case_lungs(path: Path, config: SegmentConfig) -> Volume | None:
-    """The lung mask inside an NPZ case; None for every other input, and where a tool was asked for by name."""
+    """The lung mask in an NPZ case; None for any other input, or if --lungs names a tool."""
     if path.suffix.lower() != ".npz" or config.lungs != "auto":
         return None
-    from diffseglung.io.cases import read_lungs
+    from diffseglung.io.npz import read_case
 
-    return read_lungs(path)
+    return read_case(path).lungs
 
 
 def report(statistics: dict, run_record: dict, files: list[Path]) -> None:  # type: ignore[type-arg]
-    """What was found and where it lies, for a person."""
+    """Print the volumes, the warnings and the files."""
     from diffseglung.labels import TISSUES
 
     for label in TISSUES:

@@ -1,4 +1,4 @@
-"""Learn the diffusion model of lung patches (stage 1).
+"""Train the diffusion model of lung patches (stage 1).
 
 Writes into --results_dir: ddpm_base.pt (averaged weights with their card), last.pt (resume state), journal.jsonl,
 curve.png, TensorBoard events and samples/. Run the same command again to continue; Ctrl-C stops cleanly. Several GPUs
@@ -16,56 +16,65 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffseglung import __version__
-from diffseglung.cli import add_conduct, add_config, add_recipe, bars, read_config, spellings
-from diffseglung.cli.answers import add_json, answer, say
-from diffseglung.cli.bars import bar
+from diffseglung.cli import progress
+from diffseglung.cli.options import add_config, add_general_options, add_json, add_recipe, add_shared, read_config
 from diffseglung.cli.precompute import say_assumed
-from diffseglung.config import UNETS, DiffusionConfig, DistillConfig, PatchConfig, TrainConfig
-from diffseglung.errors import ConfigError
+from diffseglung.cli.progress import bar
+from diffseglung.cli.terminal import answer, say
+from diffseglung.platform.config import UNETS, DiffusionConfig, DistillConfig, PatchConfig, TrainConfig
+from diffseglung.platform.errors import ConfigError
 
 if TYPE_CHECKING:
-    from diffseglung.training.data import Patches
-    from diffseglung.training.loop import Ending, Run, Trainer
+    from diffseglung.method.card import ModelCard
+    from diffseglung.method.train.data import Patches
+    from diffseglung.method.train.loop import Ending, Run, Trainer
+    from diffseglung.platform.runtime import Runtime
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `train`."""
-    add_run_options(parser, "train", results="./results")
+    add_patch_options(parser, "train")
     parser.add_argument("--size", choices=UNETS, default="small", help="network size (default: small)")
     add_config(parser, DiffusionConfig, command="train")
 
 
-def add_run_options(parser: argparse.ArgumentParser, command: str, *, results: str) -> None:
-    """Options that both stages share."""
+def add_patch_options(parser: argparse.ArgumentParser, command: str) -> None:
+    """Options of the two stages that train on patches."""
     source = parser.add_mutually_exclusive_group()
-    source.add_argument(*spellings("patches_dir"), type=Path, help="folder written by precompute")
-    source.add_argument(*spellings("npz_dir"), type=Path, help="folder of .npz cases; patches are cut into results_dir")
-    parser.add_argument(
-        *spellings("results_dir"), "-o", "--output", type=Path, default=Path(results), help=f"default: {results}"
-    )
-    parser.add_argument("--dataset", default="", help="with --npz_dir: only cases whose file name begins with this")
-    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="weights to begin with")
-    parser.add_argument(*spellings("start_step"), type=int, metavar="N", help="iteration number to begin at")
-    parser.add_argument("--name", default="", help="name on the model card (default: lung-SIZE)")
+    source.add_argument("--patches_dir", type=Path, help="folder written by precompute")
+    add_run_options(parser, command, "./results" if command == "train" else f"./results_{command}", source)
+    parser.add_argument("--start_step", type=int, metavar="N", help="number of the first iteration")
     add_recipe(parser)
-    add_config(parser, TrainConfig, command=command)
     parser.add_argument("--epochs", dest="iterations", type=int, default=argparse.SUPPRESS, help="same as --iterations")
     add_config(parser, PatchConfig, command="precompute")
+
+
+def add_run_options(parser: argparse.ArgumentParser, command: str, results: str, source: Any = None) -> None:
+    """Options of all three stages.  source: a group of `parser` for --npz_dir."""
+    (source or parser).add_argument("--npz_dir", type=Path, help="folder of NPZ cases")
+    text = f"output folder (default: {results})"
+    parser.add_argument("--results_dir", "-o", "--output", type=Path, default=Path(results), help=text)
+    add_shared(parser, "dataset")
+    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="weights to start from")
+    parser.add_argument(
+        "--name", default="", help="name on the model card (default: that of the weights, else lung-SIZE)"
+    )
+    add_config(parser, TrainConfig, command=command)
     add_json(parser, "how the run ended")
-    add_conduct(parser)
+    add_general_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train stage 1."""
     config = read_config(args, TrainConfig, command="train")
     patches = find_patches(args, teacher=None)
-    from diffseglung import runtime
-    from diffseglung.model import checkpoint
-    from diffseglung.model.card import ModelCard
-    from diffseglung.model.unet import UNet
-    from diffseglung.training.data import Draws
-    from diffseglung.training.loop import Run, Trainer
-    from diffseglung.training.objective import DiffusionObjective
+    from diffseglung.method import checkpoint
+    from diffseglung.method.card import ModelCard
+    from diffseglung.method.train.data import Draws
+    from diffseglung.method.train.loop import Trainer
+    from diffseglung.method.train.objective import DiffusionObjective
+    from diffseglung.method.unet import UNet
+    from diffseglung.platform import runtime
     from diffseglung.training.precompute import patch_settings
 
     diffusion = read_config(args, DiffusionConfig, command="train")
@@ -90,35 +99,41 @@ def run(args: argparse.Namespace) -> int:
             training=provenance(patches, config, process.world_size),
         )
         settings = {
-            "train": {**config.to_dict(), "processes": process.world_size, "start": start},
             "network": {"size": args.size, "resume": str(args.resume or "")},
             "diffusion": diffusion.to_dict(),
             "patches": {"digest": patches.digest},
         }
-        plan = Run(
-            folder=args.results_dir,
-            config=config,
-            runtime=process,
-            name="ddpm_base.pt",
-            card=card,
-            settings=plain(settings),
-            start=start,
-            sample=sampler(args.results_dir, patches, config.seed),
-        )
+        plan = plan_run(args.results_dir, "ddpm_base.pt", card, settings, start=start, config=config, runtime=process)
+        plan = dataclasses.replace(plan, sample=sampler(plan.folder, patches, config.seed))
         draws = Draws.of(patches, config, steps=diffusion.steps, runtime=process)
-        return conduct(plan, lambda run: Trainer(DiffusionObjective(network, diffusion), draws, run), args)
+        return run_training(plan, lambda run: Trainer(DiffusionObjective(network, diffusion), draws, run), args)
+
+
+def plan_run(
+    folder: Path, name: str, card: ModelCard, settings: dict[str, Any], *,
+    config: TrainConfig, runtime: Runtime, start: int = 0,
+) -> Run:  # fmt: skip
+    """A run whose weights are called `name`.  settings: what must be the same for the run to be resumed."""
+    from diffseglung.method.train.loop import Run
+
+    train = {"train": {**config.to_dict(), "processes": runtime.world_size, "start": start}}
+    values = tuples_as_lists(train | settings)
+    return Run(folder=folder, config=config, runtime=runtime, name=name, card=card, settings=values, start=start)
 
 
 def find_patches(args: argparse.Namespace, *, teacher: DistillConfig | None) -> Patches:
-    """Open --patches_dir, or cut the cases of --npz_dir into results_dir/patches (the first process does)."""
-    from diffseglung.io.cases import iter_cases
-    from diffseglung.training.data import open_patches
+    """Open --patches_dir, or cut the cases of --npz_dir into results_dir/patches (in the first process).
+
+    teacher: settings of the descriptors to store with the patches.
+    """
+    from diffseglung.io.npz import iter_cases
+    from diffseglung.method.train.data import open_patches
     from diffseglung.training.precompute import PatchJob, precompute
 
     if args.patches_dir:
         return open_patches(args.patches_dir)
     if not args.npz_dir:
-        raise ConfigError("there is nothing to train on", remedy="pass --patches_dir or --npz_dir")
+        raise ConfigError("no training data", remedy="pass --patches_dir or --npz_dir")
     out = args.results_dir / "patches"
     if int(os.environ.get("RANK", 0)) == 0:
         args.results_dir.mkdir(parents=True, exist_ok=True)
@@ -134,7 +149,7 @@ def find_patches(args: argparse.Namespace, *, teacher: DistillConfig | None) -> 
 
 
 def seeded(make: Any, seed: int) -> Any:
-    """Call `make` with torch's own generator at `seed`, and leave that generator as it was."""
+    """`make()` with PyTorch's global generator seeded; the generator is restored afterwards."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -143,7 +158,7 @@ def seeded(make: Any, seed: int) -> Any:
 
 
 def checkpoint_to_begin_with(args: argparse.Namespace, need: str, example: str) -> Path:
-    """The file that --resume names, which a later stage must have.  Raises ConfigError."""
+    """The file of --resume, which later stages need.  Raises ConfigError if it is missing."""
     if args.resume and args.resume.exists():
         return Path(args.resume)
     found = f": {args.resume} does not exist" if args.resume else ""
@@ -151,39 +166,39 @@ def checkpoint_to_begin_with(args: argparse.Namespace, need: str, example: str) 
 
 
 def check_start(start: int, config: TrainConfig) -> None:
-    """A run must have at least one iteration ahead."""
+    """Raise ConfigError unless at least one iteration is left."""
     if start >= config.iterations:
         raise ConfigError(
-            f"the run begins at iteration {start} and ends at {config.iterations}",
+            f"the run starts at iteration {start} and ends at {config.iterations}",
             remedy="give a larger --iterations (--epochs), or a smaller --start_step",
         )
 
 
 def provenance(patches: Patches, config: TrainConfig, processes: int) -> dict[str, Any]:
-    """What the model card keeps of a run on patches."""
+    """The model card's record of a run on patches."""
     return {"cases": patches.info.get("cases", []), "patches": len(patches), **record(config, processes)}
 
 
 def record(config: TrainConfig, processes: int) -> dict[str, Any]:
-    """What the model card keeps of any run."""
+    """The model card's record of any run."""
     import torch
 
     return {
-        "settings": plain(config.to_dict()),
+        "settings": tuples_as_lists(config.to_dict()),
         "processes": processes,
         "versions": {"diffseglung": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
 
 
-def plain(values: Any) -> Any:
+def tuples_as_lists(values: Any) -> Any:
     """Tuples as lists, so that settings survive JSON and compare equal afterwards."""
     if isinstance(values, dict):
-        return {name: plain(value) for name, value in values.items()}
-    return [plain(value) for value in values] if isinstance(values, list | tuple) else values
+        return {name: tuples_as_lists(value) for name, value in values.items()}
+    return [tuples_as_lists(value) for value in values] if isinstance(values, list | tuple) else values
 
 
 def sampler(folder: Path, patches: Patches, seed: int) -> Any:
-    """Draws qualitative samples into results_dir/samples."""
+    """A function that draws qualitative samples into `folder`/samples."""
     from diffseglung.training.samples import draw_samples
 
     def sample(objective: Any, iteration: int) -> None:
@@ -192,23 +207,23 @@ def sampler(folder: Path, patches: Patches, seed: int) -> Any:
     return sample
 
 
-def conduct(plan: Run, make: Any, args: argparse.Namespace) -> int:
-    """Run a trainer under a progress bar; the exit code is 130 when it was asked to stop."""
+def run_training(plan: Run, make: Any, args: argparse.Namespace) -> int:
+    """Run a trainer with a progress bar; returns the exit code, 130 if it was interrupted."""
     if not plan.runtime.is_first:
         args = argparse.Namespace(**{**vars(args), "quiet": True, "json": False})
     trainer: Trainer = make(plan)
     if trainer.iteration >= plan.config.iterations:
-        say(args, f"{plan.folder} already holds iteration {trainer.iteration}; give a larger --iterations to go on")
+        say(args, f"{plan.folder} is already at iteration {trainer.iteration}; give a larger --iterations to continue")
         answer(args, _ended(plan, trainer.iteration, stopped=False))
         return 0
     quiet = args.quiet
     said = time.monotonic()
-    with bars.counting("training", start=trainer.iteration, total=plan.config.iterations, quiet=quiet) as show:
+    with progress.counting("training", start=trainer.iteration, total=plan.config.iterations, quiet=quiet) as show:
 
         def watch(iteration: int, line: dict[str, float | int] | None) -> None:
             nonlocal said
             show(iteration, note(line) if line else "")
-            if line and not quiet and not bars.wanted(quiet) and time.monotonic() - said > 60:
+            if line and not quiet and not progress.wanted(quiet) and time.monotonic() - said > 60:
                 said = time.monotonic()
                 say(args, f"iteration {iteration}/{plan.config.iterations}  {note(line)}")
 
@@ -224,7 +239,7 @@ def _ended(plan: Run, iteration: int, *, stopped: bool) -> dict[str, Any]:
 
 
 def note(line: dict[str, float | int]) -> str:
-    """The part of a journal line worth watching."""
+    """The values of a journal line that the progress bar shows."""
     text = f"loss {line.get('diffusion', line['loss']):.4f}"
     if "contrastive" in line:
         text += f"  contrastive {line['contrastive']:.3f}  lambda {line['lambda']:.2f}"

@@ -1,9 +1,9 @@
-"""Look at a result in three planes and 3D, in the browser.
+"""Show a result in three planes and 3D, in the browser.
 
   diffseglung view out --ct ct.nii.gz
   diffseglung view ct.nii.gz
 
-The page comes from this machine and can be reached from it alone; nothing leaves it. Ctrl-C ends it.
+The page is served by this machine to this machine only; no data leave it. Ctrl-C ends it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import argparse
 import contextlib
 from pathlib import Path
 
+from diffseglung.cli.options import add_shared
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `diffseglung view`."""
+    """Options of `view`."""
     parser.add_argument("path", type=Path, help="output folder of `diffseglung segment`, or a scan alone (any format)")
-    parser.add_argument("--ct", type=Path, metavar="CT", help="the CT from which the result was made (any format)")
-    parser.add_argument("--series", metavar="S", help="SeriesInstanceUID or number, where a folder holds several")
-    parser.add_argument("--port", type=int, default=0, metavar="N", help="where the page is served (default: any free)")
+    parser.add_argument("--ct", type=Path, metavar="CT", help="the CT of the result (any format)")
+    add_shared(parser, "series")
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="port (default: any free one)")
     parser.add_argument("--no-browser", dest="browser", action="store_false", help="print the address only")
 
 
@@ -31,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     with ViewServer(contents, args.port) as server:
         if not args.quiet:
             if contents.ct is None:
-                print("the label map alone; add --ct CT to see the scan below it")
+                print("showing the label map only; add --ct CT to see the scan below it")
             print("Ctrl-C ends the view at")
         if not (args.quiet and args.browser):
             print(server.address, flush=True)
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def open_browser(address: str) -> None:
-    """In the background: a browser of the terminal would hold the server up."""
+    """In the background, because a text browser would block the server."""
     import threading
     import webbrowser
 

@@ -1,4 +1,4 @@
-"""Scans and masks from files of any supported format; one function each, and one error for each defect."""
+"""Scans and masks from files of any supported format: one function for each, and a specific error for each defect."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from diffseglung.documents import readable
-from diffseglung.errors import InputError
 from diffseglung.io.plausibility import check_hu, quality_notes
-from diffseglung.io.scan import Frame, Scan
-from diffseglung.io.units import UNIT
-from diffseglung.spool import converted, slabs
+from diffseglung.io.scan import UNIT, Frame, Scan
+from diffseglung.platform.errors import InputError
+from diffseglung.platform.out_of_core import converted, slabs
+from diffseglung.platform.serialization import readable
 from diffseglung.volume import Array, Volume
 
 __all__ = [
@@ -36,31 +35,42 @@ _FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha, .mhd), a folder or ZIP
 def read_volume(path: Path | str, *, series_uid: str | None = None) -> Volume:
     """A CT in HU, float32, on the grid and in the orientation of its file.
 
-    path:       a file; a folder or ZIP archive that holds DICOM series; or one file of a DICOM series.
-    series_uid: SeriesInstanceUID or series number, where there are several series; else the best is chosen.
-    Raises InputError when the file cannot be read or does not hold a CT in HU.
+    path:       a file; a folder or ZIP archive with DICOM series; or one file of a DICOM series.
+    series_uid: SeriesInstanceUID or series number, to choose one of several series; default: the best one.
+    Raises InputError if the file cannot be read or does not hold a CT in HU.
+
+    >>> import tempfile
+    >>> from diffseglung.io.nifti import write_nifti
+    >>> hu = np.full((12, 16, 16), -1000, np.int16)
+    >>> hu[2:10, 4:12, 4:12] = 40
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_nifti(Path(folder) / "ct.nii.gz", Volume(hu, np.diag([2.5, 0.8, 0.8, 1.0])[[2, 1, 0, 3]]))
+    ...     ct = read_volume(Path(folder) / "ct.nii.gz")
+    >>> ct.shape, [round(mm, 2) for mm in ct.spacing_mm], ct.array.dtype.name
+    ((12, 16, 16), [2.5, 0.8, 0.8], 'float32')
     """
     return read_scan(path, series_uid=series_uid).volume
 
 
 def read_scan(path: Path | str, *, series_uid: str | None = None) -> Scan:
-    """As `read_volume`, with notes on quality and on what had to be assumed, and with its source."""
+    """As `read_volume`, with notes on quality and on assumptions, and with its source."""
     path = Path(path)
     return check_scan(_read(path, series_uid), path)
 
 
 def check_scan(scan: Scan, path: Path) -> Scan:
-    """What a reader returned, as float32 HU with padding clamped, and with notes on quality; or an InputError."""
+    """The scan as float32 HU with padding clamped, and with notes on quality.  Raises InputError if it is not a CT."""
     if scan.volume.array.dtype.kind not in "iuf":
-        raise InputError(f"{path} does not hold numbers in HU", remedy="pass a CT, not a mask")
+        raise InputError(f"{path} does not hold values in HU", remedy="pass a CT, not a mask")
     volume = check_hu(scan.volume, path.name or str(path), scan.source.get(UNIT, "mm"))
     return replace(scan, volume=volume, notes=[*scan.notes, *quality_notes(scan.volume)])
 
 
 def read_mask(path: Path | str) -> Volume:
-    """A mask or label map of any format: whole numbers from 0, as uint8 where they fit, else int32.
+    """A mask or label map of any format: whole numbers from 0, as uint8 if they fit, else int32.
 
-    path: a file, an NPZ case, or a folder of masks of the lobes as TotalSegmentator writes it.
+    path: a file, an NPZ case, or a folder of lobe masks as TotalSegmentator writes it.
+    Raises InputError if the file cannot be read or is not a mask.
     """
     path = Path(path)
     if path.is_dir():
@@ -69,16 +79,16 @@ def read_mask(path: Path | str) -> Volume:
         if mask_folder.is_mask_folder(path):
             return mask_folder.read_mask_folder(path)
     if scan_ending(path) == ".npz":
-        from diffseglung.io import cases
+        from diffseglung.io import npz
 
         _require_exists(path)
-        return cases.read_lungs(path)
+        return npz.read_case(path).lungs
     volume = _read(path, None).volume
     array = volume.array
     if array.dtype.kind == "f":
         if not all(_is_whole(array[planes]) for planes in slabs(array)):
             raise InputError(
-                f"{path} is not a mask: it holds numbers that are not whole",
+                f"{path} is not a mask: it holds fractional values",
                 remedy="pass a binary mask or a label map, without interpolation",
             )
     elif array.dtype.kind not in "iub":
@@ -88,7 +98,7 @@ def read_mask(path: Path | str) -> Volume:
     if low < 0 or high > 2**31 - 1:
         raise InputError(
             f"{path} is not a mask: its values run from {low} to {high}",
-            remedy="pass a binary mask or a label map; the CT itself goes in with -i",
+            remedy="pass a binary mask or a label map; pass the CT itself with -i",
         )
     return volume.with_array(converted(array, np.uint8 if high <= 255 else np.int32))
 
@@ -98,64 +108,69 @@ def _is_whole(values: Array) -> bool:
 
 
 def scan_name(path: Path) -> str:
-    """What to call a scan in records and pictures: its file's name, or that of the folder of its DICOM series."""
+    """The name of a scan in records and pictures: its file's name, or that of the folder of its DICOM series."""
     place = path.parent if path.is_file() and scan_ending(path) in ("", ".dcm") else path
     return readable(place.name if place.name not in ("", "..") else place.resolve().name)
 
 
 def scan_ending(path: Path) -> str:
-    """Which of SCAN_ENDINGS the name ends in, whatever its case; empty for none."""
+    """The one of SCAN_ENDINGS in which the name ends, in upper or lower case; empty for another.
+
+    >>> scan_ending(Path("CT.NII.GZ")), scan_ending(Path("notes.txt"))
+    ('.nii.gz', '')
+    """
     name = path.name.lower()
     return next((ending for ending in SCAN_ENDINGS if name.endswith(ending)), "")
 
 
 def _require_exists(path: Path) -> None:
     if not path.exists():
-        raise InputError(f"{path} does not exist", remedy=f"check the path; a scan is {_FORMATS}")
+        raise InputError(f"{path} does not exist", remedy=f"check the path; pass {_FORMATS}")
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes)", remedy="copy or download the file again")
 
 
 def _read(path: Path, series_uid: str | None) -> Scan:
-    """Choose the reader; the libraries behind are imported only when their format is met."""
+    """Choose the reader by name and content; the library of a format is imported when needed."""
     _require_exists(path)
     ending = scan_ending(path)
     if path.is_dir() or ending in ("", ".dcm"):
-        from diffseglung.io import dicom, dicom_headers
+        from diffseglung.io.dicom import headers, reader
 
-        if path.is_dir() or ending or dicom_headers.is_dicom(path):
-            return dicom.read(path, series_uid=series_uid)
+        if path.is_dir() or ending or headers.is_dicom(path):
+            return reader.read(path, series_uid=series_uid)
     if ending == ".zip":
         return _read_archive(path, series_uid)
     if series_uid is not None:
-        raise InputError(f"{path} is no DICOM series, so it has no series to choose", remedy="leave the series out")
+        raise InputError(f"{path} is not DICOM, so there are no series to choose from", remedy="omit the series")
     if ending in (".nii", ".nii.gz"):
         from diffseglung.io import nifti
 
         return nifti.read(path)
     if ending == ".npz":
-        from diffseglung.io import cases
+        from diffseglung.io import npz
 
-        return cases.read(path)
+        return npz.read(path)
     if ending:
         from diffseglung.io import itk
 
         return itk.read(path)
-    raise InputError(f"{path} is of no known format", remedy=f"pass {_FORMATS}")
+    raise InputError(f"{path} has an unknown format", remedy=f"pass {_FORMATS}")
 
 
 def _read_archive(path: Path, series_uid: str | None) -> Scan:
-    """The CT series of a ZIP archive; its files are gone afterwards, so it has no `frames`."""
-    from diffseglung.io import archives, dicom
+    """The CT series of a ZIP archive, without `frames`, since the unpacked files are removed."""
+    from diffseglung.io import archives
+    from diffseglung.io.dicom import reader
 
     with archives.unpacked(path) as folder:
         try:
-            scan = dicom.read(folder, series_uid=series_uid, name=str(path))
+            scan = reader.read(folder, series_uid=series_uid, name=str(path))
         except InputError as error:
             others = archives.other_scans(path, _VOLUME_ENDINGS)
             if "holds no DICOM files" not in error.problem or not others:
                 raise
             raise InputError(
-                f"{path} holds no DICOM files but {others[0]}", remedy="unpack it, and pass that file"
+                f"{path} holds no DICOM files but {others[0]}", remedy="unpack it and pass that file"
             ) from error
     return replace(scan, frames=())

@@ -1,7 +1,7 @@
-"""Who a DICOM scan is of: read for those who ask for it, and to keep it out of everything else.
+"""The identity of the patient of a DICOM scan: read on request, and to keep it out of all other output.
 
 The attributes are those of the Basic Application Level Confidentiality Profile (DICOM PS3.15 Annex E, Table E.1-1) that
-folders and files are named by in practice.
+are used in practice to name folders and files.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Any
 
 from pydicom.multival import MultiValue
 
-from diffseglung.documents import readable
+from diffseglung.platform.serialization import readable
 
 TAGS = (
     *("PatientName", "PatientID", "OtherPatientIDs", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),
     *("StudyDate", "StudyInstanceUID", "SeriesInstanceUID"),
 )
 NAMED_BY = tuple(tag for tag in TAGS if tag != "PatientSex")
-"""Attributes whose value in a file's name tells who it is of."""
+"""Attributes that identify the patient if their value is part of a file's name."""
 SHORTEST, CERTAIN = 3, 5
-"""Letters and digits from which a value counts as a word of its own, and inside a longer word."""
+"""Fewest letters and digits of a value that is found as a whole word, and within a longer word."""
 SHORTEST_OTHER = 2
-"""The same, both, for letters that are not ASCII: most Chinese and Korean names have two or three in all."""
+"""Both of these for non-ASCII letters: most Chinese and Korean names have two or three in all."""
 
 
 def identity_of(dataset: Any) -> dict[str, str]:
-    """Attribute -> its text, of those in `TAGS` that a data set holds and that are not empty."""
+    """Attribute -> text, for those of `TAGS` that are in a data set and not empty."""
     found = {}
     for tag in TAGS:
         value = dataset.get(tag)
@@ -40,14 +40,23 @@ def identity_of(dataset: Any) -> dict[str, str]:
 
 
 def hash_of(series_uid: str) -> str:
-    """What stands for a SeriesInstanceUID in outputs: 16 hexadecimal digits of its SHA-256."""
+    """The pseudonym of a SeriesInstanceUID in outputs: 16 hexadecimal digits of its SHA-256.
+
+    >>> hash_of("1.2.840.113619.2.55.3")
+    '8ca0727b40fa5e9e'
+    """
     return hashlib.sha256(series_uid.encode()).hexdigest()[:16]
 
 
 def names_patient(text: str, identity: Mapping[str, str]) -> bool:
-    """Whether a file's name or path holds something of the patient: a part of the name, an id, a date, a UID.
+    """Whether a file's name or path contains part of the patient's name, an id, a date or a UID.
 
-    A name whose bytes are no UTF-8 cannot be read, and counts as one that does.
+    If the path is not UTF-8 it cannot be checked, and the answer is yes for any known identity.
+
+    >>> names_patient("scans/DOE_J/ct.nii.gz", {"PatientName": "Doe^Jane"})
+    True
+    >>> names_patient("scans/case-7/ct.nii.gz", {"PatientName": "Doe^Jane"})
+    False
     """
     if readable(text) != text:
         return bool(identity)

@@ -1,7 +1,7 @@
-"""A folder of lung masks, one file a lobe or a lung, as TotalSegmentator writes them: read as one label map.
+"""A folder of lung masks, one file per lobe or lung, as TotalSegmentator writes them: read as one label map.
 
 TotalSegmentator 2 writes `lung_upper_lobe_left.nii.gz` and so on for the CT task `total` (labels 10..14 of its label
-map), and `lung_left.nii.gz`, `lung_right.nii.gz` for `total_mr`. Other structures in the folder are left alone.
+map), and `lung_left.nii.gz`, `lung_right.nii.gz` for `total_mr`. Other structures in the folder are ignored.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diffseglung.errors import GeometryError, InputError
-from diffseglung.spool import slabs, zeros
+from diffseglung.platform.errors import GeometryError, InputError
+from diffseglung.platform.out_of_core import slabs, zeros
 from diffseglung.volume import Volume
 
 LOBES = {
@@ -26,14 +26,14 @@ ENDINGS = (".nii.gz", ".nii")
 
 
 def is_mask_folder(path: Path) -> bool:
-    """Whether a path is a folder with at least one mask of a lobe or a lung."""
-    return path.is_dir() and any(_file(path, name) for name in (*LOBES, *SIDES))
+    """Whether a folder holds at least one mask of a lobe or a lung."""
+    return any(_file(path, name) for name in (*LOBES, *SIDES))
 
 
 def read_mask_folder(folder: Path) -> Volume:
-    """One label map, uint8: 10..14 for lobes, else 1 right and 2 left lung.
+    """One uint8 label map: 10..14 for lobes, else 1 for the right and 2 for the left lung.
 
-    Raises InputError where one of the set is missing or no mask, GeometryError where their grids differ.
+    Raises InputError if a mask is missing or not binary, GeometryError if grids differ.
     """
     labels = LOBES if any(_file(folder, name) for name in LOBES) else SIDES
     missing = [name for name in labels if _file(folder, name) is None]
@@ -49,7 +49,7 @@ def read_mask_folder(folder: Path) -> Volume:
         mask = _read(path)
         if not mask.same_grid(whole):
             raise GeometryError(
-                f"{path} lies on another grid than the masks beside it", remedy="take all masks from one run"
+                f"{path} lies on another grid than the masks beside it", remedy="use masks of one run only"
             )
         for planes in slabs(whole.array, mask.array):
             whole.array[planes][mask.array[planes] == 1] = label
@@ -61,7 +61,7 @@ def _file(folder: Path, name: str) -> Path | None:
 
 
 def _read(path: Path) -> Volume:
-    """A binary mask; an empty one is fine, as after a lobectomy."""
+    """A binary mask; it may be empty, as after a lobectomy."""
     from diffseglung.io import nifti
 
     volume = nifti.read(path).volume
@@ -69,6 +69,6 @@ def _read(path: Path) -> Volume:
         part = volume.array[planes]
         if not bool(((part == 0) | (part == 1)).all()):
             raise InputError(
-                f"{path} is not a mask of 0 and 1", remedy="pass TotalSegmentator's folder of masks as it was written"
+                f"{path} is not a mask of 0 and 1", remedy="pass TotalSegmentator's folder of masks unchanged"
             )
     return volume

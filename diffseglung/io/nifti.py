@@ -1,4 +1,4 @@
-"""NIfTI in and out. RAS (NIfTI) becomes LPS (here) in this module and nowhere else."""
+"""Read and write NIfTI. Only this module converts between RAS (NIfTI) and LPS (this package)."""
 
 from __future__ import annotations
 
@@ -10,27 +10,26 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung import durable
-from diffseglung.errors import GeometryError, InputError
-from diffseglung.io.bounds import MOST_PACKED, require_holds
-from diffseglung.io.scan import Scan
-from diffseglung.io.units import in_mm
+from diffseglung.io.scan import Scan, in_mm, reason, require_3d
 from diffseglung.labels import ALL
-from diffseglung.spool import slabs, zeros
+from diffseglung.platform import atomic_files
+from diffseglung.platform.errors import GeometryError, InputError
+from diffseglung.platform.file_bounds import MOST_PACKED, require_holds
+from diffseglung.platform.out_of_core import slabs, zeros
 from diffseglung.volume import Volume
 
 nib: Any = nibabel  # typed in part only
 
 _UNITS = {1: "m", 2: "mm", 3: "um"}
-"""Lengths by the lower three bits of xyzt_units (nifti1.h); any other is not told, and mm by custom."""
-_COMMENT = 0  # extension code under which TotalSegmentator, and tools that read its files, keep the label table
+"""Unit of length by the lower three bits of xyzt_units (nifti1.h); other values count as unstated, mm by convention."""
+_COMMENT = 0  # extension code of the label table in files of TotalSegmentator and tools that read them
 
 
 def read_nifti(path: Path | str) -> Volume:
@@ -42,24 +41,23 @@ def read_nifti(path: Path | str) -> Volume:
 
 
 def read(path: Path) -> Scan:
-    """As `read_nifti`, with notes on what the header left open."""
+    """As `read_nifti`, with notes on what the header does not state."""
     try:
         with _quiet():
             _require_header(path)
             image = nib.load(path, mmap=False, keep_file_open=path.name.lower().endswith(".gz"))
             shape = tuple(int(n) for n in image.shape)
-            _require_3d(path, shape)
+            require_3d(path, shape)
             packed, size = path.name.lower().endswith(".gz"), math.prod(shape) * image.dataobj.dtype.itemsize
             require_holds(path, size, path.stat().st_size, packed=packed)
             array = _values(image)
-            factors, source, told = in_mm([_UNITS.get(int(image.header["xyzt_units"]) & 7, "")])
+            factors, source, unit_notes = in_mm([_UNITS.get(int(image.header["xyzt_units"]) & 7, "")])
             affine, notes = _affine(path, image, float(factors[0]))
     except InputError:
         raise
     except Exception as cause:  # a damaged or foreign file can fail anywhere in the reader
-        reason = next(iter(str(cause).splitlines()), type(cause).__name__)[:120]
         raise InputError(
-            f"{path} cannot be read as NIfTI ({reason})",
+            f"{path} cannot be read as NIfTI ({reason(cause)})",
             remedy="copy or download the file again; if it is another format, give it that format's ending",
         ) from cause
     if array.dtype.kind not in "iufb":
@@ -67,15 +65,11 @@ def read(path: Path) -> Scan:
             f"{path} holds {array.dtype} voxels, not one number each",
             remedy="export the CT as a plain volume in HU, not as colour or complex data",
         )
-    try:
-        volume = Volume(array, affine)
-    except GeometryError as error:
-        raise GeometryError(f"{path}: {error.problem}", remedy=error.remedy) from error
-    return Scan(volume, notes + told, {"format": "NIfTI", **source})
+    return Scan.of(path, array, affine, notes + unit_notes, {"format": "NIfTI", **source})
 
 
 class _Form(NamedTuple):
-    """Where a header tells its kind, its number of axes and where its voxels begin (nifti1.h, nifti2.h)."""
+    """Size of a header, and offsets and types of its magic, number of axes and vox_offset (nifti1.h, nifti2.h)."""
 
     size: int
     magic: bytes
@@ -90,7 +84,7 @@ _FORMS = (_Form(348, b"n+1", 344, "h", 40, "f", 108), _Form(540, b"n+2", 4, "q",
 
 
 def _require_header(path: Path) -> None:
-    """A header whose voxels begin within the file and whose extensions end before them; nibabel would trust it."""
+    """Raises ValueError unless voxels begin within the file and extensions end before them; nibabel does not check."""
     packed = path.name.lower().endswith(".gz")
     most = path.stat().st_size * (MOST_PACKED if packed else 1)
     with gzip.open(path) if packed else path.open("rb") as file:
@@ -114,7 +108,7 @@ def _require_header(path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """nibabel tells of odd headers on standard error; what matters is raised."""
+    """Suppress nibabel's remarks on unusual headers; errors are raised."""
     logger = logging.getLogger("nibabel.global")
     before, logger.disabled = logger.disabled, True
     try:
@@ -123,22 +117,8 @@ def _quiet() -> Iterator[None]:
         logger.disabled = before
 
 
-def _require_3d(path: Path, shape: tuple[int, ...]) -> None:
-    if len(shape) >= 3 and 0 in shape:
-        raise InputError(f"{path} has no voxels (shape {shape})", remedy="export the scan again from its source")
-    if len(shape) < 3 or shape[2] == 1:
-        raise InputError(
-            f"{path} is a 2D image (shape {shape})", remedy="pass the whole scan: a volume with all its slices"
-        )
-    if any(n != 1 for n in shape[3:]):
-        raise InputError(
-            f"{path} has {int(np.prod(shape[3:]))} volumes (shape {shape})",
-            remedy="pick one time point or channel and write it as a 3D file",
-        )
-
-
 def _values(image: Any) -> NDArray[Any]:
-    """(Z, Y, X): unscaled data in their own type, scaled data in float32; read a few slices at a time."""
+    """Voxels (Z, Y, X): unscaled data in their own type, scaled data as float32; read a few slices at a time."""
     proxy = image.dataobj
     plain = (proxy.slope, proxy.inter) == (1.0, 0.0)
     values = zeros(proxy.shape[2::-1], proxy.dtype.newbyteorder("=") if plain else np.float32)
@@ -149,7 +129,7 @@ def _values(image: Any) -> NDArray[Any]:
 
 
 def _affine(path: Path, image: Any, mm: float) -> tuple[NDArray[np.float64], list[str]]:
-    """The best affine of the header, RAS to LPS and (x, y, z) to (z, y, x), and what had to be assumed.  mm: a unit."""
+    """The best affine of the header, from (z, y, x) to LPS, and notes on assumptions.  mm: length of one unit."""
     header, to_mm, notes = image.header, np.diag([mm, mm, mm, 1.0]), []
     ras = to_mm @ np.asarray(image.affine, np.float64)
     codes = [int(header[name]) if name in header else 0 for name in ("sform_code", "qform_code")]
@@ -171,7 +151,14 @@ def _affine(path: Path, image: Any, mm: float) -> tuple[NDArray[np.float64], lis
 
 
 def lps_affine(ras: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From voxel (x, y, z) to a RAS point, as NIfTI and MONAI have it, to that of a `Volume`: (z, y, x) to LPS."""
+    """Convert an affine from (x, y, z) to RAS (NIfTI, MONAI) into one from (z, y, x) to LPS (`Volume`).
+
+    >>> lps_affine(np.diag([0.7, 0.8, 2.5, 1.0]))
+    array([[ 0. ,  0. , -0.7,  0. ],
+           [ 0. , -0.8,  0. ,  0. ],
+           [ 2.5,  0. ,  0. ,  0. ],
+           [ 0. ,  0. ,  0. ,  1. ]])
+    """
     return np.asarray((np.diag([-1.0, -1.0, 1.0, 1.0]) @ ras)[:, [2, 1, 0, 3]])
 
 
@@ -181,42 +168,45 @@ def ras_affine(lps: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _usable(ras: NDArray[np.float64]) -> bool:
-    """Whether an affine gives every voxel a place of its own."""
+    """Whether an affine is finite and invertible."""
     return bool(np.isfinite(ras).all()) and bool(abs(np.linalg.det(ras[:3, :3])) > 1e-9)
 
 
 def write_nifti(path: Path | str, volume: Volume, *, names: Mapping[int, str] | None = None) -> None:
-    """Write on the same grid as it was read: same shape, same affine, sform and qform set.
+    """Write a volume on its own grid, so that reading returns the same shape and affine; sform and qform are set.
 
     names: label id -> name, stored as a label table in a header extension (Caret XML, as TotalSegmentator does).
-    Booleans become uint8. The bytes depend on the content only (no time stamp); a half-written file is never left.
+    Booleans become uint8. The bytes depend on the content only (no time stamp), and the file is complete or absent.
+
+    >>> import tempfile
+    >>> labels = Volume(np.ones((2, 3, 4), np.uint8), np.diag([1.0, 2.0, 3.0, 1.0]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_nifti(Path(folder) / "labels.nii.gz", labels, names={1: "healthy"})
+    ...     read_nifti(Path(folder) / "labels.nii.gz").same_grid(labels)
+    True
     """
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
-        raise InputError(f"{path} is not a NIfTI file by its name", remedy="use a name that ends in .nii.gz or .nii")
+        raise InputError(f"{path} does not have the name of a NIfTI file", remedy="use the ending .nii.gz or .nii")
     with (
-        durable.written(path) as part,
+        atomic_files.written(path) as part,
         part.open("wb") as file,
-        _compressed(file) if path.name.endswith(".gz") else nullcontext(file) as out,
+        gzip.GzipFile("", "wb", 4, file, mtime=0) if path.name.endswith(".gz") else nullcontext(file) as out,
     ):
         for piece in encode(volume, names=names):
             out.write(piece)
 
 
 def encode(volume: Volume, *, names: Mapping[int, str] | None = None) -> Iterator[bytes | memoryview]:
-    """What an uncompressed file of this volume holds, in parts: the header, then the voxels slab by slab."""
+    """The content of an uncompressed file of this volume, in parts: the header, then the voxels slab by slab."""
     header, dtype = _header(volume, names)
     yield header
     for planes in slabs(volume.array):
         yield np.ascontiguousarray(volume.array[planes], dtype).data.cast("B")
 
 
-def _compressed(file: IO[bytes]) -> gzip.GzipFile:
-    return gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=4, mtime=0)
-
-
 def _header(volume: Volume, names: Mapping[int, str] | None) -> tuple[bytes, np.dtype[Any]]:
-    """Everything before the voxels, and the type in which they follow."""
+    """The bytes before the voxels, and the voxels' type."""
     dtype = np.dtype(np.uint8) if volume.array.dtype == bool else volume.array.dtype
     ras = ras_affine(volume.affine)
     image = nib.Nifti1Image(np.broadcast_to(np.zeros((), dtype), volume.shape[::-1]), ras, dtype=dtype)
@@ -231,20 +221,20 @@ def _header(volume: Volume, names: Mapping[int, str] | None) -> tuple[bytes, np.
     image.update_header()
     head = io.BytesIO()
     header.set_slope_inter(1, 0)
-    header.set_data_offset(0)  # nibabel finds the place behind the extensions
+    header.set_data_offset(0)  # nibabel computes the offset behind the extensions
     header.write_to(head)
     head.write(b"\0" * (header.get_data_offset() - head.tell()))
     return head.getvalue(), header.get_data_dtype()
 
 
 def _orthogonal(ras: NDArray[np.float64]) -> bool:
-    """Whether a rotation with flips describes the grid; a qform cannot hold a shear."""
+    """Whether the axes are at right angles; a qform cannot represent shear."""
     axes = ras[:3, :3] / np.linalg.norm(ras[:3, :3], axis=0)
     return bool(np.allclose(axes.T @ axes, np.eye(3), atol=1e-4))
 
 
 def _label_table(names: Mapping[int, str]) -> bytes:
-    """Caret XML with one <Label> for each id, padded with blanks to the extension's unit of 16 bytes."""
+    """Caret XML with one <Label> for each id, padded so that the extension is a multiple of 16 bytes."""
     colours = {label.id: label.colour for label in ALL}
     rows = []
     for key, name in sorted(names.items()):

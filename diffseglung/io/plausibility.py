@@ -1,4 +1,4 @@
-"""Is this a CT in HU, and is it good enough? Refusals are errors; limits are sentences for the user."""
+"""Is this a CT in HU, and is its quality sufficient? A scan that is no CT is an error, a limitation is a note."""
 
 from __future__ import annotations
 
@@ -7,31 +7,38 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.errors import GeometryError, InputError
-from diffseglung.spool import slabs, zeros
+from diffseglung.platform.errors import GeometryError, InputError
+from diffseglung.platform.out_of_core import slabs, zeros
 from diffseglung.volume import Array, Reorientation, Volume
 
 PADDING_HU = -1024.0
-"""What lies outside the reconstructed field of view reads at least this; darker values are set to it."""
+"""Value outside the reconstructed field of view; lower values are raised to it."""
 
-MIN_VOXELS = 8  # along every axis: fewer hold no texture, and no lung
+MIN_VOXELS = 8
+"""Along every axis: fewer hold neither texture nor a lung."""
 SPACING_MM = (0.1, 20.0)
 THICK_MM = 3.0
 SHORT_MM = 160.0
 AIR_TOLERANCE_HU = 15.0
 TISSUE_HU = -300.0
 DARK_END_HU = -960.0
-"""A scan whose lowest value is higher holds no dark end of emphysema."""
+"""If the lowest value of a scan is higher, its dark values were cut off and emphysema may be missed."""
 WILD_HU, WILD_SHARE = 10_000.0, 0.01
-"""Only metal reads more, and in few voxels; where many do, bytes were swapped or numbers taken for another type."""
+"""Only metal exceeds this, in few voxels; if more do, the byte order or number type is wrong."""
 CUT_FRACTION = 0.2
-"""Lungs whose area on a face of the scan exceeds this share of their largest cross-section are cut off there."""
+"""Lungs are cut off at a face of the scan where their area exceeds this share of their largest cross-section."""
 
 
 def check_hu(volume: Volume, name: str, unit: str = "mm") -> Volume:
-    """The volume in float32 with padding raised to -1024 HU, or an InputError that names the defect and its remedy.
+    """The volume as float32 with padding raised to -1024 HU.  Raises InputError, with the defect and its remedy.
 
     unit: of the lengths in its header, for the message.
+
+    >>> try:
+    ...     check_hu(Volume(np.zeros((8, 8, 8), np.float32), np.eye(4)), "ct.nii.gz")
+    ... except InputError as error:
+    ...     error.problem
+    'ct.nii.gz is constant: every voxel is 0'
     """
     _check_grid(volume, name, unit)
     stored = volume.array
@@ -46,8 +53,7 @@ def check_hu(volume: Volume, name: str, unit: str = "mm") -> Volume:
 
 @dataclass(frozen=True)
 class _Range:
-    """low, high: of the numbers among the values; bad: how many are none; airy, dense: below and above -200.
-    wild: how many are above WILD_HU."""
+    """low, high: of the finite values.  Counts: bad not finite, airy below -200 HU, dense above, wild above WILD_HU."""
 
     low: float
     high: float
@@ -93,7 +99,7 @@ def _check_grid(volume: Volume, name: str, unit: str) -> None:
         raise GeometryError(
             f"{name} has an impossible voxel spacing of {spacing} mm (Z, Y, X)"
             + (f"; its header gives lengths in {unit!r}" if unit != "mm" else ""),
-            remedy="write the right spacing, in millimetres, into the header",
+            remedy="correct the spacing in the header, in millimetres",
         )
     axes = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
     if np.abs(axes.T @ axes - np.eye(3)).max() > 0.02:
@@ -104,10 +110,10 @@ def _check_grid(volume: Volume, name: str, unit: str) -> None:
 
 
 def _check_range(found: _Range, hu: Array, name: str) -> None:
-    """Each branch is one way in which a CT loses its HU scale, from the plainest to the most general."""
+    """Each branch is one way in which a CT loses its HU scale, from the most specific to the most general."""
     if found.bad:
         raise InputError(
-            f"{name} holds {found.bad} voxels that are not numbers (NaN or infinite)",
+            f"{name} holds {found.bad} voxels that are NaN or infinite",
             remedy="export the scan again, or set these voxels to -1024 HU",
         )
     low, high = found.low, found.high
@@ -117,7 +123,7 @@ def _check_range(found: _Range, hu: Array, name: str) -> None:
     if low >= 0 and _looks_like_labels(hu, high):
         raise InputError(
             f"{name} is a mask or label map, not a CT: its few values run {span}",
-            remedy="pass the CT; a lung mask goes in with --lung-mask",
+            remedy="pass the CT; pass a lung mask with --lung-mask",
         )
     if low >= -1.001 and high <= 1.001:
         raise InputError(
@@ -126,17 +132,17 @@ def _check_range(found: _Range, hu: Array, name: str) -> None:
         )
     if low >= 0 and high <= 255:
         raise InputError(
-            f"{name} holds picture grey levels ({span}), not HU",
-            remedy="export the original CT in HU; pictures (PNG, JPEG, 8 bit) have lost the scale",
+            f"{name} holds image grey levels ({span}), not HU",
+            remedy="export the original CT in HU; 8-bit images (PNG, JPEG) have lost the scale",
         )
     if max(-low, high) > 1e5 or found.wild > WILD_SHARE * hu.size:
         raise InputError(
             f"{name} holds values {span}, which no CT has",
-            remedy="export it again with the right number type and byte order",
+            remedy="export it again with the correct number type and byte order",
         )
     if low >= 0 and _looks_offset(hu):
         raise InputError(
-            f"{name} looks like a CT stored with an offset: its values run {span}, soft tissue lies near 1000",
+            f"{name} looks like a CT stored with an offset: its values run {span}, with soft tissue near 1000",
             remedy="add -1024 to every voxel (the rescale intercept is missing), then pass it again",
         )
     if found.airy < 1e-3 * hu.size:
@@ -152,7 +158,7 @@ def _check_range(found: _Range, hu: Array, name: str) -> None:
 
 
 def _looks_like_labels(values: Array, highest: float) -> bool:
-    """A few whole numbers, as in a mask or label map: at most 12 where a picture could be meant, 64 beyond 8 bits."""
+    """Whether values are a few whole numbers: at most 12 for values up to 255 (could be grey levels), else 64."""
     found = np.unique(values[:: max(1, values.shape[0] // 16)])
     few = 12 if highest <= 255 else 64
     return len(found) <= few and bool((found == np.round(found)).all())
@@ -166,7 +172,7 @@ def _looks_offset(values: Array) -> bool:
 
 
 def quality_notes(ct: Volume) -> list[str]:
-    """Sentences on what limits a result from this CT (HU), before its lungs are known; empty for a good scan."""
+    """Sentences on the limitations of this CT (HU) that are known before its lungs are; empty for a good scan."""
     canonical = Reorientation.of(ct).apply(ct)
     height = canonical.shape[0] * canonical.spacing_mm[0]
     return scan_sentences(max(ct.spacing_mm), height, darkest_hu(ct), air_peak_hu(ct))
@@ -178,19 +184,19 @@ def darkest_hu(ct: Volume) -> float:
 
 
 def scan_sentences(thickest_mm: float, height_mm: float, darkest_hu: float, air_hu: float | None) -> list[str]:
-    """What is said of voxels this far apart, a scan this high, its lowest value, and the air around the body."""
+    """Sentences on the largest voxel spacing, the height of the scan, its lowest value, and air around the body."""
     notes = []
     if thickest_mm > THICK_MM + 0.01:
         notes.append(
             f"voxels are up to {thickest_mm:.1f} mm apart (more than {THICK_MM:g} mm): fine texture, and so fibrosis "
-            "and small lesions, cannot be told reliably"
+            "and small lesions, cannot be recognised reliably"
         )
     if height_mm < SHORT_MM:
         notes.append(f"the scan covers only {height_mm:.0f} mm from feet to head: the lungs are probably incomplete")
     if darkest_hu > DARK_END_HU:
         notes.append(
-            f"no voxel is darker than {darkest_hu:.0f} HU, though air reads -1000: dark values were cut off, the scale "
-            "is shifted, or the scan holds no open air; emphysema may be missed"
+            f"no voxel is darker than {darkest_hu:.0f} HU, although air reads -1000: dark values were cut off, the "
+            "scale is shifted, or the scan holds no open air; emphysema may be missed"
         )
     if air_hu is not None and abs(air_hu + 1000) > AIR_TOLERANCE_HU:
         notes.append(
@@ -201,7 +207,7 @@ def scan_sentences(thickest_mm: float, height_mm: float, darkest_hu: float, air_
 
 
 def cut_ends(lungs: Volume) -> list[str]:
-    """Where the lungs (0 outside) end in a large cut: at faces of the scan, or at an end between its slices."""
+    """The places where lungs (0 outside) end in a large flat cut: faces of the scan, or slices inside it."""
     areas = cross_sections(Reorientation.of(lungs).apply(lungs).array)
     cut = []
     ends = (("lowest slice", "highest slice"), ("front", "back"), ("right", "left"))
@@ -216,7 +222,13 @@ def cut_ends(lungs: Volume) -> list[str]:
 
 
 def cross_sections(mask: Array, *labels: int) -> list[NDArray[np.int64]]:
-    """Voxels of each plane that are set, or hold one of `labels`, along each axis of a mask or label map (Z, Y, X)."""
+    """Number of set voxels (or voxels of `labels`) in each plane across each axis of a mask or label map (Z, Y, X).
+
+    >>> mask = np.zeros((2, 3, 4), np.uint8)
+    >>> mask[1, 2, :3] = 1
+    >>> [area.tolist() for area in cross_sections(mask)]
+    [[0, 3], [0, 0, 3], [1, 1, 1, 0]]
+    """
     areas = [np.zeros(n, np.int64) for n in mask.shape]
     for planes in slabs(mask):
         inside = np.isin(mask[planes], labels) if labels else mask[planes] > 0
@@ -228,7 +240,7 @@ def cross_sections(mask: Array, *labels: int) -> list[NDArray[np.int64]]:
 
 
 def occupied(ct: Volume) -> tuple[slice, slice, slice]:
-    """The box that holds all tissue of a scan, the table too; all of a scan without any. Air beyond it is no news."""
+    """The bounding box of all tissue in a scan, including the table; the whole scan if there is none."""
     found = [np.zeros(n, bool) for n in ct.shape]
     for planes in slabs(ct.array):
         tissue: Array = np.asarray(ct.array[planes] > TISSUE_HU)
@@ -243,10 +255,10 @@ def occupied(ct: Volume) -> tuple[slice, slice, slice]:
 
 
 def air_peak_hu(ct: Volume) -> float | None:
-    """Most frequent HU of the air around the body, or None where none is seen.
+    """Most frequent HU of the air around the body; None if there is no such air.
 
-    Taken from a 3-voxel border of the slices, cropped to what they hold where there is air left. Padding (one value in
-    heaps) is left out. Severe emphysema that touches the border of a tight crop stays out by the search range.
+    Measured in a 3-voxel border of the slices, cropped to `occupied` if that still shows air. Padding (a single, very
+    frequent value) is ignored. The search range excludes severe emphysema at the border of a tight crop.
     """
     upright = Reorientation.of(ct).apply(ct)
     peak = _rim_peak_hu(upright.array[occupied(upright)])

@@ -1,4 +1,4 @@
-"""The scans of a folder tree: NIfTI, NRRD and MetaImage files, DICOM series and archives, each under its own name."""
+"""Find the scans of a folder tree (NIfTI, NRRD and MetaImage files, DICOM series, archives) and name each of them."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffseglung.documents import readable
-from diffseglung.errors import InputError
 from diffseglung.io import SCAN_ENDINGS, Scan, check_scan, read_scan, scan_ending
 from diffseglung.io.identity import hash_of, names_patient
 from diffseglung.io.plausibility import MIN_VOXELS
 from diffseglung.io.tree import look_below
+from diffseglung.platform.errors import InputError
+from diffseglung.platform.serialization import readable
 
 if TYPE_CHECKING:
-    from diffseglung.io.dicom_slice import Slice
+    from diffseglung.io.dicom.headers import Slice
 
 MASK_SUFFIXES = ("_mask", "_label", "_labels", "_seg")
-"""Files whose name (without its ending) ends so are masks, not scans."""
+"""Ends of names (before the file ending) of masks."""
 MASK_NAMES = ("lungs", "truth", "label_map", "probabilities")
-"""What our own commands write beside a CT, or about it."""
+"""Files that this package writes beside or instead of a CT."""
 HIDDEN = "***"
 JOINT, LONGEST_NAME = "--", 120
-"""Between the parts of a path in a scan's name; bytes of a name, so that what is written beside it fits 255."""
+"""Separator of the parts of a path in a scan's name; most bytes of a name, so that longer file names stay below 255."""
 LUNG_SUFFIXES = ("_lung", "_lungs")
-"""Files that end so are masks where the same name without it is there too; else scans of lungs."""
+"""A file with this suffix is a mask if the name without it exists too, else a scan."""
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """One scan that was found, not yet read.
+    """A scan that was found but not read.
 
-    name: unique in its folder tree, fit for a file name (`study_name`).  path: the file, or the folder of the series.
-    mask: the lung mask that goes with it, if any.  slices: the files of a DICOM series, else empty.
-    series_uid: SeriesInstanceUID or number, where `path` is a folder of several series.
-    damage: problem and remedy of a damaged file that may be one of the slices of a DICOM series.
-    personal: names of folders and files that tell who the patient is; outputs do not repeat them.
+    name: unique in its folder tree and usable as a file name (`study_name`).  path: the file, or folder of the series.
+    mask: its lung mask, if any.  slices: the images of a DICOM series, else empty.
+    series_uid: SeriesInstanceUID or number, if `path` is a folder of several series.
+    damage: problem and remedy of a damaged file that may be a slice of the series.
+    personal: names of folders and files that identify the patient; outputs do not repeat them.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Study:
     personal: tuple[str, ...] = ()
 
     def told(self, text: str) -> str:
-        """A path, or a sentence that may hold one, without what names the patient."""
+        """A path, or text with a path, without names that identify the patient."""
         for part in self.personal:
             text = text.replace(part, HIDDEN)
         return readable(text)
@@ -64,7 +64,7 @@ class Study:
             raise InputError(self.damage[0], remedy=self.damage[1])
         if not self.slices:
             return read_scan(self.path, series_uid=self.series_uid)
-        from diffseglung.io.dicom_stack import read_series
+        from diffseglung.io.dicom.stack import read_series
 
         return check_scan(read_series(self.slices, str(self.path)), self.path)
 
@@ -72,15 +72,15 @@ class Study:
 def find_studies(
     path: Path | str, *, mask_suffix: str | None = None, keep: bool = False, tell: Callable[[str], None] | None = None
 ) -> list[Study]:
-    """Every scan at or below `path`, linked folders included, in the order of their names.
+    """Every scan at or below `path`, including linked folders, sorted by name.
 
+    Skips DICOM series that are not axial, have fewer than 8 slices or are not a CT in HU (iodine maps, projections,
+    lossy copies). A ZIP archive of DICOM files is one scan: the best of its series.
     mask_suffix: pairs `X.nii.gz` with the lung mask `X<suffix>.nii.gz` (any mask format) beside it.
-    DICOM series that are reformatted across the body axis, have fewer than 8 slices or are no CT in HU (iodine maps,
-    projections, lossy copies) are passed over. A ZIP archive of DICOM files is one scan: the best of its series.
-    keep: name DICOM scans after their folders or archives even where those name the patient; else such a scan is called
-    `scan-<the first half of its series' hash>`, which `diffseglung info --json` tells of every series.
-    tell: called with sentences on links and folders that were left out.
-    Raises InputError when `path` does not exist or nothing was found.
+    keep: name DICOM scans after their folders or archives even if those identify the patient; otherwise such a scan is
+        called `scan-<first half of its series' hash>`; `diffseglung info --json` lists the hashes.
+    tell: called with sentences on links and folders that were skipped.
+    Raises InputError if `path` does not exist or no scan was found.
     """
     path = Path(path)
     if not path.exists():
@@ -109,7 +109,7 @@ def find_studies(
 
 
 def _may_be_scan(path: Path) -> bool:
-    """A file that is a scan by its name; of archives those that hold DICOM files."""
+    """Whether a file is a scan by its name, or an archive with DICOM files."""
     ending = scan_ending(path)
     if ending == ".zip":
         from diffseglung.io import archives
@@ -126,14 +126,14 @@ def _is_mask(path: Path, stems: set[Path], suffix: str | None) -> bool:
 
 
 def _series(root: Path) -> list[tuple[tuple[str, ...], Study]]:
-    """The DICOM CT series below `root` that can be scans, with the parts of their names: folders, series number."""
-    from diffseglung.io import dicom
+    """The usable DICOM CT series below `root`, with the parts of their names: folders and series number."""
+    from diffseglung.io.dicom import reader
 
-    images, damaged = dicom.look(root)
+    images, damaged = reader.look(root)
     if not images:
         raise InputError("it holds no DICOM files", remedy="pass a folder of scans")
     found = []
-    for series in dicom.ct_series(images, str(root)):
+    for series in reader.ct_series(images, str(root)):
         if series.count < MIN_VOXELS or not series.is_axial or series.foreign:
             continue
         folder = series.first.path.parent
@@ -145,7 +145,7 @@ def _series(root: Path) -> list[tuple[tuple[str, ...], Study]]:
 
 
 def _named(found: Iterable[tuple[tuple[str, ...], Study]], keep: bool) -> list[Study]:
-    """Each study under the name that its path gives; where some differ in capitals alone, with a hash of the path."""
+    """Each study, named after its path; names that differ only in upper and lower case get a hash of the path."""
     rows = [(parts, named(study, parts, keep=keep)) for parts, study in found]
     shared = Counter(study.name.casefold() for _, study in rows)
     return [
@@ -155,13 +155,13 @@ def _named(found: Iterable[tuple[tuple[str, ...], Study]], keep: bool) -> list[S
 
 
 def named(study: Study, parts: Sequence[str], *, keep: bool = False) -> Study:
-    """The same study, called after the parts of its path; nothing of it tells who the patient is, unless `keep`."""
+    """The study, named after the parts of its path; unless `keep`, the name does not identify the patient."""
     study = replace(study, name=study_name(parts))
     if keep:
         return study
     try:
         identity = _identity(study)
-    except InputError:  # damaged: it will be told when it is read, and nobody is known to be named
+    except InputError:  # damaged: reading it later reports that, and no identity is known
         return study
     files = [item.path for item in study.slices] or [study.path]
     places = {part for file in files for part in file.absolute().parts}
@@ -172,13 +172,14 @@ def named(study: Study, parts: Sequence[str], *, keep: bool = False) -> Study:
 
 
 def _identity(study: Study) -> dict[str, str]:
-    from diffseglung.io import archives, dicom_headers
+    from diffseglung.io import archives
+    from diffseglung.io.dicom import headers
 
     if study.slices:
-        return dicom_headers.read_identity(study.slices[0].path)
+        return headers.read_identity(study.slices[0].path)
     if study.path.is_dir():
         files = look_below(study.path).files
-        return next((dicom_headers.read_identity(path) for path in files if dicom_headers.is_dicom(path)), {})
+        return next((headers.read_identity(path) for path in files if headers.is_dicom(path)), {})
     return archives.read_identity(study.path) if scan_ending(study.path) == ".zip" else {}
 
 
@@ -187,7 +188,7 @@ def _parts(path: Path, root: Path) -> tuple[str, ...]:
 
 
 def _brief(path: Path) -> str:
-    """The name of a file without the usual ending; with another, since both may lie beside each other."""
+    """The name of a file, without the ending .nii.gz; other endings stay, because names could clash without them."""
     return _stem(path) if scan_ending(path) == ".nii.gz" else path.name
 
 
@@ -196,10 +197,13 @@ def _stem(path: Path) -> str:
 
 
 def study_name(parts: Sequence[str]) -> str:
-    """What a scan is called for the parts of its path: these alone decide it, and no other path gives the same.
+    """A scan's name, which depends on the parts of its path only and is unique to them.
 
-    The parts with two hyphens between them, where they can be a name and are short; else what can be of them, and eight
-    digits of a hash.
+    The parts joined by two hyphens if they are short and need no cleaning; otherwise the cleaned parts and eight digits
+    of a hash.
+
+    >>> study_name(("study1", "patient7")), study_name(("my study", "ct"))
+    ('study1--patient7', 'my-study--ct-49b198ea')
     """
     name = clean_name(JOINT.join(parts))
     exact = all(part == clean_name(part) and JOINT not in part for part in parts)
@@ -210,15 +214,18 @@ def study_name(parts: Sequence[str]) -> str:
 
 
 def _digest(parts: Sequence[str], study: Study | None = None) -> str:
-    """Eight digits that stand for a path, and for the series where several lie in one folder."""
+    """Eight hexadecimal digits that identify a path and, if given, the series in it."""
     uid = study.slices[0].series_uid if study and study.slices else ""
     return hashlib.sha256(os.fsencode("/".join((*parts, uid)))).hexdigest()[:8]
 
 
 def clean_name(name: str) -> str:
-    """Only letters and digits of any script, dot, hyphen and single underscores.
+    """A name reduced to letters and digits of any script, dots, hyphens and single underscores.
 
-    So `<dataset>__<patient>` can be split again; no space, no sign that a shell or a file system takes for its own.
+    A double underscore is left to separate `<dataset>__<patient>`, and no character is special to a shell.
+
+    >>> clean_name("CT chest (1)__b")
+    'CT-chest-1-_b'
     """
     kept = "".join(
         c if unicodedata.category(c)[0] in "LMN" or c in "._-" else " " for c in unicodedata.normalize("NFC", name)
@@ -227,7 +234,7 @@ def clean_name(name: str) -> str:
 
 
 def _partner(path: Path, suffix: str | None) -> Path | None:
-    """The mask beside a scan: same name, then the suffix, then any ending of a scan file."""
+    """The mask beside a scan: its name, the suffix, and any ending of a scan file."""
     if not suffix:
         return None
     names = [path.with_name(_stem(path) + suffix + ending) for ending in SCAN_ENDINGS if ending != ".zip"]

@@ -1,4 +1,4 @@
-"""Files of a folder tree. Linked folders are followed, and each folder is looked into once, so that loops end."""
+"""The files of a folder tree. Linked folders are followed; each folder is visited once, so loops end."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 NOWHERE, AGAIN, SHUT = "lead nowhere", "lead to a folder that is searched anyway", "may not be opened"
 NAMED = 3
-"""How many of those that were left out a sentence names."""
+"""Most paths that one sentence lists."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """files: at or below `root`, by the way that leads to them, sorted.  left_out: what else was met, with its reason.
+    """files: at or below `root`, by the path that leads to them, sorted.  left_out: other paths, with the reason.
 
-    What begins with a dot is neither.
+    Names that begin with a dot are in neither.
     """
 
     root: Path
@@ -23,23 +23,32 @@ class Tree:
     left_out: list[tuple[Path, str]]
 
     def called(self, name: str) -> list[Path]:
-        """The files of this name."""
+        """The files with this name."""
         return [path for path in self.files if path.name == name]
 
     def sentences(self) -> list[str]:
-        """What was left out and why, for the user."""
-        told = []
+        """Sentences for the user on what was left out and why."""
+        sentences = []
         for why in (NOWHERE, AGAIN, SHUT):
             names = [str(path.relative_to(self.root)) for path, reason in self.left_out if reason == why]
             if names:
                 more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
                 what = "folders" if why == SHUT else "links"
-                told.append(f"left out are {what} that {why}: {', '.join(names[:NAMED])}{more}")
-        return told
+                sentences.append(f"skipped {what} that {why}: {', '.join(names[:NAMED])}{more}")
+        return sentences
 
 
 def look_below(root: Path) -> Tree:
-    """The tree of a folder. A folder that lies in it is met there, not through a link to it."""
+    """List the files of a folder tree. A folder in the tree is visited at its own place before any link to it.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (Path(folder) / "ct.nii.gz").touch()
+    ...     (Path(folder) / "old.nii.gz").symlink_to("nowhere")
+    ...     tree = look_below(Path(folder))
+    >>> [path.name for path in tree.files], tree.sentences()
+    (['ct.nii.gz'], ['skipped links that lead nowhere: old.nii.gz'])
+    """
     own, linked = deque([root]), deque[Path]()
     seen: set[tuple[int, int]] = set()
     files: list[Path] = []

@@ -1,50 +1,37 @@
-"""Results onto disk: a label map, its measurements, a picture, and how they were made."""
+"""The files of a result: the label map, its measurements, pictures, and a record of how they were made."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from diffseglung import durable
-from diffseglung.errors import ConfigError
 from diffseglung.io.scan import Frame
-from diffseglung.output import colour_tables, dicom
-from diffseglung.output.attempts import Attempts
-from diffseglung.output.label_map import write_label_map, write_probabilities
+from diffseglung.output import dicom
+from diffseglung.output.label_map import SLICER, SNAP, slicer_table, snap_table, write_label_map, write_probabilities
 from diffseglung.output.preview import draw
+from diffseglung.output.products import Attempts, Products
+from diffseglung.output.record import RECORD, describe, write_json
 from diffseglung.output.report.page import report
-from diffseglung.output.run_record import RECORD, describe, write_json
-from diffseglung.runtime import started
+from diffseglung.platform import atomic_files
+from diffseglung.platform.errors import ConfigError
+from diffseglung.platform.runtime import started
 from diffseglung.segmentation import Segmentation
 
 __all__ = ["FILES", "Products", "check_folder", "check_products", "write"]
 
 FILES = (
-    *("label_map.nii.gz", colour_tables.SLICER, colour_tables.SNAP),
-    *("statistics.json", "preview.png", "report.html", "probabilities.nii.gz"),
+    *("label_map.nii.gz", SLICER, SNAP, "statistics.json", "preview.png", "report.html", "probabilities.nii.gz"),
     *dicom.NAMES.values(),
-    "run.json",
+    RECORD,
 )
-"""Every name that `write` may put into a folder."""
-
-
-@dataclass(frozen=True)
-class Products:
-    """Which files `write` makes beside label_map.nii.gz and run.json.  dicom: objects of `output.dicom.NAMES`."""
-
-    statistics: bool = True
-    preview: bool = True
-    report: bool = True
-    probabilities: bool = False
-    dicom: tuple[str, ...] = ()
+"""Every file name that `write` uses."""
 
 
 def check_folder(folder: Path | str) -> Path:
-    """The output folder as a path; ConfigError where none can be made there. Call it before work starts."""
+    """The output folder as a path.  Raises ConfigError if it cannot be created. Call it before work starts."""
     path = Path(folder)
     for place in (path, *path.absolute().parents):
         if place.exists():
@@ -57,7 +44,7 @@ def check_folder(folder: Path | str) -> Path:
 
 
 def check_products(products: Products, frames: Sequence[Frame]) -> None:
-    """ConfigError for what cannot be made of a scan with these frames.  Call it before work starts."""
+    """Raises ConfigError for files that cannot be made of a scan with these frames. Call it before work starts."""
     dicom.check_objects(products.dicom, frames)
 
 
@@ -68,23 +55,23 @@ def write(
     *,
     frames: Sequence[Frame] = (),
 ) -> list[Path]:
-    """Write a segmentation's files and return their paths.
+    """Write the files of a segmentation and return their paths.
 
     frames: DICOM images that the scan was read from, for DICOM objects.
-    All are first made in a hidden neighbour of `folder` and moved at the end, so an error leaves nothing behind,
-    and the files of an older run in `folder` stay until the new ones are complete; then they go, all of them.
-    run.json goes first and comes last: a folder that holds it holds the files of one run, whatever was killed when.
-    Raises OutputError, when the rest is written, for pictures, report, probabilities and DICOM objects that failed;
-    run.json names them as `failed`. What DICOM objects do not carry joins the warnings of `segmentation.run`.
+    All files are made in a hidden sibling of `folder` and moved at the end, so an error leaves nothing behind, and the
+    files of an earlier run stay until the new ones are complete; then all of them are replaced or removed.
+    run.json is removed first and moved last: a folder with run.json holds the files of one run, even after a crash.
+    Raises OutputError, once the rest is written, if pictures, report, probabilities or DICOM objects failed; run.json
+    lists them as `failed`. Notes on what DICOM objects do not carry are added to the warnings of `segmentation.run`.
     """
     products = products or Products()
     target = check_folder(folder)
     if products.probabilities and segmentation.posterior is None:
         raise ConfigError("this segmentation has no posterior", remedy="segment with probabilities=True")
-    with durable.workshop(target) as made:
+    with atomic_files.workshop(target) as made:
         attempts = Attempts(made)
         _make(segmentation, attempts, products, frames)
-        durable.settle(made)
+        atomic_files.settle(made)
         target.mkdir(exist_ok=True)
         (target / RECORD).unlink(missing_ok=True)
         for name in FILES:
@@ -101,8 +88,8 @@ def _make(segmentation: Segmentation, attempts: Attempts, products: Products, fr
     begin, workshop = time.perf_counter(), attempts.folder
     label_map_path = workshop / "label_map.nii.gz"
     label_map = started(lambda: write_label_map(segmentation, label_map_path))
-    (workshop / colour_tables.SLICER).write_text(colour_tables.slicer_table(), encoding="utf-8")
-    (workshop / colour_tables.SNAP).write_text(colour_tables.snap_table(), encoding="utf-8")
+    (workshop / SLICER).write_text(slicer_table(), encoding="utf-8")
+    (workshop / SNAP).write_text(snap_table(), encoding="utf-8")
     picture = cache(lambda: draw(segmentation))
     try:
         if products.statistics:
@@ -112,16 +99,17 @@ def _make(segmentation: Segmentation, attempts: Attempts, products: Products, fr
                 (workshop / "preview.png").write_bytes(picture())
         if products.dicom:
             notes = dicom.write_objects(segmentation, frames, products.dicom, picture, attempts)
-            told = [*segmentation.run.get("warnings", []), *notes]
-            segmentation.run["warnings"] = list(dict.fromkeys(told))
+            segmentation.run["warnings"] = list(dict.fromkeys([*segmentation.run.get("warnings", []), *notes]))
         if products.report:
             with attempts.at("report.html"):
                 (workshop / "report.html").write_text(report(segmentation), encoding="utf-8")
     finally:
         label_map()
-    if products.probabilities:
+    if products.probabilities and segmentation.posterior is not None:
         with attempts.at("probabilities.nii.gz"):
-            write_probabilities(segmentation, workshop / "probabilities.nii.gz", label_map_path=label_map_path)
+            write_probabilities(
+                segmentation.posterior, workshop / "probabilities.nii.gz", label_map_path=label_map_path
+            )
     names = [path.name for path in workshop.iterdir()]
     record = describe(segmentation, [*names, RECORD])
     if attempts.failed:

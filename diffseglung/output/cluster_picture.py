@@ -1,43 +1,36 @@
-"""clusters.png: a scan beside its radiomic clusters, how much of the lung each one is, and what makes it different.
+"""clusters.png: a scan and its radiomic clusters, with their shares of the lung, densities and mean descriptors.
 
-Drawn as radiologists read: patient right on the picture's left, front on top in axial, head on top in coronal planes.
+In radiological convention: patient right on the left, front on top in axial, head on top in coronal planes.
 """
 
 from __future__ import annotations
 
-import io
-
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from diffseglung.case.prepared import lung_box
 from diffseglung.io.plausibility import cross_sections
-from diffseglung.preprocess.scene import lung_box
-from diffseglung.radiomics.clusters import Cluster
-from diffseglung.radiomics.descriptor import DESCRIPTOR_NAMES
+from diffseglung.method.radiomics.clusters import Cluster
+from diffseglung.method.radiomics.descriptor import DESCRIPTOR_NAMES
+from diffseglung.output.preview import DIM, INK, PAPER, WINDOW_HU, new_figure, png_of
 from diffseglung.volume import Reorientation, Volume
 
-WINDOW_HU = (-1350.0, 150.0)
-"""The usual lung window: level -600, width 1500."""
 MARGIN_MM = 8.0
-INK, DIM, PAPER = "#f2f2f2", "#9aa0a6", "#0b0d10"
 FAMILIES = (("HU", 0, 5), ("GLCM", 5, 11), ("LBP", 11, 21), ("Gabor", 21, 34))
 Picture = NDArray[np.float32]
 
 
 def draw(ct: Volume, ids: Volume, table: list[Cluster], title: str) -> bytes:
-    """A 1920 x 1080 PNG; ct and ids lie on one grid of any orientation."""
+    """A 1920 x 1080 PNG.  ct, ids: HU and cluster numbers on one grid of any orientation."""
     turn = Reorientation.of(ct)
     ct, ids = turn.apply(ct), turn.apply(ids)
     box = lung_box(cross_sections(ids.array), ct.spacing_mm, MARGIN_MM)
     ct, ids = ct.crop(*box), ids.crop(*box)
     colours = colours_for(len(table))
-    figure = Figure(figsize=(19.2, 10.8), dpi=100, facecolor=PAPER)
-    FigureCanvasAgg(figure)
+    figure = new_figure()
     grid = figure.add_gridspec(2, 3, left=0.01, right=0.685, bottom=0.02, top=0.87, wspace=0.02, hspace=0.02)
     for column, (hu, numbers, aspect, name) in enumerate(_planes(ct, ids)):
         for row in range(2):
@@ -49,16 +42,14 @@ def draw(ct: Volume, ids: Volume, table: list[Cluster], title: str) -> bytes:
             else:
                 axes.set_title(name, color=DIM, fontsize=13)
             axes.set_axis_off()
-            axes.set_anchor("N" if row else "S")  # the two views of a plane stand close
+            axes.set_anchor("N" if row else "S")  # closes the gap between the two views of a plane
     figure.text(0.015, 0.945, title, color=INK, fontsize=20, weight="bold")
     lead = "K-means on 34 radiomic descriptors of overlapping patches, numbered from dark to bright. Not a diagnosis."
     figure.text(0.015, 0.918, lead, color=DIM, fontsize=12)
     _draw_amounts(figure.add_axes((0.755, 0.60, 0.23, 0.27)), table, colours)
     _draw_densities(figure.add_axes((0.755, 0.40, 0.23, 0.13)), ct, ids, colours)
     _draw_centres(figure.add_axes((0.755, 0.115, 0.23, 0.18)), table, colours)
-    png = io.BytesIO()
-    figure.savefig(png, format="png", facecolor=PAPER, metadata={"Software": "DiffSegLung"})
-    return png.getvalue()
+    return png_of(figure)
 
 
 def colours_for(count: int) -> list[str]:
@@ -67,7 +58,7 @@ def colours_for(count: int) -> list[str]:
 
 
 def _planes(ct: Volume, ids: Volume) -> list[tuple[Picture, NDArray[np.uint8], float, str]]:
-    """An upper and a lower axial plane and the coronal plane with most lung, of canonical volumes."""
+    """An upper and a lower axial plane, and the coronal plane with most lung, of canonical volumes."""
     lung = ids.array > 0
     share = np.cumsum(lung.sum((1, 2))) / lung.sum()
     z_mm, y_mm, x_mm = ct.spacing_mm
@@ -81,7 +72,7 @@ def _planes(ct: Volume, ids: Volume) -> list[tuple[Picture, NDArray[np.uint8], f
 
 
 def _tint(numbers: NDArray[np.uint8], colours: list[str]) -> NDArray[np.float64]:
-    """RGBA of cluster numbers; transparent off the lungs."""
+    """RGBA of cluster numbers; transparent outside the lungs."""
     lookup = np.zeros((len(colours) + 1, 4))
     for number, colour in enumerate(colours, 1):
         lookup[number] = (*matplotlib.colors.to_rgb(colour), 0.55)
@@ -89,7 +80,7 @@ def _tint(numbers: NDArray[np.uint8], colours: list[str]) -> NDArray[np.float64]
 
 
 def _draw_amounts(axes: Axes, table: list[Cluster], colours: list[str]) -> None:
-    """Horizontal bars: share of the lungs, with mL and mean HU."""
+    """Horizontal bars of the shares of the lungs, with mL and mean HU."""
     _plain(axes, "share of the lungs")
     rows, shares = np.arange(len(table)), [100 * cluster.fraction_of_lung for cluster in table]
     axes.barh(rows, shares, color=colours, height=0.62)
@@ -117,8 +108,8 @@ def _draw_densities(axes: Axes, ct: Volume, ids: Volume, colours: list[str]) -> 
 
 
 def _draw_centres(axes: Axes, table: list[Cluster], colours: list[str]) -> None:
-    """Heat map: mean descriptors of each cluster, relative to the mean and spread over clusters."""
-    _plain(axes, "what tells them apart (blue: low, red: high)", pad=24)
+    """Heat map of the mean descriptors of each cluster, standardised over clusters."""
+    _plain(axes, "descriptors that differ (blue: low, red: high)", pad=24)
     centres = np.array([[cluster.centre[name] for name in DESCRIPTOR_NAMES] for cluster in table])
     spread = centres.std(0)
     relative = (centres - centres.mean(0)) / np.where(spread > 0, spread, 1.0)

@@ -1,6 +1,6 @@
-"""preview.png: a scan with its labels in six planes, its lungs on soft tissue, shares, and what to be careful about.
+"""preview.png: a scan with its labels in six planes, its lungs in a soft-tissue window, measurements and warnings.
 
-Drawn as radiologists read: patient right on the picture's left, front on top in axial, head on top in the others.
+In radiological convention: patient right on the left of the image, front on top in axial, head on top in other planes.
 """
 
 from __future__ import annotations
@@ -20,31 +20,32 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from diffseglung.case.prepared import lung_box
 from diffseglung.io.plausibility import cross_sections, occupied
 from diffseglung.labels import HEALTHY, LESIONS, TISSUES, Label
-from diffseglung.preprocess.scene import lung_box
+from diffseglung.output.statistics import LAA_HU
+from diffseglung.platform.out_of_core import slabs
 from diffseglung.segmentation import Segmentation
-from diffseglung.spool import slabs
 from diffseglung.volume import Reorientation, Volume
 
 WINDOW_HU = (-1350.0, 150.0)
 """The usual lung window: level -600, width 1500."""
 SOFT_HU = (-160.0, 240.0)
-"""Soft tissue: level 40, width 400. Fat, muscle and liver differ in it, and so a mask that holds them is seen."""
+"""Soft-tissue window: level 40, width 400. It shows a mask that contains fat, muscle or liver."""
 TITLE_LENGTH = 61
 NOTE_LINES, NOTE_LENGTH = 2, 150
 INK, DIM, AMBER, PAPER = "#f2f2f2", "#9aa0a6", "#ffc24b", "#0b0d10"
 TINT = {HEALTHY.id: 0.10} | {label.id: 0.45 for label in LESIONS}
-"""How strongly a class covers the scan."""
-OUTLINES = {1: ("right", "#33d6ff"), 2: ("left", "#ff9f1c")}
-"""Side and colour of the lungs' outlines."""
+"""Opacity of each class over the scan."""
+OUTLINES = {1: "#33d6ff", 2: "#ff9f1c"}
+"""Colours of the outlines of the right and left lung."""
 POOR = 0.75
-"""A lung score below this is shown in amber."""
+"""Lung scores below this are shown in amber."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """One picture: HU and labels (rows, columns), pixel edges in mm, and the letters of its four sides."""
+    """One plane: HU and labels (rows, columns), pixel height and width, and the letters of its four sides."""
 
     title: str
     hu: NDArray[np.float32]
@@ -54,21 +55,20 @@ class Plane:
 
     @property
     def height_mm(self) -> float:
-        """From the upper to the lower edge."""
+        """Height of the plane."""
         return float(self.labels.shape[0] * self.pixel_mm[0])
 
     @property
     def width_mm(self) -> float:
-        """From the left to the right edge."""
+        """Width of the plane."""
         return float(self.labels.shape[1] * self.pixel_mm[1])
 
 
 def draw(segmentation: Segmentation) -> bytes:
-    """A 1920 x 1080 PNG of a segmentation on any grid, oblique and anisotropic ones included."""
+    """A 1920 x 1080 PNG of a segmentation on any grid, including oblique and anisotropic ones."""
     turn = Reorientation.of(segmentation.ct)
     whole = [turn.apply(v) for v in (segmentation.ct, segmentation.lungs, segmentation.label_map)]
-    figure = Figure(figsize=(19.2, 10.8), dpi=100, facecolor=PAPER)
-    FigureCanvasAgg(figure)
+    figure = new_figure()
     planes, outlined = choose_planes(*_crop(*whole)), lung_plane(whole[0], whole[1])
     lined = planes[:3], [*planes[3:], outlined]
     heights = [max(p.height_mm for p in row) / sum(p.width_mm for p in row) for row in lined]
@@ -83,14 +83,26 @@ def draw(segmentation: Segmentation) -> bytes:
     _draw_header(figure, segmentation.run)
     _draw_shares(figure, segmentation.statistics)
     _draw_density(figure, segmentation.statistics["lung"])
+    return png_of(figure)
+
+
+def new_figure() -> Figure:
+    """An empty dark figure of 1920 x 1080 pixels."""
+    figure = Figure(figsize=(19.2, 10.8), dpi=100, facecolor=PAPER)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png_of(figure: Figure) -> bytes:
+    """A figure as PNG, without a time stamp."""
     png = io.BytesIO()
     figure.savefig(png, format="png", facecolor=PAPER, metadata={"Software": "DiffSegLung"})
     return png.getvalue()
 
 
 def choose_planes(ct: Volume, lungs: Volume, label_map: Volume) -> list[Plane]:
-    """Three axial, two coronal and one sagittal plane of canonical volumes: in each part of the lungs, the one that
-    shows most disease, or most lung where there is none."""
+    """Three axial, two coronal and one sagittal plane of canonical volumes: in each part of the lungs, the one with the
+    most disease, or the most lung if there is none."""
     lung_areas = cross_sections(lungs.array)
     sick_areas = cross_sections(label_map.array, *(label.id for label in LESIONS))
     z_mm, y_mm, x_mm = ct.spacing_mm
@@ -110,7 +122,7 @@ def choose_planes(ct: Volume, lungs: Volume, label_map: Volume) -> list[Plane]:
 
 
 def lung_plane(ct: Volume, lungs: Volume) -> Plane:
-    """The coronal plane of canonical volumes that holds most lung, as far as there is tissue; labels: the lungs."""
+    """The coronal plane of canonical volumes with the most lung, cropped to tissue; its labels are the lungs."""
     areas = cross_sections(lungs.array)[1]
     index = int(areas.argmax()) if areas.any() else len(areas) // 2
     z, _, x = occupied(ct)
@@ -119,14 +131,14 @@ def lung_plane(ct: Volume, lungs: Volume) -> Plane:
 
 
 def _slice(array: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
-    """One plane across an axis, taken a few slices at a time."""
+    """One plane across an axis, read a few slices at a time."""
     if axis == 0:
         return np.asarray(array[index])
     return np.concatenate([np.take(array[planes], index, axis) for planes in slabs(array)])
 
 
 def _most_telling(disease: NDArray[np.int64], lung: NDArray[np.int64], parts: int) -> list[int]:
-    """Index with most disease in each of `parts` equal shares of the lung, from the voxels of each plane."""
+    """The plane with most disease in each of `parts` equal shares of the lung.  disease, lung: voxels of each plane."""
     share = np.cumsum(lung) / max(lung.sum(), 1)
     score = disease + 0.03 * lung * (lung > 0.3 * lung.max())
     chosen = []
@@ -139,7 +151,7 @@ def _most_telling(disease: NDArray[np.int64], lung: NDArray[np.int64], parts: in
 
 
 def _crop(ct: Volume, lungs: Volume, label_map: Volume) -> tuple[Volume, Volume, Volume]:
-    """The box around the lungs with a margin; everything where there are none."""
+    """Crop to the lungs with a margin; no crop if there are none."""
     areas = cross_sections(lungs.array)
     if not areas[0].any():
         return ct, lungs, label_map
@@ -160,9 +172,9 @@ def _draw_plane(axes: Axes, plane: Plane) -> None:
 
 
 def _draw_outlines(axes: Axes, plane: Plane, quality: dict[str, Any] | None) -> None:
-    """Each lung's outline on soft tissue, with the score of the lungs where it is known."""
+    """The outline of each lung on soft tissue, and the lung score if it is known."""
     extent = _draw_scan(axes, plane, SOFT_HU)
-    for side, (_, colour) in OUTLINES.items():
+    for side, colour in OUTLINES.items():
         _draw_contour(axes, plane, plane.labels == side, colour, 1.3)
     _annotate(axes, plane, extent)
     if quality is not None:
@@ -171,7 +183,7 @@ def _draw_outlines(axes: Axes, plane: Plane, quality: dict[str, Any] | None) -> 
 
 
 def _draw_scan(axes: Axes, plane: Plane, window: tuple[float, float]) -> tuple[float, float, float, float]:
-    """The grey picture; its extent in mm."""
+    """Draw the scan in grey; returns its extent in mm."""
     extent = (0.0, plane.width_mm, plane.height_mm, 0.0)
     axes.imshow(plane.hu, cmap="gray", vmin=window[0], vmax=window[1], extent=extent, interpolation="bilinear")
     axes.set_aspect("equal")
@@ -190,24 +202,19 @@ def _annotate(axes: Axes, plane: Plane, extent: tuple[float, float, float, float
     axes.set_title(plane.title, color=DIM, fontsize=12, loc="left", pad=4)
     outline = [withStroke(linewidth=2.5, foreground=PAPER)]
     for x, y, letter in ((0.02, 0.5, left), (0.98, 0.5, right), (0.5, 0.965, top), (0.5, 0.035, bottom)):
-        axes.text(
-            x,
-            y,
-            letter,
-            transform=axes.transAxes,
-            color=INK,
-            fontsize=13,
-            ha="center",
-            va="center",
-            path_effects=outline,
-        )
+        style: dict[str, Any] = {"color": INK, "fontsize": 13, "ha": "center", "va": "center", "path_effects": outline}
+        axes.text(x, y, letter, transform=axes.transAxes, **style)
     end, height = extent[1] * 0.97, extent[2] * 0.96
     axes.plot([end - 50, end], [height] * 2, color=INK, linewidth=2.5, path_effects=outline, solid_capstyle="butt")
     axes.text(end - 25, height - 3, "5 cm", color=INK, fontsize=10, ha="center", va="bottom", path_effects=outline)
 
 
 def scan_title(name: str) -> str:
-    """A scan's name in at most TITLE_LENGTH characters that the picture's font has; its beginning and end stay."""
+    """A scan's name in at most TITLE_LENGTH characters, with the middle cut out and ? for glyphs the font lacks.
+
+    >>> scan_title("case-7"), len(scan_title(100 * "x"))
+    ('case-7', 61)
+    """
     font = get_font(findfont(FontProperties(weight="bold")))
     shown = "".join(c if c.isprintable() and font.get_char_index(ord(c)) else "?" for c in name)
     half = (TITLE_LENGTH - 3) // 2
@@ -215,7 +222,7 @@ def scan_title(name: str) -> str:
 
 
 def note_lines(warnings: list[str]) -> list[str]:
-    """Warnings in at most NOTE_LINES lines: whole sentences, else what was found, else as many as fit and a count."""
+    """Warnings in at most NOTE_LINES lines: in full, else only the findings, else those that fit and a count."""
     found = [warning.split(": ", 1)[0] for warning in warnings]
     for shown in (warnings, found, *(found[:n] for n in range(len(found) - 1, 0, -1))):
         more = f"; {len(warnings) - len(shown)} more in run.json" if len(shown) < len(warnings) else ""
@@ -229,15 +236,8 @@ def _draw_header(figure: Figure, run: dict[str, Any]) -> None:
     title = scan_title(run.get("input") or "Chest CT")
     figure.text(0.015, 0.965, title, color=INK, fontsize=19, weight="bold", va="center", parse_math=False)
     method = run.get("settings", {}).get("method")
-    figure.text(
-        0.985,
-        0.965,
-        "DiffSegLung" + (f"  -  method {method}" if method else ""),
-        color=DIM,
-        fontsize=13,
-        va="center",
-        ha="right",
-    )
+    name = "DiffSegLung" + (f"  -  method {method}" if method else "")
+    figure.text(0.985, 0.965, name, color=DIM, fontsize=13, va="center", ha="right")
     lines = note_lines([str(warning) for warning in run.get("warnings", [])])
     figure.text(0.015, 0.938, "\n".join(lines), color=AMBER, fontsize=11, va="top", linespacing=1.3)
     notice = (
@@ -248,7 +248,7 @@ def _draw_header(figure: Figure, run: dict[str, Any]) -> None:
 
 
 def _draw_shares(figure: Figure, statistics: dict[str, Any]) -> None:
-    """The legend, with each class's share of both lungs, and of each lung as a bar."""
+    """The legend, with the share of both lungs of each class, and its share of each lung as a bar."""
     axes = figure.add_axes((0.735, 0.37, 0.25, 0.53))
     axes.set_axis_off()
     axes.set_xlim(0, 1)
@@ -261,29 +261,18 @@ def _draw_shares(figure: Figure, statistics: dict[str, Any]) -> None:
         entry = statistics[label.name]
         axes.add_patch(Rectangle((0, row + 0.06), 0.055, 0.30, color=_rgb(label)))
         axes.text(0.08, row + 0.21, label.title, color=INK, fontsize=14, va="center")
-        axes.text(
-            1.0,
-            row + 0.21,
-            _percent(entry["fraction_of_lung"]),
-            color=INK,
-            fontsize=18,
-            weight="bold",
-            va="center",
-            ha="right",
-        )
+        share = _percent(entry["fraction_of_lung"])
+        axes.text(1.0, row + 0.21, share, color=INK, fontsize=18, weight="bold", va="center", ha="right")
         axes.text(0.08, row + 0.52, f"{entry['volume_ml']:,.0f} mL", color=DIM, fontsize=11, va="center")
         scale = 1.0 if label is HEALTHY else full
         for side, direction in (("right", -1), ("left", 1)):
             fraction = entry[side]["fraction_of_lung"]
             length = 0.21 * min((fraction or 0.0) / scale, 1.0)
             start = 0.66 + direction * 0.004
-            axes.add_patch(
-                Rectangle((min(start, start + direction * length), row + 0.44), length, 0.17, color=_rgb(label))
-            )
-            axes.text(
-                0.66 + direction * 0.225, row + 0.53, _percent(fraction), color=DIM, fontsize=10.5, va="center",
-                ha="right" if direction < 0 else "left",
-            )  # fmt: skip
+            left, anchor = min(start, start + direction * length), "right" if direction < 0 else "left"
+            axes.add_patch(Rectangle((left, row + 0.44), length, 0.17, color=_rgb(label)))
+            place = (0.66 + direction * 0.225, row + 0.53)
+            axes.text(*place, _percent(fraction), color=DIM, fontsize=10.5, va="center", ha=anchor)
         axes.plot([0.66, 0.66], [row + 0.40, row + 0.65], color=DIM, linewidth=1)
 
 
@@ -292,9 +281,7 @@ def _draw_density(figure: Figure, lung: dict[str, Any]) -> None:
         ("lung volume", lambda part: _number(part["volume_ml"] / 1000, "{:.2f} L")),
         ("mean density", lambda part: _number(part["mean_lung_density_hu"], "{:.0f} HU")),
         ("15th percentile", lambda part: _number(part["percentiles_hu"]["15"], "{:.0f} HU")),
-        ("LAA-950", lambda part: _percent(part["LAA-950"])),
-        ("LAA-910", lambda part: _percent(part["LAA-910"])),
-        ("LAA-856", lambda part: _percent(part["LAA-856"])),
+        *((f"LAA{hu}", lambda part, hu=hu: _percent(part[f"LAA{hu}"])) for hu in LAA_HU),
         ("HAA -600 to -250", lambda part: _percent(part["HAA"])),
     ]
     axes = figure.add_axes((0.735, 0.05, 0.25, 0.28))

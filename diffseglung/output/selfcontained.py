@@ -1,4 +1,4 @@
-"""What a page in one file needs to be safe: data that cannot leave their element, and the only script by its name."""
+"""Safe pages in one file: data that cannot end their element, and hashes of the scripts that may run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from typing import Any
 
 
 def embedded(data: Any) -> str:
-    """JSON that can stand in a script element: only ASCII, and no character that HTML gives a meaning."""
+    """JSON for a script element: ASCII only, without characters that have a meaning in HTML.
+
+    >>> embedded({"name": "</script>"})
+    '{"name":"\\\\u003c/script\\\\u003e"}'
+    """
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
 
 
 def source_of(text: str) -> str:
-    """A script or style as a Content-Security-Policy names it: nothing else may run."""
+    """The source expression of a script or style in a Content-Security-Policy: nothing else may run."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}'"

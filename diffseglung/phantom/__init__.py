@@ -1,1 +1,1 @@
-"""Chest CTs with exact truth: procedural, or lesions drawn into a real scan."""
+"""Chest CTs with exact truth: fully synthetic, or with lesions drawn into a real scan."""

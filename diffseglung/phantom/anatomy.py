@@ -1,6 +1,6 @@
 """A stylised chest: body wall, ribs, spine, mediastinum, heart, diaphragm, lungs with vessels, bronchi and fissures.
 
-All shapes are signed distances in mm (positive inside), so that borders are partial-volume exact at any spacing.
+All shapes are signed distances in mm (positive inside), so that partial volume at borders is exact at any spacing.
 Coordinates: z from the feet up, y from the front (0 at the chest's centre), x from the patient's right (0 at midline).
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.phantom.record import Draw, Scene
+from diffseglung.phantom.record import ChestParts, Draw
 from diffseglung.phantom.texture import Field, SmoothNoise, sheet
 from diffseglung.phantom.trees import beside, draw_tubes, grow, scatter
 from diffseglung.volume import Shape
@@ -19,9 +19,9 @@ from diffseglung.volume import Shape
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Voxel centres of the drawing grid, or of the slab of its planes `first` <= z < `last`, in mm.
+    """Voxel centres in mm of the drawing grid, or of the slab of its planes `first` <= z < `last`.
 
-    Shapes are drawn slab by slab, so that memory stays small.
+    Shapes are drawn slab by slab to save memory.
     """
 
     shape: Shape
@@ -31,7 +31,7 @@ class Grid:
 
     @property
     def axes(self) -> tuple[Field, Field, Field]:
-        """Open axes (Z, 1, 1), (1, Y, 1), (1, 1, X): z from 0, y and x centred."""
+        """Coordinates (Z, 1, 1), (1, Y, 1), (1, 1, X): z from 0, y and x centred."""
         pairs = zip(self.shape, self.spacing_mm, strict=True)
         z, y, x = (np.arange(n, dtype=np.float32) * np.float32(s) for n, s in pairs)
         return z[self.planes][:, None, None], (y - y[-1] / 2)[None, :, None], (x - x[-1] / 2)[None, None, :]
@@ -51,30 +51,30 @@ class Grid:
         return SmoothNoise(rng, self.shape, self.spacing_mm, scale_mm)
 
     def index_mm(self, z: float, y: float, x: float) -> NDArray[np.float64]:
-        """A point in the grid's own corner-based millimetres (index times spacing)."""
+        """A point in mm from the first voxel of the grid (index times spacing)."""
         _, ny, nx = self.shape
         return np.array([z, y + (ny - 1) * self.spacing_mm[1] / 2, x + (nx - 1) * self.spacing_mm[2] / 2])
 
 
 @dataclass(frozen=True, eq=False)
 class Chest:
-    """What the scanner sees: soft tissue and bone outside the lungs, and the lung scene."""
+    """HU outside the lungs (soft tissue, bone, air), and the parts of the lungs."""
 
     outside: Field
-    scene: Scene
+    parts: ChestParts
 
     def compose(self) -> Field:
-        """HU of everything; overwrites `outside`."""
-        scene, voxel = self.scene, float(np.mean(self.scene.spacing_mm))
+        """HU of the whole chest; overwrites `outside`."""
+        parts, voxel = self.parts, float(np.mean(self.parts.spacing_mm))
         for k in range(0, len(self.outside), 24):
             z = slice(k, k + 24)
-            coverage = np.clip(scene.depth[z] / voxel + 0.5, 0, 1)
-            self.outside[z] += coverage * (scene.compose(z) - self.outside[z])
+            coverage = np.clip(parts.depth[z] / voxel + 0.5, 0, 1)
+            self.outside[z] += coverage * (parts.compose(z) - self.outside[z])
         return self.outside
 
 
 def build(grid: Grid, draw: Draw, *, scale: float, exhale: float = 0.2) -> Chest:
-    """A healthy chest drawn on `grid`; `scale` 1 is an adult, `exhale` the probability that it has breathed out."""
+    """A healthy chest drawn on `grid`.  scale: 1 is an adult.  exhale: probability of expiration."""
     frame = _frame(grid, draw, scale)
     body = {name: draw.uniform(name, low, high) for name, low, high in (("fat_mm", 6, 20), ("heart_size", 0.88, 1.12))}
     ripple, mottle = grid.noise(draw.stream(1), 22 * scale + 6), grid.noise(draw.stream(2), 9.0)
@@ -107,7 +107,7 @@ class Frame:
 
     @property
     def floor(self) -> float:
-        """Level on which the heart lies."""
+        """Level of the bottom of the heart."""
         return self.recess + 0.6 * self.dome
 
 
@@ -128,7 +128,7 @@ def _frame(grid: Grid, draw: Draw, scale: float) -> Frame:
 
 
 def _shapes(grid: Grid, frame: Frame, heart_size: float) -> dict[str, Field]:
-    """Signed distances in mm, positive where lung may be; their minimum is the lung."""
+    """Signed distances in mm, positive where lung may lie; the lung is where their minimum is positive."""
     z, y, x = grid.axes
     scale = np.float32(frame.scale)
     level = np.clip((z - frame.recess) / (frame.apex - frame.recess), -0.5, 1.05)
@@ -169,7 +169,7 @@ def _ellipsoid(z: Field, y: Field, x: Field, radii: NDArray[np.float64]) -> Fiel
 
 
 def _body(grid: Grid, shapes: dict[str, Field], frame: Frame, look: tuple[float, Field]) -> Field:
-    """HU of everything that is not lung: wall, fat, ribs, spine, heart, liver, couch, air around."""
+    """HU outside the lungs: wall, fat, ribs, spine, heart, liver, couch, air."""
     z, y, x = grid.axes
     fat, noise = look[0] * max(frame.scale, 0.6), look[1]
     muscle = 20 * max(frame.scale, 0.6)
@@ -219,7 +219,7 @@ def _trunk(grid: Grid, draw: Draw, frame: Frame) -> list[NDArray[np.float64]]:
 
 
 def _draw_central_airways(outside: Field, depth: Field, trunk: list[NDArray[np.float64]], grid: Grid) -> None:
-    """Trachea and main bronchi: air outside the lungs with a wall; they are no lung."""
+    """Trachea and main bronchi: air with a wall, outside the lungs."""
     top, carina, right, left = trunk
     scale = float(np.clip((left - right)[2] / 72, 0.55, 1.2))
     lines = [(top, carina, 8.5 * scale), (carina, right, 6.5 * scale), (carina, left, 6.0 * scale)]
@@ -239,8 +239,8 @@ def _lung_scene(
     lungs: NDArray[np.uint8],
     depth: Field,
     marks: tuple[list[NDArray[np.float64]], Frame, float],
-) -> Scene:
-    """Parenchyma with its gravity gradient and texture; vessels, bronchi and fissures."""
+) -> ChestParts:
+    """Parenchyma with gravity gradient and texture; vessels, bronchi and fissures."""
     trunk, frame, exhaled = marks
     y = grid.axes[1]
     exhale = draw.chance("exhale", exhaled)
@@ -266,7 +266,7 @@ def _lung_scene(
     contrast = draw.chance("contrast", 0.25)
     blood = draw.uniform("contrast_hu", 120, 280) if contrast else draw.uniform("blood_hu", 30, 60)
     truth = (lungs > 0).astype(np.uint8)
-    return Scene(parenchyma, vessels, lumen, lungs, depth, truth, grid.spacing_mm, frame.scale, blood)
+    return ChestParts(parenchyma, vessels, lumen, lungs, depth, truth, grid.spacing_mm, frame.scale, blood)
 
 
 def _draw_trees(
@@ -276,7 +276,7 @@ def _draw_trees(
     lung: NDArray[np.bool_],
     root: tuple[NDArray[np.float64], float],
 ) -> None:
-    """Artery and vein of one lung, and bronchi beside the artery, into the shares of vessel and of airway air."""
+    """Draw arteries, veins and bronchi (beside the arteries) of one lung into the shares of vessel and airway air."""
     (vessels, lumen), (hilum, density) = shares, root
     n = int(np.clip(lung.sum() * np.prod(grid.spacing_mm) / 1000 * density, 40, 8000))
     for shift in (np.array([4.0, -4.0, 0.0]), np.array([-10.0, -8.0, 0.0])):
@@ -289,7 +289,7 @@ def _draw_trees(
 
 
 def _draw_fissures(vessels: Field, grid: Grid, draw: Draw, lungs: NDArray[np.uint8], frame: Frame) -> None:
-    """Thin sheets between the lobes: oblique in both lungs, horizontal in the right one."""
+    """Draw the sheets between the lobes: oblique in both lungs, horizontal in the right one."""
     height = grid.shape[0] * grid.spacing_mm[0]
     voxel = float(np.mean(grid.spacing_mm))
     waves = grid.noise(draw.stream(5), 45 * frame.scale)

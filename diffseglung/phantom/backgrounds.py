@@ -1,7 +1,7 @@
-"""Chests on the model grid, taken apart and ready for synthetic lesions: real and synthetic ones.
+"""Backgrounds for synthetic lesions: real and synthetic chests on the model grid, decomposed into their parts.
 
-A network that is taught on synthetic lesions sees as many kinds of normal lung as there are backgrounds, so these are
-made once, kept in a folder, and cut, turned and degraded anew for every patch (`phantom.random_patches`).
+A network trained on synthetic lesions sees only as many kinds of normal lung as there are backgrounds. They are made
+once, stored in a folder, and cropped, rotated and degraded anew for every patch (`phantom.random_patches`).
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.durable import workshop
+from diffseglung.case.alignment import HealthyLevel, healthy_level
+from diffseglung.case.prepared import PreparedScan
 from diffseglung.labels import HEALTHY
 from diffseglung.phantom import anatomy
 from diffseglung.phantom.canvas import UNKNOWN
 from diffseglung.phantom.procedural import EXTENT_MM
 from diffseglung.phantom.record import Draw
 from diffseglung.phantom.semisynthetic import take_apart
-from diffseglung.preprocess.alignment import HealthyLevel, healthy_level
-from diffseglung.preprocess.scene import Scene
+from diffseglung.platform.atomic_files import workshop
 
 SPACING_MM = 1.5
 MARGIN = 16
 """Voxels kept around the lungs."""
 SOLID_HU, SOLID_ML, SOLID_MARGIN = -150.0, 3.0, 5
-"""Dense tissue in a real lung that is thick and large may be disease: it is neither healthy nor a synthetic lesion."""
+"""Thick dense tissue of this volume in a real lung may be disease, so its label is UNKNOWN."""
 EXHALE = 0.3
-"""Share of the synthetic chests that have breathed out."""
+"""Share of synthetic chests in expiration."""
 
 
 @dataclass(frozen=True, eq=False)
 class Background:
     """A chest on a grid of SPACING_MM, canonical axes, (Z, Y, X) each.
 
-    hu:         float16; what the scanner saw, or, of a synthetic chest, an ideal one would see.
+    hu:         float16; the scan, or of a synthetic chest the image of an ideal scanner.
     parenchyma: float16 HU without vessels.  vessels, lumen: uint8, share of a voxel in 255ths.
     depth:      float16 mm below the lung's surface.   lungs: uint8, 1 right, 2 left.
-    truth:      uint8; label ids in the lungs, UNKNOWN where no one knows, 0 outside.
+    truth:      uint8; label ids in the lungs, UNKNOWN if unclear, 0 outside.
     healthy:    (2, Y) float32; HU of healthy right and left lung at each row from front to back.  air_hu: (1,) float32.
     """
 
@@ -57,11 +57,11 @@ class Background:
 
     @property
     def digest(self) -> str:
-        """Short hash that tells one background from another."""
+        """Short hash of the scan."""
         return hashlib.sha256(np.ascontiguousarray(self.hu).tobytes()).hexdigest()[:16]
 
     def save(self, folder: Path) -> None:
-        """One .npy file a field, all of them or none, in place of what was there."""
+        """Write one .npy file per field, atomically; an existing folder is replaced."""
         with workshop(folder) as part:
             for item in fields(self):
                 np.save(part / f"{item.name}.npy", getattr(self, item.name))
@@ -71,7 +71,7 @@ class Background:
 
     @classmethod
     def load(cls, folder: Path) -> Background:
-        """Mapped: nothing is read until it is used."""
+        """Open a saved background, memory-mapped."""
         return cls(
             **{
                 item.name: np.load(folder / f"{item.name}.npy", mmap_mode="r", allow_pickle=False)
@@ -80,24 +80,24 @@ class Background:
         )
 
 
-def real_background(scene: Scene, lesions: NDArray[np.uint8] | None = None) -> Background:
-    """A real scan on the model grid taken apart.
+def real_background(prepared: PreparedScan, lesions: NDArray[np.uint8] | None = None) -> Background:
+    """A real scan on the model grid.
 
-    lesions: (Z, Y, X) of that grid, 0 where there is none; ids where one is certain, UNKNOWN where there may be one.
-    Thick dense parts that are no certain lesion may be one.
+    lesions: (Z, Y, X) on that grid; label ids of certain lesions, UNKNOWN for possible ones, 0 elsewhere.
+    Thick dense tissue that is not a certain lesion becomes UNKNOWN.
     """
-    box = _box(scene.lungs)
-    hu, inside = np.ascontiguousarray(scene.hu[box], np.float32), scene.lungs[box]
+    box = _box(prepared.lungs)
+    hu, inside = np.ascontiguousarray(prepared.hu[box], np.float32), prepared.lungs[box]
     parts = take_apart(hu, inside.astype(np.uint8), (SPACING_MM,) * 3)
     truth = _healthy(inside)
     truth[_solid(hu, inside)] = UNKNOWN
     if lesions is not None:
         truth = np.where(inside & (lesions[box] > 0), lesions[box], truth).astype(np.uint8)
-    levels = scene.lung_levels or (scene.level, scene.level)
+    levels = prepared.lung_levels or (prepared.level, prepared.level)
     healthy = _rows(levels, hu.shape[1], box[1].start)
     return Background(
         hu.astype(np.float16), parts.parenchyma.astype(np.float16), _bytes(parts.vessels), _bytes(parts.lumen),
-        parts.depth.astype(np.float16), parts.lungs, truth, healthy, np.array([scene.level.air_hu], np.float32),
+        parts.depth.astype(np.float16), parts.lungs, truth, healthy, np.array([prepared.level.air_hu], np.float32),
     )  # fmt: skip
 
 
@@ -107,20 +107,20 @@ def synthetic_background(seed: int, split: str = "train") -> Background:
     shape = tuple(int(mm / SPACING_MM) for mm in EXTENT_MM["full"])
     grid = anatomy.Grid((shape[0], shape[1], shape[2]), (SPACING_MM,) * 3)
     chest = anatomy.build(grid, draw, scale=1.0, exhale=EXHALE)
-    scene = chest.scene
+    prepared = chest.parts
     hu = np.asarray(chest.compose(), np.float32)
-    level = healthy_level(ndimage.gaussian_filter(hu, 0.5), scene.lungs > 0, SPACING_MM)
-    box = _box(scene.lungs > 0)
+    level = healthy_level(ndimage.gaussian_filter(hu, 0.5), prepared.lungs > 0, SPACING_MM)
+    box = _box(prepared.lungs > 0)
     rows = _rows((level, level), hu[box].shape[1], box[1].start)
     return Background(
-        hu[box].astype(np.float16), scene.parenchyma[box].astype(np.float16), _bytes(scene.vessels[box]),
-        _bytes(scene.lumen[box]), scene.depth[box].astype(np.float16), scene.lungs[box],
-        _healthy(scene.lungs[box] > 0), rows, np.array([level.air_hu], np.float32),
+        hu[box].astype(np.float16), prepared.parenchyma[box].astype(np.float16), _bytes(prepared.vessels[box]),
+        _bytes(prepared.lumen[box]), prepared.depth[box].astype(np.float16), prepared.lungs[box],
+        _healthy(prepared.lungs[box] > 0), rows, np.array([level.air_hu], np.float32),
     )  # fmt: skip
 
 
 def _rows(levels: tuple[HealthyLevel, HealthyLevel], count: int, first: int) -> NDArray[np.float32]:
-    """Healthy levels (2, count) of the rows from `first` on."""
+    """Healthy levels (2, count) of `count` rows from `first` on."""
     depth_mm = (first + np.arange(count)) * SPACING_MM
     return np.stack([level.at(depth_mm) for level in levels]).astype(np.float32)
 
@@ -134,7 +134,7 @@ def _bytes(share: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _box(lungs: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
-    """The lungs with MARGIN around them, within the grid."""
+    """Bounding box of the lungs with MARGIN, within the grid."""
     slices = []
     for axis in range(3):
         hits = np.flatnonzero(lungs.any(axis=tuple(a for a in range(3) if a != axis)))

@@ -1,4 +1,4 @@
-"""A piece of lung to draw into, and what textures are made of: random fields, cells, sheets, tubes, spheres."""
+"""A piece of lung to draw into, and the elements of textures: random fields, cells, sheets, tubes, spheres."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from diffseglung.phantom.airspace import FLUID_HU
-from diffseglung.phantom.record import Scene
+from diffseglung.phantom.record import ChestParts
+from diffseglung.phantom.region import FLUID_HU, Mask
 from diffseglung.phantom.texture import Field, balls, sheet, smooth_noise
 from diffseglung.volume import Shape
 
-Mask = NDArray[np.bool_]
 GAS_HU = -1000.0
 UNKNOWN = 255
-"""Truth where no name is right."""
+"""Truth of voxels that no label describes."""
 OFF = np.float32(-1e3)
 """Signed distance outside the lung, in mm."""
 TILE, CELL = 96, 16
@@ -27,19 +26,19 @@ TILES = 3
 
 
 def clipped(values: Field, low: float = 0.0, high: float = 1.0) -> Field:
-    """Values within bounds."""
+    """Values clipped to [low, high]."""
     return np.asarray(np.clip(values, low, high), np.float32)
 
 
 @dataclass(eq=False, kw_only=True)
-class Canvas(Scene):
-    """A piece of a scene on an isotropic grid, with a generator of its own to draw with."""
+class Canvas(ChestParts):
+    """A piece of a chest on an isotropic grid, and the random generator to draw with."""
 
     rng: np.random.Generator
 
     @cached_property
     def lung(self) -> Mask:
-        """Where tissue may change."""
+        """Lung mask."""
         return np.asarray(self.lungs > 0)
 
     @property
@@ -54,11 +53,11 @@ class Canvas(Scene):
         return self.spacing_mm[0]
 
     def between(self, low: float, high: float) -> float:
-        """A number, evenly drawn."""
+        """A uniformly distributed number."""
         return float(self.rng.uniform(low, high))
 
     def scaled(self, low: float, high: float) -> float:
-        """A number whose logarithm is evenly drawn."""
+        """A log-uniformly distributed number."""
         return float(np.exp(self.rng.uniform(np.log(low), np.log(high))))
 
     def chance(self, probability: float) -> bool:
@@ -66,16 +65,16 @@ class Canvas(Scene):
         return bool(self.rng.random() < probability)
 
     def noise(self, scale_mm: float) -> Field:
-        """Random field of mean 0 and sd 1, correlated over `scale_mm`."""
+        """Random field of mean 0 and standard deviation 1, correlated over `scale_mm`."""
         return smooth_noise(self.rng, self.shape, self.spacing_mm, max(scale_mm, 1.1 * self.voxel))
 
     def grain(self, amount: float) -> Field:
-        """Field around 1 that varies at two scales."""
+        """Random field around 1 that varies at two scales."""
         fine, coarse = self.noise(self.between(2.5, 5)), self.noise(self.between(6, 20))
         return clipped(1 + np.float32(amount) * (fine + coarse), 0.3, 1.8)
 
     def cells(self, size_mm: float) -> tuple[NDArray[np.int32], Field]:
-        """Voronoi cells of about a size, turned and squeezed at random: number of the cell, mm to its wall."""
+        """Randomly rotated and stretched Voronoi cells of about `size_mm`: number of the cell, mm to its wall."""
         number, wall = _tile(int(self.rng.integers(TILES)))
         turn, _ = np.linalg.qr(self.rng.standard_normal((3, 3)))
         squeeze = np.exp(self.rng.normal(0, 0.15, 3))[:, None]
@@ -96,11 +95,11 @@ class Canvas(Scene):
         return sheet(wall + np.float32(0.04 * size_mm) * self.noise(2.5), thickness_mm, self.voxel)
 
     def ridges(self, size_mm: float, thickness_mm: float) -> Field:
-        """Share of each voxel that is a winding sheet: where a random field is zero."""
+        """Share of each voxel that is a curved sheet: the zero set of a random field."""
         return sheet(self.noise(size_mm) * np.float32(size_mm / 1.3), thickness_mm, self.voxel)
 
     def tubes(self, apart_mm: float, radius_mm: float) -> Field:
-        """Share of each voxel that is a winding tube: where two random fields are zero."""
+        """Share of each voxel that is a curved tube: the common zero set of two random fields."""
         squares = self.noise(apart_mm) ** 2 + self.noise(apart_mm) ** 2
         distance = np.sqrt(squares) * np.float32(apart_mm / 1.3)
         return clipped(0.5 + (np.float32(radius_mm) - distance) / np.float32(self.voxel))
@@ -124,7 +123,7 @@ class Canvas(Scene):
         self.parenchyma += np.clip(share, 0, 0.99) * (np.float32(FLUID_HU) - self.parenchyma)
 
     def empty(self, lost: Field, pruned: float) -> None:
-        """Take away a share of the tissue, and of the vessels `pruned` times as much."""
+        """Remove a share of the tissue, and `pruned` times that share of the vessels."""
         self.parenchyma += lost * (np.float32(GAS_HU) - self.parenchyma)
         self.vessels *= 1 - np.float32(pruned) * lost
 

@@ -1,17 +1,17 @@
-"""Healthy lung that is not as in the textbook: what a network must not take for disease."""
+"""Variants of healthy lung that a network must not mistake for disease."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from diffseglung.phantom.airspace import FLUID_HU
 from diffseglung.phantom.canvas import Canvas, clipped
+from diffseglung.phantom.region import FLUID_HU
 
 
 def draw_confounders(canvas: Canvas, *, may_breathe_out: bool) -> None:
-    """Healthy lung that is not as in the textbook; truth stays healthy.
+    """Draw variants of healthy lung at random; truth stays healthy.
 
-    Shallow breath, dependent density, mosaic perfusion, full vessels, thick fissures, bands of collapse.
+    Shallow breath, dependent density, mosaic perfusion, wide vessels, extra vessels, bands of atelectasis.
     """
     lung, parenchyma = canvas.lung, canvas.parenchyma
     if may_breathe_out and canvas.chance(0.3):

@@ -1,4 +1,4 @@
-"""Emphysema: tissue is lost, no walls are made (paraseptal spaces and bullae keep the thin septa that were there)."""
+"""Models of emphysema: tissue is lost without new walls; paraseptal spaces and bullae have thin septa."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from diffseglung.phantom.trees import scatter
 
 
 def _thin(region: Region, kept: Field, prune: float) -> None:
-    """Keep this share (0..1) of the tissue; prune the vessels where most of it is lost."""
+    """Keep a share (0..1) of the tissue, and remove `prune` times the lost share of the vessels."""
     parenchyma = region.parenchyma
     parenchyma[:] = -1000 + kept * (parenchyma + 1000)
     region.vessels[:] *= 1 - prune * (1 - kept)
 
 
 def centrilobular(region: Region, draw: Draw) -> None:
-    """Many round holes of a few mm in otherwise normal lung, dense enough to be seen as one area."""
+    """Many round holes of a few mm in otherwise normal lung, dense enough to form one area."""
     low, high = draw.uniform("hole_small_mm", 1.2, 2.0), draw.uniform("hole_large_mm", 2.4, 4.6)
     reach = region.signed > 0
     if not reach.any():
@@ -36,7 +36,7 @@ def centrilobular(region: Region, draw: Draw) -> None:
 
 
 def panlobular(region: Region, draw: Draw) -> None:
-    """Even, mild loss over a wide area: a few tens of HU, no holes, fewer vessels."""
+    """Uniform mild loss over a wide area: a few tens of HU, no holes, fewer vessels."""
     soft = region.weight(draw.uniform("fade_mm", 2.0, 7.0))
     kept = draw.uniform("kept", 0.42, 0.70)
     grain = np.clip(1 + 0.10 * region.noise(draw.rng, 6.0), 0.7, 1.3)
@@ -45,7 +45,7 @@ def panlobular(region: Region, draw: Draw) -> None:
 
 
 def _spaces(region: Region, draw: Draw, signed: Field, *, size_mm: float, septum_mm: float) -> None:
-    """Air spaces packed against each other with thin septa between them."""
+    """Adjacent air spaces with thin septa between them."""
     soft = region.weight(1.0, signed=signed)
     _, distance = region.lobules(draw.rng, size_mm, signed, 3.0)
     septa = sheet(distance, septum_mm, region.voxel)
@@ -58,15 +58,15 @@ def _spaces(region: Region, draw: Draw, signed: Field, *, size_mm: float, septum
 
 def paraseptal(region: Region, draw: Draw) -> None:
     """One or two rows of air spaces under the pleura."""
-    row = draw.uniform("row_mm", 6, 13) * max(region.scene.scale, 0.7)
+    row = draw.uniform("row_mm", 6, 13) * max(region.parts.scale, 0.7)
     signed = np.minimum(region.signed, row - region.depth + 1.5 * region.noise(draw.rng, 7.0))
-    size = draw.uniform("space_mm", 6, 12) * max(region.scene.scale, 0.7)
+    size = draw.uniform("space_mm", 6, 12) * max(region.parts.scale, 0.7)
     _spaces(region, draw, signed, size_mm=size, septum_mm=draw.uniform("septum_mm", 0.3, 0.7))
 
 
 def bullous(region: Region, draw: Draw) -> None:
     """A few large, nearly empty spaces with hairline walls."""
-    size = draw.uniform("bulla_mm", 18, 36) * max(region.scene.scale, 0.5)
+    size = draw.uniform("bulla_mm", 18, 36) * max(region.parts.scale, 0.5)
     inside, _ = region.lobules(draw.rng, size, region.signed - 0.2 * region.radius_mm, size)
     signed = (blurred(inside, region.spacing, 1.2) - 0.5) * 4
     _spaces(region, draw, signed, size_mm=size, septum_mm=draw.uniform("septum_mm", 0.4, 0.8))

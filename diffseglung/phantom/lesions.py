@@ -1,4 +1,4 @@
-"""Lesions: which models there are, who may use them, and how a set of them is put into a scene."""
+"""The lesion models, the splits that may use them, and how a set of lesions is drawn into a chest."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.errors import ConfigError
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, Label
 from diffseglung.phantom import airless, airspace, destruction, scarring
-from diffseglung.phantom.record import Draw, Scene
+from diffseglung.phantom.record import ChestParts, Draw
 from diffseglung.phantom.region import Region, place
 from diffseglung.phantom.severity import severity_of
+from diffseglung.platform.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Model:
-    """One way a pathology looks. `splits` that may draw it; where it sits; its usual radius in mm."""
+    """One appearance of a pathology.  splits: those that may draw it.  site: where it lies.  radius_mm: usual range."""
 
     name: str
     label: Label
@@ -50,13 +50,13 @@ MODELS = (
 )
 
 
-def models_for(split: str, label: Label | None = None) -> list[Model]:
-    """Models that a split may draw, of one label or all."""
-    return [m for m in MODELS if split in m.splits and (label is None or m.label == label)]
+def models_for(split: str, label: Label) -> list[Model]:
+    """Models of a label that a split may draw."""
+    return [model for model in MODELS if split in model.splits and model.label == label]
 
 
 def check_models(names: tuple[str, ...]) -> None:
-    """Raise ConfigError for a name that is no model."""
+    """Raise ConfigError for an unknown model."""
     known = [m.name for m in MODELS]
     for name in names:
         if name not in known:
@@ -66,39 +66,39 @@ def check_models(names: tuple[str, ...]) -> None:
 
 
 def add(
-    scene: Scene, draw: Draw, *, names: tuple[str, ...] | None = None, severity: str = "any"
+    parts: ChestParts, draw: Draw, *, names: tuple[str, ...] | None = None, severity: str = "any"
 ) -> list[dict[str, Any]]:
-    """Draw a set of lesions into the scene; returns one record a lesion.
+    """Draw a set of lesions into the chest, in place; returns one record per lesion.
 
-    names: models to draw; else a random mix of the split, every pathology with probability 0.75 and at least one.
-    severity: how many of each, how large and how faint; "any" draws each once, as its model usually is.
+    names: models to draw; None draws a random mix of the split: each pathology with probability 0.75, at least one.
+    severity: number, size and contrast of the lesions; "any" draws each model once, at its usual size.
     """
     check_models(names or ())
     degree = severity_of(severity)
     chosen = [m for m in MODELS if m.name in names] if names is not None else _mix(draw)
     if degree is not None:
         chosen = [m for m in dict.fromkeys(chosen) for _ in range(degree.lesions_of(draw, m.name))]
-    # gas-rich lesions first: consolidation hides what lies under it
+    # lesions with more gas first: consolidation hides what it covers
     order = {EMPHYSEMA.id: 0, FIBROSIS.id: 1, GGO.id: 2, CONSOLIDATION.id: 3}
     records = []
     for model in sorted(chosen, key=lambda m: order[m.label.id]):
         record: dict[str, Any] = {"model": model.name, "label": model.label.name}
         own = draw.inside(record)
         radius_mm = model.radius_mm if degree is None else degree.radius_mm(own, model.radius_mm)
-        region = place(scene, own, model.site, radius_mm)
+        region = place(parts, own, model.site, radius_mm)
         if region is None:
             continue
-        before = scene.truth[region.box] == model.label.id
+        before = parts.truth[region.box] == model.label.id
         _paint(model, region, own, 1.0 if degree is None else degree.kept(own, model.label))
-        after: NDArray[np.bool_] = scene.truth[region.box] == model.label.id
-        record["added_ml"] = round(float((after & ~before).sum() * np.prod(scene.spacing_mm) / 1000), 3)
+        after: NDArray[np.bool_] = parts.truth[region.box] == model.label.id
+        record["added_ml"] = round(float((after & ~before).sum() * np.prod(parts.spacing_mm) / 1000), 3)
         records.append(record)
     return records
 
 
 def _paint(model: Model, region: Region, draw: Draw, strength: float) -> None:
-    """Paint a lesion and keep this share (0..1) of what it changed; its extent stays."""
-    tissue = (region.parenchyma, region.vessels, region.scene.lumen[region.box])
+    """Draw a lesion, and scale its change of the tissue by `strength` (0..1); its extent stays."""
+    tissue = (region.parenchyma, region.vessels, region.parts.lumen[region.box])
     before = [part.copy() for part in tissue] if strength < 1 else []
     model.paint(region, draw)
     for part, old in zip(tissue, before, strict=False):
@@ -106,7 +106,7 @@ def _paint(model: Model, region: Region, draw: Draw, strength: float) -> None:
 
 
 def _mix(draw: Draw) -> list[Model]:
-    """A random mix of disease."""
+    """A random mix of models of the split."""
     chosen: list[Model] = []
     labels = [label for label in (EMPHYSEMA, GGO, FIBROSIS, CONSOLIDATION) if draw.chance(f"has_{label.name}", 0.75)]
     for label in labels or [GGO]:

@@ -1,4 +1,4 @@
-"""How a case was scanned: standard, low dose, sharp kernel, thick slices, exhale; drawn chests and real scans alike."""
+"""Scan conditions of synthetic chests and real scans: standard, low dose, sharp kernel, thick slices, expiration."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.errors import ConfigError
 from diffseglung.phantom.record import Draw, Phantom
 from diffseglung.phantom.scanner import Scanner
+from diffseglung.phantom.texture import Field
+from diffseglung.platform.errors import ConfigError
 from diffseglung.volume import Reorientation, Volume
 
-Field = NDArray[np.float32]
 CONDITIONS = ("any", "standard", "low_dose", "sharp", "thick", "exhale")
 EXHALE_SHARE = {"any": 0.2, "exhale": 1.0}
-"""Probability that the patient has breathed out; 0 in every other condition."""
+"""Probability of expiration; 0 in every other condition."""
 NOISE_HU = {"low_dose": (42.0, 60.0), "sharp": (25.0, 45.0)}
-"""Range of the noise of a drawn chest; QUIET_HU in the other conditions."""
+"""Range of the noise of a synthetic chest; QUIET_HU in the other conditions."""
 QUIET_HU = (15.0, 35.0)
 RESCAN_NOISE_HU = {"low_dose": (45.0, 60.0), "sharp": (25.0, 40.0)}
-"""Range of the noise that a real scan is brought to."""
+"""Range of the noise of a real scan after `rescan`."""
 SHARP, SOFT = (0.85, 1.0), (0.0, 0.6)
 """Ranges of `Scanner.sharpness`."""
 THICK_MM = 5.0
 
 
 def scanner_for(base: Scanner, condition: str, draw: Draw) -> Scanner:
-    """The protocol of a condition with the pixels and the calibration of `base`; "any" is `base` itself.
+    """The scanner of a condition, with the pixels and the calibration of `base`; "any" is `base` itself.
 
-    `draw` must be a stream of its own, so that one seed gives the same chest in every condition.
+    `draw` must be an independent stream, so that one seed gives the same chest in every condition.
     """
     if condition not in CONDITIONS:
         raise ConfigError(f"condition is {condition!r}", remedy=f"choose one of {', '.join(CONDITIONS)}")
@@ -49,18 +49,19 @@ def scanner_for(base: Scanner, condition: str, draw: Draw) -> Scanner:
 
 
 def rescan(case: Phantom, condition: str, *, seed: int = 0, split: str = "train") -> Phantom:
-    """A scanned case as if it had been scanned otherwise; "any" and "standard" leave it as it is.
+    """A case as if it had been scanned under another condition; "any" and "standard" leave it unchanged.
 
-    low_dose: noise of a soft kernel is added in quadrature, to 45 to 60 HU in soft tissue.
-    sharp:    edges overshoot, and noise of a sharp kernel brings it to 25 to 40 HU.
-    thick:    slices are averaged over 5 mm; a voxel belongs to what most of it belongs to. Canonical axes come out.
+    low_dose: adds noise of a soft kernel in quadrature, to 45 to 60 HU in soft tissue.
+    sharp:    adds overshoot at edges, and noise of a sharp kernel, to 25 to 40 HU.
+    thick:    averages slices over 5 mm; masks take the label with the largest share. The result has canonical axes.
     Raises ConfigError for exhale: breath cannot be changed in an image.
     """
     if condition in ("any", "standard"):
         return case
     if condition not in CONDITIONS or condition == "exhale":
         raise ConfigError(
-            f"a given scan cannot be made {condition!r}", remedy="choose one of any, standard, low_dose, sharp, thick"
+            f"a given scan cannot be rescanned as {condition!r}",
+            remedy="choose one of any, standard, low_dose, sharp, thick",
         )
     draw = Draw(seed, split).aside(21)
     turn = Reorientation.of(case.ct)
@@ -75,9 +76,9 @@ def rescan(case: Phantom, condition: str, *, seed: int = 0, split: str = "train"
 
 
 def tissue_noise_hu(hu: Field) -> float:
-    """Standard deviation in soft tissue of a scan (Z, Y, X), axial slices; NaN where there is no plain soft tissue.
+    """Standard deviation (HU) in soft tissue of a scan (Z, Y, X) of axial slices; NaN if it has no uniform soft tissue.
 
-    The median over windows of 5 x 5 pixels that hold nothing but -50 to 150 HU.
+    Median over windows of 5 x 5 pixels that lie wholly within -50 to 150 HU.
     """
     window = (1, 5, 5)
     plain = (ndimage.minimum_filter(hu, window) > -50) & (ndimage.maximum_filter(hu, window) < 150)
@@ -88,7 +89,7 @@ def tissue_noise_hu(hu: Field) -> float:
 
 
 def _noisier(hu: Field, spacing_mm: tuple[float, float, float], condition: str, draw: Draw) -> Field:
-    """Overshoot of a sharp kernel, then noise up to the drawn sd."""
+    """Add the overshoot of a sharp kernel, then noise up to the drawn standard deviation."""
     sharp = condition == "sharp"
     if sharp:
         width = [0.0, 1.1 / spacing_mm[1], 1.1 / spacing_mm[2]]
@@ -110,7 +111,7 @@ def _noisier(hu: Field, spacing_mm: tuple[float, float, float], condition: str, 
 
 
 def _thickened(ct: Volume, lungs: Volume, truth: Volume) -> tuple[Volume, Volume, Volume]:
-    """Slices of THICK_MM from thinner ones, canonical axes; thicker ones stay."""
+    """Slices of THICK_MM from thinner ones, canonical axes; thicker ones are left unchanged."""
     plane_mm = ct.spacing_mm[0]
     if plane_mm >= THICK_MM:
         return ct, lungs, truth
@@ -127,6 +128,6 @@ def _thickened(ct: Volume, lungs: Volume, truth: Volume) -> tuple[Volume, Volume
 
 
 def _majority(profiles: Field, ids: NDArray[np.uint8], of: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Of the ids named, the one with the largest share of each thick voxel."""
+    """The id in `of` with the largest share of each thick voxel."""
     shares = np.stack([np.tensordot(profiles, (ids == k).astype(np.float32), 1) for k in of])
     return np.asarray(np.asarray(of, np.uint8)[shares.argmax(0)], np.uint8)

@@ -1,14 +1,14 @@
-"""Lesions with everything about them drawn at random, to teach a network what each class means and not how it is drawn.
+"""Lesions whose every property is random, so that a network learns the classes and not how they are drawn.
 
 Domain randomisation (Tobin et al. 2017; SynthSeg, Billot et al. 2023): extent, border, density and texture are drawn
-independently from ranges wider than life. What a class is follows the Fleischner glossary (Hansell et al. 2008):
+independently from ranges wider than in patients. The classes follow the Fleischner glossary (Hansell et al. 2008):
 
-ground glass   haze through which vessels are seen; fine lines in it do not change its name while the haze dominates
-consolidation  airless tissue that hides vessels; gas is left in bronchi or in patches
-fibrosis       nets of lines, walls around cysts, pulled-open airways; haze behind them may be there or not
-emphysema      lost tissue: even, in holes, in spaces between septa, at the pleura, as one large space
+ground glass   haze that does not hide vessels; fine lines in it do not change the label while the haze dominates
+consolidation  airless tissue that hides vessels; gas remains in bronchi or patches
+fibrosis       nets of lines, cysts with walls, traction bronchiectasis; with or without haze
+emphysema      lost tissue: uniform, in holes, in spaces between septa, at the pleura, as one large space
 
-Where the haze behind lines is as prominent as the lines, no name is right, and truth is UNKNOWN.
+If the haze is as prominent as the lines, no label is right, and truth is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ import numpy as np
 from scipy import ndimage
 
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO
-from diffseglung.phantom.canvas import OFF, TILE, UNKNOWN, Canvas, Mask, clipped
+from diffseglung.phantom.canvas import OFF, TILE, UNKNOWN, Canvas, clipped
+from diffseglung.phantom.region import Mask
 from diffseglung.phantom.texture import Field
 
 EXTENTS = ("blob", "blob", "scattered", "spheres", "pleural", "lobular", "layer")
 
 
 def extent(canvas: Canvas, radius_mm: float) -> Field:
-    """Signed mm to the border of a random extent, inside positive, OFF outside the lung."""
+    """Signed mm to the border of a random extent, positive inside, OFF outside the lung."""
     kind = str(canvas.rng.choice(EXTENTS))
     sites = np.argwhere(canvas.lung)
     middle = np.asarray(sites[int(canvas.rng.integers(len(sites)))] * canvas.voxel, np.float64)
@@ -58,13 +59,13 @@ def extent(canvas: Canvas, radius_mm: float) -> Field:
 
 
 def _under_pleura(canvas: Canvas, signed: Field, band_mm: float, ragged_mm: float) -> Field:
-    """The part of an extent that lies in a ragged band below the lung's surface."""
+    """The part of an extent in an irregular subpleural band."""
     ragged = np.float32(canvas.between(1, 5)) * canvas.noise(ragged_mm)
     return np.asarray(np.minimum(signed, np.float32(band_mm) - canvas.depth + ragged), np.float32)
 
 
 def _whole_lobules(canvas: Canvas, signed: Field) -> Field:
-    """Whole cells whose middle lies in an extent."""
+    """Whole cells whose mean lies in an extent."""
     number, _ = canvas.cells(canvas.between(8, 22))
     sums = np.bincount(number.ravel(), weights=np.clip(signed, -30, 30).ravel())
     means = sums / np.maximum(np.bincount(number.ravel()), 1)
@@ -73,7 +74,7 @@ def _whole_lobules(canvas: Canvas, signed: Field) -> Field:
 
 
 def ground_glass(canvas: Canvas) -> None:
-    """Haze: even, grainy, patchy by lobule, with fine lines, or graded; vessels stay and may be wider."""
+    """Haze: uniform, grainy, lobular, with fine lines, or graded; vessels stay and may be wider."""
     signed = extent(canvas, canvas.scaled(7, 48))
     soft = canvas.weight(signed, canvas.scaled(0.7, 14))
     fill = canvas.scaled(0.10, 0.52)
@@ -96,7 +97,7 @@ def ground_glass(canvas: Canvas) -> None:
 
 
 def consolidation(canvas: Canvas) -> None:
-    """Airless tissue, with bronchi or gas left in it, with or without a halo or ring of ground glass."""
+    """Airless tissue with remaining bronchi or gas, with or without a halo or core of ground glass."""
     signed = extent(canvas, canvas.scaled(6, 40))
     soft = canvas.weight(signed, canvas.scaled(0.7, 6))
     solid, kind = soft, canvas.rng.random()
@@ -123,7 +124,7 @@ def consolidation(canvas: Canvas) -> None:
 
 
 def fibrosis(canvas: Canvas) -> None:
-    """Nets of lines of one or two meshes, thick or thin, on haze or not; cysts; airways that are pulled open."""
+    """Nets of thick or thin lines of one or two meshes, with or without haze; cysts; dilated airways."""
     signed = extent(canvas, canvas.scaled(8, 48))
     if canvas.chance(0.4):
         signed = _under_pleura(canvas, signed, canvas.between(8, 34), 10.0)
@@ -147,7 +148,7 @@ def fibrosis(canvas: Canvas) -> None:
 
 
 HAZY, LINES_PER_HAZE = 0.14, 0.45
-"""Share of haze above which it may dominate, and share of lines per haze below which it does."""
+"""Haze above this share may dominate; it does if the lines are below this share of the haze."""
 
 
 def _lines(canvas: Canvas) -> Field:
@@ -165,7 +166,7 @@ def _lines(canvas: Canvas) -> Field:
 
 
 def _cysts(canvas: Canvas, soft: Field) -> Field:
-    """Put dark gas between the lines, in all of the lesion or parts of it; where, 0 to 1."""
+    """Put gas between the lines, in all or parts of the lesion; returns its share of each voxel, 0 to 1."""
     part = soft
     if canvas.chance(0.4):
         part = part * (canvas.noise(canvas.between(8, 20)) > canvas.between(-0.8, 0.5))
@@ -178,7 +179,7 @@ def _cysts(canvas: Canvas, soft: Field) -> Field:
 
 
 def emphysema(canvas: Canvas) -> None:
-    """Lost tissue: even, in round holes, in irregular ones, in spaces with septa, at the pleura, or one large space."""
+    """Lost tissue: uniform, in round or irregular holes, in spaces with septa, at the pleura, or one large space."""
     signed = extent(canvas, canvas.scaled(8, 48))
     inside, kind = signed > 0, canvas.rng.random()
     if not inside.any():
@@ -215,7 +216,7 @@ def emphysema(canvas: Canvas) -> None:
 
 
 def _around(holes: Field, canvas: Canvas) -> Mask:
-    """Where holes are dense enough to be seen as one lesion."""
+    """Where holes are dense enough to form one lesion."""
     return np.asarray(ndimage.gaussian_filter((holes > 0.5).astype(np.float32), 2.2 / canvas.voxel) > 0.28)
 
 
@@ -225,11 +226,11 @@ PAINT: dict[int, Callable[[Canvas], None]] = {
     GGO.id: ground_glass,
     CONSOLIDATION.id: consolidation,
 }
-"""In the order of drawing: what holds less gas hides what lies under it."""
+"""In drawing order: tissue with less gas hides what it covers."""
 
 
 def draw_lesions(canvas: Canvas, wanted: dict[int, int]) -> None:
-    """Draw so many lesions of each class, label id -> number."""
+    """Draw lesions.  wanted: label id -> number of lesions."""
     if canvas.lung.any():
         for name, paint in PAINT.items():
             for _ in range(wanted.get(name, 0)):

@@ -1,6 +1,6 @@
-"""Random patches: a piece of a background with synthetic lesions and confounders, seen by a random scanner.
+"""Random patches: a piece of a background with synthetic lesions and confounders, imaged by a random scanner.
 
-One takes less than a tenth of a second on one core, so a network never has to see one twice.
+A patch takes less than a tenth of a second on one core, so no network has to see one twice.
 """
 
 from __future__ import annotations
@@ -12,36 +12,36 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from diffseglung.case.alignment import align_to
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, FIBROSIS, GGO, HEALTHY
 from diffseglung.phantom.backgrounds import SPACING_MM, Background
 from diffseglung.phantom.canvas import UNKNOWN, Canvas
 from diffseglung.phantom.confounders import draw_confounders
 from diffseglung.phantom.random_lesions import draw_lesions
 from diffseglung.phantom.texture import Field
-from diffseglung.preprocess.alignment import align_to
 from diffseglung.volume import Shape
 
 EDGE = 6
-"""Voxels drawn around a patch, for what slices and kernels take from beside it."""
+"""Voxels drawn around a patch, because slices and kernels reach beyond it."""
 FREE = 0.2
-"""Share of patches without synthetic lesions: what is certain in a real scan is learned as any scanner shows it."""
+"""Share of patches without synthetic lesions; they keep the certain lesions of real scans."""
 OFTEN = {EMPHYSEMA.id: 0.45, FIBROSIS.id: 0.5, GGO.id: 0.45, CONSOLIDATION.id: 0.35}
-"""How likely a patch with lesions holds each."""
+"""Label id -> probability that a patch with lesions contains the class."""
 TURNED = 0.4
-"""Share of patches that are turned and stretched."""
+"""Share of patches that are rotated and stretched."""
 INNER_MM, INNER, TRIES = 10.0, 0.8, 400
-"""How deep in the lung, and how often, a patch has its middle at least; after so many tries it is anywhere."""
+"""Minimum depth of the centre of a patch in the lung, share of patches it applies to, and attempts to find one."""
 MAY_BREATHE_OUT_HU = -800.0
-"""Healthy lung below that can be made denser by a shallower breath."""
+"""Healthy lung below this can be made denser, as in a shallower breath."""
 LEVEL_SD_HU = 8.0
-"""How far the healthy level of a scan is mistaken."""
+"""Standard deviation of the error of a scan's healthy level."""
 
 
 @dataclass(frozen=True, eq=False)
 class RandomPatch:
     """ct: (Z, Y, X) float32 aligned HU.  lung: bool.
 
-    truth: uint8; label ids in the lung, 0 outside, UNKNOWN where no name is right.
+    truth: uint8; label ids in the lung, 0 outside, UNKNOWN if no label is right.
     """
 
     ct: Field
@@ -50,7 +50,7 @@ class RandomPatch:
 
 
 def random_patch(backgrounds: Sequence[Background], rng: np.random.Generator, shape: Shape) -> RandomPatch:
-    """Draw one."""
+    """Draw a patch of `shape` voxels (Z, Y, X)."""
     background = backgrounds[int(rng.integers(len(backgrounds)))]
     turned = bool(rng.random() < TURNED)
     size = tuple(int(n * (1.3 if turned else 1.0)) + 2 * EDGE for n in shape)
@@ -74,7 +74,7 @@ def random_patch(backgrounds: Sequence[Background], rng: np.random.Generator, sh
         own = canvas.truth > HEALTHY.id
         names = [name for name, often in OFTEN.items() if rng.random() < often]
         draw_lesions(canvas, {name: int(rng.integers(1, 3)) for name in names})
-        canvas.truth[own] = UNKNOWN  # no name is right for two lesions in one place
+        canvas.truth[own] = UNKNOWN  # two lesions in one place have no right label
     hu += ndimage.gaussian_filter(canvas.compose() - before, rng.uniform(0.3, 0.5), truncate=3)
     healthy = np.where(lungs == 2, left, right) + np.float32(rng.normal(0, LEVEL_SD_HU))
     ct = align_to(_scanned(hu, rng), healthy, float(background.air_hu[0]))
@@ -90,7 +90,7 @@ def random_patch(backgrounds: Sequence[Background], rng: np.random.Generator, sh
 def _box(
     background: Background, rng: np.random.Generator, size: tuple[int, ...]
 ) -> tuple[tuple[slice, ...], list[tuple[int, int]]]:
-    """A box around a random lung voxel, and how far it reaches beyond the background on each side."""
+    """A box around a random lung voxel, and the voxels by which it exceeds the background on each side."""
     lungs, depth = background.lungs, background.depth
     least_mm = INNER_MM if rng.random() < INNER else 0.0
     for _ in range(TRIES):
@@ -109,7 +109,7 @@ def _cut(values: NDArray[np.generic], box: tuple[slice, ...], outside: list[tupl
 
 
 def _scanned(hu: Field, rng: np.random.Generator) -> Field:
-    """Slices of up to 7 mm, a soft or sharp kernel, noise."""
+    """Simulate slices of up to 7 mm, a soft or sharp kernel, and noise."""
     kind = rng.random()
     thick = 1.0 if kind < 0.4 else float(rng.uniform(1.0, 2.2) if kind < 0.75 else rng.uniform(2.2, 4.7))
     if thick > 1.05:
@@ -129,7 +129,7 @@ def _scanned(hu: Field, rng: np.random.Generator) -> Field:
 
 
 def _slices(count: int, thick: float, rng: np.random.Generator) -> Field:
-    """(count, count): box slices of `thick` voxels at a random phase, brought back to the grid linearly."""
+    """Matrix (count, count): average over slices of `thick` voxels at a random phase, interpolated back linearly."""
     centres = np.arange(rng.uniform(-thick, 0), count + thick, thick)
     taken = np.clip((thick + 1) / 2 - np.abs(centres[:, None] - np.arange(count)), 0, 1)
     kept = taken.sum(1) > 0.3 * thick
@@ -142,7 +142,7 @@ def _slices(count: int, thick: float, rng: np.random.Generator) -> Field:
 
 
 def _turned(fields: list[Field], rng: np.random.Generator, shape: Shape) -> list[Field]:
-    """Turned around the long axis and stretched; truth and lungs by the nearest voxel."""
+    """Rotate around the long axis and stretch; linear for the first field, nearest voxel for the others."""
     angle, stretch = rng.uniform(-0.25, 0.25), rng.uniform(0.8, 1.2, 3)
     turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
     matrix = turn * stretch
@@ -154,5 +154,5 @@ def _turned(fields: list[Field], rng: np.random.Generator, shape: Shape) -> list
 
 
 def _middle(values: Field, shape: Shape) -> Field:
-    """The piece without its edge."""
+    """The patch without EDGE."""
     return values[tuple(slice(EDGE, EDGE + n) for n in shape)]

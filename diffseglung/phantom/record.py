@@ -1,4 +1,4 @@
-"""What a generator returns, and how it draws its random parameters."""
+"""A phantom, the random parameters of its generator, and the parts of a chest that lesions change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseglung.errors import ConfigError
+from diffseglung.platform.errors import ConfigError
 from diffseglung.volume import Volume
 
 T = TypeVar("T")
@@ -35,10 +35,16 @@ class Phantom:
 
 @dataclass
 class Draw:
-    """Random parameters of one split.
+    """Random parameters of one split, recorded by name.
 
-    Every range is cut into ten bins; a split owns some of them, so that train, dev and test never share a parameter
-    value, although each covers the range. Which bins depends on the parameter's name.
+    Each range is divided into ten bins, and each bin belongs to one split: train, dev and test never share a parameter
+    value, although each covers the range. The assignment of bins depends on the name of the parameter.
+
+    >>> draw = Draw(seed=7, split="dev")
+    >>> 1.0 <= draw.uniform("slice_mm", 1.0, 2.5) <= 2.5
+    True
+    >>> list(draw.record)
+    ['slice_mm']
     """
 
     seed: int
@@ -57,32 +63,28 @@ class Draw:
         return np.random.default_rng([SPLITS.index(self.split), self.seed, 977, *words])
 
     def uniform(self, name: str, low: float, high: float) -> float:
-        """A value of [low, high] from the bins of the split, recorded under `name`."""
+        """A value in [low, high] from the bins of the split."""
         shift = hashlib.sha256(name.encode()).digest()[0] % len(_BINS)
         own = [i for i in range(len(_BINS)) if _BINS[(i + shift) % len(_BINS)] == self.split]
         value = low + (high - low) * (own[int(self.rng.integers(len(own)))] + float(self.rng.random())) / len(_BINS)
         return self._note(name, value)
 
-    def choice(self, name: str, options: list[str] | tuple[str, ...]) -> str:
-        """One of the options, recorded under `name`."""
-        return self._note(name, options[int(self.rng.integers(len(options)))])
-
     def count(self, name: str, low: int, high: int) -> int:
-        """A whole number of [low, high], recorded under `name`."""
+        """A whole number in [low, high]."""
         return self._note(name, int(self.rng.integers(low, high + 1)))
 
     def chance(self, name: str, probability: float) -> bool:
-        """True with this probability, recorded under `name`."""
+        """True with this probability."""
         return self._note(name, bool(self.rng.random() < probability))
 
     def aside(self, *words: int) -> Draw:
-        """A stream of its own for one purpose, recording in the same place: what else is drawn stays as it is."""
+        """An independent stream for one purpose, with the same record: other draws do not change."""
         other = self.inside(self.record)
         other.rng = self.stream(*words)
         return other
 
     def inside(self, record: dict[str, Any]) -> Draw:
-        """The same stream writing its parameters into another record."""
+        """The same stream, recording into `record`."""
         other = object.__new__(Draw)
         other.seed, other.split, other.record, other.rng = self.seed, self.split, record, self.rng
         return other
@@ -93,8 +95,8 @@ class Draw:
 
 
 @dataclass
-class Scene:
-    """Lung tissue before the scanner: lesions change it in place.
+class ChestParts:
+    """Lung tissue before it is scanned; lesions change it in place.
 
     parenchyma: (Z, Y, X) float32 HU of lung tissue without its vessels.
     vessels:    share of each voxel that is vessel or airway wall.
@@ -103,8 +105,8 @@ class Scene:
     depth:      distance to the lung surface in mm, positive inside.
     truth:      uint8 label ids.
     spacing_mm: of the grid, canonical axes.
-    scale:      size of this chest against an adult's.
-    vessel_hu:  of blood.
+    scale:      size of the chest relative to an adult.
+    vessel_hu:  HU of blood.
     """
 
     parenchyma: NDArray[np.float32]
@@ -118,7 +120,7 @@ class Scene:
     vessel_hu: float = 40.0
 
     def compose(self, planes: slice | None = None) -> NDArray[np.float32]:
-        """HU of tissue, vessels and airways together, of all planes or some."""
+        """HU of tissue, vessels and airways combined, of all planes or some."""
         z = planes or slice(None)
         hu = self.parenchyma[z] + self.vessels[z] * (np.float32(self.vessel_hu) - self.parenchyma[z])
         hu += self.lumen[z] * (-1000 - hu)

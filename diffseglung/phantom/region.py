@@ -1,4 +1,4 @@
-"""Where a lesion sits, and how far it reaches: an uncleanly bordered blob in a box of the scene."""
+"""Place and extent of a lesion: a blob with a rough border in a box of the chest."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from diffseglung.labels import Label
-from diffseglung.phantom.record import Draw, Scene
+from diffseglung.phantom.record import ChestParts, Draw
 from diffseglung.phantom.texture import Field, cells, smooth_noise
 from diffseglung.volume import Shape
 
 Mask = NDArray[np.bool_]
+FLUID_HU = 20.0
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A box of the scene and a blob in it.
+    """A box of the chest and a blob in it; lesions are drawn into its views of the chest, in place.
 
-    signed: distance in mm to the blob's rough border, positive inside, -1e3 outside the lung.
+    signed: distance in mm to the rough border of the blob, positive inside, -1e3 outside the lung.
     """
 
-    scene: Scene
+    parts: ChestParts
     box: tuple[slice, slice, slice]
     signed: Field
     radius_mm: float
@@ -36,33 +37,38 @@ class Region:
 
     @property
     def parenchyma(self) -> Field:
-        """View of the scene's parenchyma."""
-        return self.scene.parenchyma[self.box]
+        """View of the parenchyma, HU."""
+        return self.parts.parenchyma[self.box]
 
     @property
     def vessels(self) -> Field:
-        """View of the scene's vessel share."""
-        return self.scene.vessels[self.box]
+        """View of the vessel share."""
+        return self.parts.vessels[self.box]
+
+    @property
+    def lumen(self) -> Field:
+        """View of the share of airway air."""
+        return self.parts.lumen[self.box]
 
     @property
     def depth(self) -> Field:
         """View of the distance to the lung surface."""
-        return self.scene.depth[self.box]
+        return self.parts.depth[self.box]
 
     @property
     def lung(self) -> Mask:
-        """The lung that the lesion is in."""
+        """Mask of the lung that holds the lesion."""
         return np.asarray(self.signed > -500)
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """mm of the grid."""
-        return self.scene.spacing_mm
+        """Spacing of the grid in mm."""
+        return self.parts.spacing_mm
 
     @property
     def voxel(self) -> float:
         """Mean voxel edge in mm."""
-        return float(np.mean(self.scene.spacing_mm))
+        return float(np.mean(self.parts.spacing_mm))
 
     def noise(self, rng: np.random.Generator, scale_mm: float) -> Field:
         """Correlated noise of sd 1 on the box."""
@@ -74,7 +80,7 @@ class Region:
         return np.asarray(np.clip(0.5 + d / max(border_mm, 1e-3), 0, 1) * self.lung, np.float32)
 
     def lobules(self, rng: np.random.Generator, size_mm: float, signed: Field, margin_mm: float) -> tuple[Mask, Field]:
-        """Whole lobules whose middle lies in `signed` > 0 (geographic border), and distance to lobule walls."""
+        """Mask of lobules whose mean of `signed` is positive (geographic border), and mm to the lobule walls."""
         near = (signed > -margin_mm) & self.lung
         number, wall = cells(rng, near, self.spacing, size_mm=size_mm)
         valid = number >= 0
@@ -86,23 +92,28 @@ class Region:
         inside[valid] = means[number[valid]] > 0
         return inside, wall
 
+    def fill(self, share: Field) -> None:
+        """Replace a share (0..1 per voxel) of the lung by fluid or cells."""
+        parenchyma = self.parenchyma
+        parenchyma += np.clip(share, 0, 0.98) * (FLUID_HU - parenchyma)
+
     def label(self, where: Mask, label: Label) -> None:
-        """Write truth inside this lung."""
-        self.scene.truth[self.box][where & self.lung] = label.id
+        """Write truth inside the lung of the lesion."""
+        self.parts.truth[self.box][where & self.lung] = label.id
 
 
-def place(scene: Scene, draw: Draw, site: str, radius_mm: tuple[float, float]) -> Region | None:
-    """A blob of random size and roughness at a site of the lungs; None where the lungs are too small for it."""
-    radius = draw.uniform("radius_mm", 0.6 * radius_mm[0], 1.45 * radius_mm[1]) * scene.scale
-    candidates = _site(scene, draw, site, radius)
+def place(parts: ChestParts, draw: Draw, site: str, radius_mm: tuple[float, float]) -> Region | None:
+    """A blob of random size and roughness at a site of the lungs; None if the lungs are too small."""
+    radius = draw.uniform("radius_mm", 0.6 * radius_mm[0], 1.45 * radius_mm[1]) * parts.scale
+    candidates = _site(parts, draw, site, radius)
     if len(candidates) == 0:
         return None
     centre = candidates[int(draw.rng.integers(len(candidates)))]
     squash = np.array([draw.uniform(f"squash_{a}", 0.7, 1.3) for a in "zyx"])
-    step = np.asarray(scene.spacing_mm)
+    step = np.asarray(parts.spacing_mm)
     reach = (1.45 * radius * squash + 4) / step
     low = np.maximum(np.floor(centre - reach).astype(int), 0)
-    high = np.minimum(np.ceil(centre + reach).astype(int) + 1, scene.lungs.shape)
+    high = np.minimum(np.ceil(centre + reach).astype(int) + 1, parts.lungs.shape)
     box = (slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1])), slice(int(low[2]), int(high[2])))
     z, y, x = ((np.arange(a, b) - c) * s / q for a, b, c, s, q in zip(low, high, centre, step, squash, strict=True))
     signed = (radius - np.sqrt(z[:, None, None] ** 2 + y[None, :, None] ** 2 + x[None, None, :] ** 2)).astype(
@@ -110,20 +121,20 @@ def place(scene: Scene, draw: Draw, site: str, radius_mm: tuple[float, float]) -
     )
     shape: Shape = signed.shape
     rough = draw.uniform("roughness", 0.08, 0.28) * radius
-    signed += rough * smooth_noise(draw.rng, shape, scene.spacing_mm, 0.6 * radius + 3)
-    signed += draw.uniform("fray_mm", 0.5, 2.0) * smooth_noise(draw.rng, shape, scene.spacing_mm, 5.0)
-    number = scene.lungs[tuple(centre)]
-    signed[scene.lungs[box] != number] = -1e3
+    signed += rough * smooth_noise(draw.rng, shape, parts.spacing_mm, 0.6 * radius + 3)
+    signed += draw.uniform("fray_mm", 0.5, 2.0) * smooth_noise(draw.rng, shape, parts.spacing_mm, 5.0)
+    number = parts.lungs[tuple(centre)]
+    signed[parts.lungs[box] != number] = -1e3
     draw.record["centre"] = [int(c) for c in centre]
     draw.record["lung"] = "right" if number == 1 else "left"
-    return Region(scene, box, signed, radius)
+    return Region(parts, box, signed, radius)
 
 
-def _site(scene: Scene, draw: Draw, site: str, radius: float) -> NDArray[np.int64]:
+def _site(parts: ChestParts, draw: Draw, site: str, radius: float) -> NDArray[np.int64]:
     """Candidate centres (N, 3) on a coarse lattice."""
-    stride = tuple(max(1, round(4 * scene.scale / s)) for s in scene.spacing_mm)
+    stride = tuple(max(1, round(4 * parts.scale / s)) for s in parts.spacing_mm)
     grid = tuple(slice(0, None, k) for k in stride)
-    lungs, depth = scene.lungs[grid] > 0, scene.depth[grid]
+    lungs, depth = parts.lungs[grid] > 0, parts.depth[grid]
     where = np.argwhere(lungs)
     if len(where) == 0:
         return where

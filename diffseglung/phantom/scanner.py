@@ -9,19 +9,18 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from diffseglung.phantom.record import Draw
+from diffseglung.phantom.texture import Field
 from diffseglung.volume import Shape
-
-Field = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scanner:
-    """One protocol.
+    """One scan protocol.
 
     in_plane_mm:  pixel edge.        slice_mm: distance between slices.   thickness_mm: width of a slice.
-    blur_mm:      in-plane sd of the point spread.
+    blur_mm:      in-plane standard deviation of the point spread function.
     sharpness:    0 soft kernel .. 1 sharp: edge overshoot and high-frequency noise.
-    noise_hu:     sd of the noise.   offset_hu: calibration error.
+    noise_hu:     standard deviation of the noise.   offset_hu: calibration error.
     """
 
     in_plane_mm: float = 0.8
@@ -34,7 +33,7 @@ class Scanner:
 
     @classmethod
     def random(cls, draw: Draw, *, small: bool) -> Scanner:
-        """A protocol from the clinical range."""
+        """A random protocol within the clinical range."""
         slice_mm = (
             draw.uniform("slice_mm", 0.6, 2.5)
             if draw.chance("thin", 0.65)
@@ -54,25 +53,25 @@ class Scanner:
         )
 
     def grid(self, extent_mm: tuple[float, float, float]) -> tuple[Shape, tuple[float, float, float]]:
-        """Drawing grid for an extent: pixels of the image, planes of about 1.1 mm whatever the slices."""
+        """Shape and spacing (Z, Y, X) of the drawing grid: pixels of the image, planes of about 1.1 mm."""
         count = max(round(extent_mm[0] / 1.1), 2)
         shape = (count, int(extent_mm[1] / self.in_plane_mm), int(extent_mm[2] / self.in_plane_mm))
         return shape, (extent_mm[0] / count, self.in_plane_mm, self.in_plane_mm)
 
     def slice_centres(self, planes: int, plane_mm: float) -> NDArray[np.float64]:
-        """Where slices lie, in drawing planes from the first one's centre."""
+        """Centres of the slices, in drawing planes from the centre of the first plane."""
         count = max(int(planes * plane_mm / self.slice_mm), 2)
         return np.asarray(((np.arange(count) + 0.5) * self.slice_mm - plane_mm / 2) / plane_mm, np.float64)
 
     def profiles(self, planes: int, plane_mm: float) -> Field:
-        """(slices, planes): weight of every drawing plane in every slice, a box of `thickness_mm`; rows sum to 1."""
+        """Weight of each drawing plane in each slice (slices, planes): a box of `thickness_mm`; rows sum to 1."""
         apart = np.abs(self.slice_centres(planes, plane_mm)[:, None] - np.arange(planes))
         width = max(self.thickness_mm / plane_mm, 1.0)
         weights = np.clip((width + 1) / 2 - apart, 0, 1)
         return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
 
     def blurred(self, hu: Field, plane_mm: float) -> Field:
-        """Drawing grid -> slices: slice profile, in-plane point spread, edge overshoot of the kernel."""
+        """Slices from the drawing grid: slice profile, in-plane point spread, edge overshoot of the kernel."""
         profiles = self.profiles(len(hu), plane_mm)
         image = np.empty((len(profiles), *hu.shape[1:]), np.float32)
         sigma, wide = self.blur_mm / self.in_plane_mm, 1.1 / self.in_plane_mm
@@ -85,7 +84,7 @@ class Scanner:
         return image
 
     def noise(self, rng: np.random.Generator, shape: Shape) -> Field:
-        """Noise of sd `noise_hu`: power rises with frequency (filtered back projection) up to the kernel's cut-off."""
+        """Noise whose power rises with frequency (filtered back projection) up to the cut-off of the kernel."""
         fy, fx = fft.fftfreq(shape[1]).astype(np.float32), fft.rfftfreq(shape[2]).astype(np.float32)
         f = np.hypot(fy[:, None], fx[None, :]) / self.in_plane_mm  # cycles per mm
         cut = 0.32 + 0.33 * self.sharpness
@@ -99,7 +98,7 @@ class Scanner:
         return np.asarray(white, np.float32)
 
     def scan(self, hu: Field, plane_mm: float, rng: np.random.Generator) -> Field:
-        """Drawn HU -> image HU (whole numbers, -1024..3071)."""
+        """The image (whole HU, -1024..3071) of drawn HU."""
         image = self.blurred(hu, plane_mm)
         image += self.noise(rng, image.shape) + np.float32(self.offset_hu)
         return np.asarray(np.clip(np.rint(image), -1024, 3071), np.float32)

@@ -1,4 +1,4 @@
-"""`add_lesions`: lesions of known extent in a real, near-normal scan, with that scan's own vessels, noise and blur."""
+"""`add_lesions`: lesions of known extent in a real, near-normal scan, with the vessels, noise and blur of that scan."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from diffseglung.errors import GeometryError, InputError
 from diffseglung.phantom import lesions
-from diffseglung.phantom.record import Draw, Phantom, Scene
+from diffseglung.phantom.record import ChestParts, Draw, Phantom
+from diffseglung.phantom.texture import Field
+from diffseglung.platform.errors import GeometryError, InputError
 from diffseglung.volume import Reorientation, Volume
 
-Field = NDArray[np.float32]
 BLOOD_HU = 40.0
 
 
@@ -24,15 +24,16 @@ def add_lesions(
     models: tuple[str, ...] = (),
     severity: str = "any",
 ) -> Phantom:
-    """The same scan with drawn lesions; any orientation in, the same grid out.
+    """The scan with drawn lesions, on the same grid, in any orientation.
 
     ct:    HU. lungs: 0 outside, anything else inside (1 right, 2 left).
     split: family of parameter ranges and lesion models. models: names to draw instead of a random mix.
-    severity: how much disease, as in PhantomConfig.
+    severity: as in PhantomConfig.
 
-    The tissue of the scan is split into parenchyma (a local low quantile without vessels) and vessels; lesions change
-    these two, and the difference, blurred like the scan, is added to the scan. So noise stays what it was, ground glass
-    keeps its vessels, and consolidation hides them. Truth is the drawn extent; the rest of the lung counts as healthy.
+    The scan is decomposed into parenchyma (a local low quantile without vessels) and vessels. Lesions change these
+    two, and the difference, blurred like the scan, is added to the scan: noise is unchanged, ground glass keeps its
+    vessels, and consolidation hides them. Truth is the drawn extent; the rest of the lung counts as healthy.
+    Raises GeometryError for different grids, InputError for an empty mask.
     """
     if not ct.same_grid(lungs):
         raise GeometryError(
@@ -45,15 +46,15 @@ def add_lesions(
     hu, mask = turn.apply(ct).array, turn.apply(lungs).array
     box = _bounds(mask > 0, turn.apply(ct).spacing_mm)
     spacing = turn.apply(ct).spacing_mm
-    scene = take_apart(np.ascontiguousarray(hu[box], np.float32), np.ascontiguousarray(mask[box]), spacing)
+    parts = take_apart(np.ascontiguousarray(hu[box], np.float32), np.ascontiguousarray(mask[box]), spacing)
     draw = Draw(seed, split)
-    before = scene.compose()
-    records = lesions.add(scene, draw, names=models or None, severity=severity)
+    before = parts.compose()
+    records = lesions.add(parts, draw, names=models or None, severity=severity)
     sigma = [0.45, 0.55 / spacing[1], 0.55 / spacing[2]]
-    change = ndimage.gaussian_filter(scene.compose() - before, sigma, truncate=3)
+    change = ndimage.gaussian_filter(parts.compose() - before, sigma, truncate=3)
     image, truth = np.array(hu, np.float32), np.zeros(hu.shape, np.uint8)
     image[box] = np.clip(np.rint(image[box] + change), -1024, 3071)
-    truth[box] = scene.truth
+    truth[box] = parts.truth
     meta = {
         "generator": "semisynthetic",
         "version": 1,
@@ -68,7 +69,7 @@ def add_lesions(
 
 
 def _bounds(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> tuple[slice, ...]:
-    """Smallest box around a mask with 6 mm to spare."""
+    """Bounding box of a mask with a margin of 6 mm."""
     slices = []
     for axis, step in enumerate(spacing_mm):
         hits = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
@@ -77,10 +78,10 @@ def _bounds(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> 
     return tuple(slices)
 
 
-def take_apart(hu: Field, mask: NDArray[np.uint8], spacing_mm: tuple[float, float, float]) -> Scene:
-    """Real tissue taken apart: parenchyma, vessel share, depth below the lung surface."""
+def take_apart(hu: Field, mask: NDArray[np.uint8], spacing_mm: tuple[float, float, float]) -> ChestParts:
+    """Decompose a real scan (Z, Y, X) into parenchyma, vessel share, and depth below the lung surface."""
     lung = mask > 0
-    if mask.max() == 1:  # a binary mask: name the sides by the midline
+    if mask.max() == 1:  # a binary mask: split it at the midline
         middle = np.argwhere(lung.any(axis=(0, 1))).mean()
         mask = np.where(lung, np.where(np.arange(mask.shape[2]) < middle, 1, 2), 0)
     step = np.asarray(spacing_mm)
@@ -95,7 +96,7 @@ def take_apart(hu: Field, mask: NDArray[np.uint8], spacing_mm: tuple[float, floa
     vessels = np.clip((smooth - parenchyma - 90) / (BLOOD_HU - parenchyma - 90), 0, 1)
     lumen = np.zeros_like(hu)
     depth = ndimage.distance_transform_edt(lung, spacing_mm).astype(np.float32)
-    return Scene(
+    return ChestParts(
         parenchyma.astype(np.float32),
         vessels.astype(np.float32),
         lumen,

@@ -1,4 +1,4 @@
-"""Random fields and cell patterns on a grid, in millimetres."""
+"""Random fields, cell patterns, sheets and balls on a grid; lengths in mm."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Spacing = tuple[float, float, float]
 
 
 class SmoothNoise:
-    """A random field of mean 0 and sd about 1, correlated over about `scale_mm`, that is evaluated slab by slab.
+    """A random field of mean 0 and standard deviation about 1, correlated over about `scale_mm`, evaluated by slabs.
 
-    White noise on a lattice of `scale_mm`, blended by cubic B-splines, whose mean square weight an axis is 0.4794.
+    White noise on a lattice of `scale_mm`, interpolated by cubic B-splines (mean square weight per axis 0.4794).
     """
 
     def __init__(self, rng: np.random.Generator, shape: Shape, spacing_mm: Spacing, scale_mm: float) -> None:
@@ -31,7 +31,7 @@ class SmoothNoise:
 
 
 def _splines(count: int, step: float, size: int) -> Field:
-    """(count, size) weights of the lattice points for points `step` lattice spacings apart."""
+    """Weights (count, size) of the lattice points, for points that are `step` lattice spacings apart."""
     at = np.arange(count) * step + 1.0
     low = np.minimum(np.floor(at).astype(int), size - 3)
     t = at - low
@@ -43,14 +43,14 @@ def _splines(count: int, step: float, size: int) -> Field:
 
 
 def smooth_noise(rng: np.random.Generator, shape: Shape, spacing_mm: Spacing, scale_mm: float) -> Field:
-    """(Z, Y, X) field of mean 0 and sd about 1, correlated over about `scale_mm`."""
+    """Field (Z, Y, X) of mean 0 and standard deviation about 1, correlated over about `scale_mm`."""
     return SmoothNoise(rng, shape, spacing_mm, scale_mm).slab(0, shape[0])
 
 
 def cells(
     rng: np.random.Generator, where: NDArray[np.bool_], spacing_mm: Spacing, *, size_mm: float
 ) -> tuple[NDArray[np.int32], Field]:
-    """Voronoi cells of about `size_mm` inside `where`: cell number (-1 elsewhere), distance to the cell wall in mm."""
+    """Voronoi cells of about `size_mm` in a mask: number of each voxel's cell (-1 outside), mm to the cell wall."""
     number = np.full(where.shape, -1, np.int32)
     wall = np.full(where.shape, 1e3, np.float32)
     points = np.argwhere(where) * np.asarray(spacing_mm)
@@ -70,7 +70,7 @@ def cells(
 
 
 def sheet(distance_mm: Field, thickness_mm: float, voxel_mm: float) -> Field:
-    """Share of a voxel covered by a sheet of this thickness at a distance from its middle (box voxel)."""
+    """Share of each voxel covered by a sheet, from the distance of the voxel to the middle of the sheet."""
     share = np.zeros(distance_mm.shape, np.float32)
     h, t = voxel_mm / 2, thickness_mm / 2
     near = np.flatnonzero(np.abs(distance_mm) < h + t)
@@ -82,7 +82,7 @@ def sheet(distance_mm: Field, thickness_mm: float, voxel_mm: float) -> Field:
 def balls(
     centres_mm: NDArray[np.float64], radii_mm: NDArray[np.float64], shape: Shape, spacing_mm: Spacing
 ) -> tuple[Field, Field]:
-    """Share of each voxel inside the balls, and signed distance to the nearest ball's surface (negative inside)."""
+    """Share of each voxel inside the balls, and signed mm to the nearest surface (negative inside)."""
     share = np.zeros(shape, np.float32)
     signed = np.full(shape, 1e3, np.float32)
     step = np.asarray(spacing_mm)

@@ -1,7 +1,7 @@
 """Branching trees that fill a lung: arteries, veins and bronchi.
 
-The tree halves its set of end points again and again (like subdivision models of airways, Kitaoka et al. 1999); radii
-follow Murray's law (cube of the radius is shared).
+The set of end points is split in two again and again (like subdivision models of airways, Kitaoka et al. 1999); radii
+follow Murray's law (the cubes of the radii of the branches add up to that of the parent).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MURRAY = 3.0
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """Straight tubes. start, end: (N, 3) points (z, y, x) in mm; radius in mm; ends: terminals behind it."""
+    """N straight tubes.  start, end: (N, 3) points (z, y, x) in mm.  radius: mm.  ends: end points downstream."""
 
     start: Points
     end: Points
@@ -54,12 +54,12 @@ def grow(rng: np.random.Generator, root: Points, targets: Points, *, tip_mm: flo
 
 
 def beside(tree: Tree, rng: np.random.Generator, *, least_ends: int, ratio: float) -> Tree:
-    """Bronchi: companions of the larger branches, shifted sideways by both radii."""
+    """Bronchi: copies of the larger branches, shifted sideways by both radii."""
     keep = tree.ends >= least_ends
     radius = tree.radius[keep] * ratio
     direction = rng.standard_normal(3)
     direction /= np.linalg.norm(direction)
-    # the shift belongs to the fork, not to the branch, so that consecutive branches stay joined
+    # shift by fork, not by branch, so that consecutive branches stay connected
     shift = {tuple(point): 0.0 for point in np.vstack([tree.start[keep], tree.end[keep]])}
     for point, r in zip(np.vstack([tree.start[keep], tree.end[keep]]), np.tile(radius, 2), strict=True):
         shift[tuple(point)] = max(shift[tuple(point)], r * (1 + 1 / ratio) + 0.8)
@@ -73,7 +73,7 @@ def draw_tubes(
 ) -> None:
     """Add tubes to `share` (Z, Y, X), the covered part of each voxel, in place.
 
-    Tubes thinner than a voxel are splatted with their exact volume, so that partial volume is right at any spacing.
+    Tubes thinner than a voxel are splatted with their exact volume, so that partial volume is correct at any spacing.
     """
     voxel = float(np.mean(spacing_mm))
     thin = radius < 0.75 * voxel
@@ -85,7 +85,7 @@ def draw_tubes(
 def _splat(
     share: NDArray[np.float32], start: Points, end: Points, radius: Points, spacing_mm: tuple[float, float, float]
 ) -> None:
-    """Thin tubes: volume of half-voxel pieces given to the eight nearest voxels."""
+    """Thin tubes: the volume of half-voxel pieces is spread over the eight nearest voxels."""
     step = np.asarray(spacing_mm)
     length = np.linalg.norm(end - start, axis=1)
     pieces = np.maximum(np.ceil(length / (0.5 * step.min())).astype(int), 1)
@@ -107,7 +107,7 @@ def _splat(
 
 
 def _thick(share: NDArray[np.float32], a: Points, b: Points, r: float, spacing_mm: tuple[float, float, float]) -> None:
-    """One tube with round ends, antialiased by its distance."""
+    """One tube with round ends, antialiased by distance."""
     step = np.asarray(spacing_mm)
     low = np.maximum(np.floor((np.minimum(a, b) - r) / step).astype(int) - 1, 0)
     high = np.minimum(np.ceil((np.maximum(a, b) + r) / step).astype(int) + 2, share.shape)

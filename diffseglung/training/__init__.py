@@ -1,1 +1,1 @@
-"""Patches on disk, the training loop, its checkpoints and its journal."""
+"""Data for training: patches on disk, random scenes on the fly, sample pictures; and the objective of stage 3."""

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVEL_HU, WIDTH_HU = -600.0, 1500.0
-"""The lung window of radiology: grey at the level, black and white half a width away."""
+"""The lung window: grey at the level, black and white half a width away."""
 GAP = 6
 
 
 def contact_sheet(patches: NDArray[Any], *, columns: int | None = None, scale: int = 2) -> bytes:
     """PNG of HU patches (N, Z, Y, X) on canonical axes: the middle axial, coronal and sagittal slice of each.
 
-    columns: patches side by side (a sheet of about 3:2 when None).  scale: screen pixels a voxel.
+    columns: patches per row (None: a sheet of about 3:2).  scale: screen pixels a voxel.
     """
     from matplotlib.image import imsave  # heavy import, needed here only
 
@@ -36,7 +36,7 @@ def contact_sheet(patches: NDArray[Any], *, columns: int | None = None, scale: i
 
 
 def _tile(patch: NDArray[np.float32], scale: int) -> NDArray[np.float32]:
-    """One patch: axial (front up), coronal and sagittal (head up) under each other, grey levels in [0, 1]."""
+    """One patch: axial (front up), coronal and sagittal (head up) below each other, grey levels in [0, 1]."""
     z, y, x = (n // 2 for n in patch.shape)
     views = [patch[z], patch[::-1, y], patch[::-1, :, x]]
     width = max(view.shape[1] for view in views)

@@ -1,4 +1,4 @@
-"""Cut training patches from cases into arrays on disk: parallel, restartable, the same whatever the workers."""
+"""Cut training patches from cases into arrays on disk: parallel, resumable, independent of the number of workers."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffseglung import documents, durable
-from diffseglung.config import DistillConfig, IntensityConfig, PatchConfig
-from diffseglung.distillation import teacher as teachers
-from diffseglung.errors import ConfigError, InputError, TrainingError
-from diffseglung.io.cases import read_case
-from diffseglung.io.rows import StoredRows
-from diffseglung.patches import choose_corners, cut
-from diffseglung.preprocess.intensity import normalise
-from diffseglung.preprocess.resample import resample
-from diffseglung.radiomics.descriptor import DESCRIPTOR_NAMES
-from diffseglung.training.data import Patches
+from diffseglung.case.intensity import normalise
+from diffseglung.case.resample import resample
+from diffseglung.io.npz import read_case
+from diffseglung.method.distillation import describe
+from diffseglung.method.patches import choose_corners, cut
+from diffseglung.method.radiomics.descriptor import DESCRIPTOR_NAMES
+from diffseglung.method.train.data import Patches
+from diffseglung.platform import atomic_files, serialization
+from diffseglung.platform.config import DistillConfig, IntensityConfig, PatchConfig
+from diffseglung.platform.errors import ConfigError, InputError, TrainingError
+from diffseglung.platform.row_files import StoredRows
 from diffseglung.volume import Array, Reorientation, Shape
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
-"""Wraps an iterator over cases; the number tells how many there are."""
+"""Wraps an iterable of cases; the number is their count."""
 FORMAT = 1
 
 
@@ -58,7 +58,7 @@ class PatchJob:
             "intensity": self.intensity.to_dict(),
             "teacher": teacher,
             "seed": self.seed,
-            "cases": [documents.readable(path.stem) for path in cases],
+            "cases": [serialization.readable(path.stem) for path in cases],
         }
 
 
@@ -67,20 +67,19 @@ def precompute(
 ) -> Path:
     """Write patches of all cases into the folder `out`; returns it.
 
-    Files are made in a `.part` neighbour that is renamed at the end. An interrupted run continues with the cases that
-    are missing; a finished one with the same settings and cases is left as it is.
+    Files are written into a `.part` folder that is renamed at the end. An interrupted run continues with the missing
+    cases; a finished one with the same settings and cases is left unchanged.
+    Raises InputError if `out` holds other files, or a case cannot be read.
     """
     info = job.describe(cases)
     if _content(out / "patches.json") == info:
         return out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(
-            f"{out} already holds something else than these patches", remedy="choose another --out_dir, or remove it"
-        )
+        raise InputError(f"{out} holds other files than these patches", remedy="choose another --out_dir, or remove it")
     part = out.with_name(out.name + ".part")
     if _content(part / "patches.json") != info:
         _create(part, len(cases), job, info)
-        durable.write_text(part / "patches.json", json.dumps(info, indent=1))
+        atomic_files.write_text(part / "patches.json", json.dumps(info, indent=1))
     done = _done(part)
     todo = [i for i in range(len(cases)) if i not in done]
     finished = _run(cases, part, job, todo=todo, workers=workers)
@@ -97,15 +96,15 @@ def precompute(
 
 
 def _content(path: Path) -> Any:
-    """Parsed JSON of a file; None where there is none or it is broken."""
+    """Parsed JSON of a file; None if it is missing or damaged."""
     try:
-        return documents.read(path)
+        return serialization.read(path)
     except (OSError, ValueError):
         return None
 
 
 def _done(part: Path) -> set[int]:
-    """Cases already cut; a line cut short by a kill does not count."""
+    """Indices of finished cases; an incomplete last line does not count."""
     path = part / "done.txt"
     if not path.is_file():
         return set()
@@ -114,14 +113,14 @@ def _done(part: Path) -> set[int]:
 
 
 def patch_settings(patches: Patches) -> tuple[PatchConfig, IntensityConfig]:
-    """Settings the patches were cut with; the defaults with the present shape where they do not say."""
+    """Settings of the patches; if unknown, the defaults with the present shape."""
     if "patch" not in patches.info:
         return PatchConfig(shape=patches.shape), IntensityConfig()
     try:
         return PatchConfig.from_dict(patches.info["patch"]), IntensityConfig.from_dict(patches.info["intensity"])
     except (KeyError, ConfigError) as cause:
         raise InputError(
-            f"patches.json in {patches.folder} does not tell how the patches were cut ({cause})",
+            f"patches.json in {patches.folder} lacks valid settings ({cause})",
             remedy="run precompute again",
         ) from cause
 
@@ -150,7 +149,7 @@ def _create(part: Path, cases: int, job: PatchJob, info: dict[str, Any]) -> None
 
 
 def _run(cases: Sequence[Path], part: Path, job: PatchJob, *, todo: list[int], workers: int) -> Iterator[int]:
-    """Cut the cases in `todo`; yields each index when its patches are on disk."""
+    """Cut the cases in `todo`; yields each index once its patches are on disk."""
     if workers <= 1 or len(todo) <= 1:
         for index in todo:
             yield write_case_patches(cases[index], part, job, index)
@@ -163,15 +162,15 @@ def _run(cases: Sequence[Path], part: Path, job: PatchJob, *, todo: list[int], w
                 yield task.result()
         except BrokenProcessPool as cause:
             raise TrainingError(
-                "a process that cuts patches was lost, for want of memory perhaps",
-                remedy="run the same command again, which goes on from there, with fewer --num_workers",
+                "a worker process was lost, possibly for lack of memory",
+                remedy="run the same command again with fewer --num_workers; it continues from there",
             ) from cause
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _one_thread() -> None:
-    """Workers already fill the cores."""
+    """One thread per worker, since the workers fill the cores."""
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
 
@@ -188,7 +187,7 @@ def write_case_patches(path: Path, part: Path, job: PatchJob, index: int) -> int
 
 
 def case_patches(path: Path, job: PatchJob) -> tuple[Array, Array]:
-    """Patches (n, Z, Y, X) of one case: float32 model units, and uint8 lung masks; on canonical axes."""
+    """Patches (n, Z, Y, X) of one case on canonical axes: float32 model units, and uint8 lung masks."""
     case = read_case(path)
     turn = Reorientation.of(case.ct)
     hu, lungs = turn.apply(case.ct), turn.apply(case.lungs)
@@ -219,7 +218,7 @@ def teacher_arrays(ct: Array, mask: Array, intensity: IntensityConfig, distill: 
         lung = torch.from_numpy(mask[i : i + 1])[None]
         for loss, rows in (("local", dense), ("published", whole)):
             settings = DistillConfig.from_dict({**distill.to_dict(), "loss": loss})
-            rows.append(teachers.describe(clean, lung, intensity, settings)[0].float().numpy())
+            rows.append(describe(clean, lung, intensity, settings)[0].float().numpy())
     limit = float(np.finfo(np.float16).max)
     clipped = np.clip(np.stack(dense), -limit, limit)
     return {"teacher.npy": clipped.astype(np.float16), "teacher_patch.npy": np.stack(whole).astype(np.float32)}

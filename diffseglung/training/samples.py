@@ -1,4 +1,4 @@
-"""Qualitative samples of a model in training: a picture and NIfTI files, drawn with DPM-Solver++."""
+"""Samples of a model during training: a picture and NIfTI files, drawn with DPM-Solver++."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diffseglung import durable
-from diffseglung.distillation.teacher import to_hu
 from diffseglung.io.nifti import write_nifti
-from diffseglung.model.diffusion import DiffusionModel
-from diffseglung.model.samplers import logsnr_steps
-from diffseglung.model.solver import dpm_solver
-from diffseglung.runtime import patch_noise
-from diffseglung.training.data import Patches
+from diffseglung.method.diffusion import DiffusionModel
+from diffseglung.method.distillation import to_hu
+from diffseglung.method.samplers import dpm_solver, logsnr_steps
+from diffseglung.method.train.data import Patches
+from diffseglung.platform import atomic_files
+from diffseglung.platform.runtime import patch_noise
 from diffseglung.training.pictures import contact_sheet
 from diffseglung.training.precompute import patch_settings
 from diffseglung.volume import Volume
@@ -26,8 +25,7 @@ SAMPLES, STEPS = 4, 15
 def draw_samples(model: DiffusionModel, patches: Patches, folder: Path, *, iteration: int, seed: int) -> list[Path]:
     """Write <iteration>.png and <iteration>_<i>.nii.gz (HU, the first two) into `folder`; returns the files.
 
-    Lung masks come from training patches; noise and masks are the same at every iteration, so that pictures of
-    different iterations can be compared.
+    Lung masks come from training patches; noise and masks are the same at every iteration, for comparison.
     """
     device = next(model.network.parameters()).device
     index = np.linspace(0, len(patches) - 1, min(SAMPLES, len(patches))).astype(int)
@@ -40,7 +38,7 @@ def draw_samples(model: DiffusionModel, patches: Patches, folder: Path, *, itera
     hu = to_hu(clean.float().clamp(-1, 1).cpu(), intensity)[:, 0].numpy()
     folder.mkdir(parents=True, exist_ok=True)
     picture = folder / f"{iteration:07d}.png"
-    written = [durable.write_bytes(picture, contact_sheet(hu))]
+    written = [atomic_files.write_bytes(picture, contact_sheet(hu))]
     spacing = patch.spacing_mm or 1.0
     affine = np.diag([spacing, spacing, spacing, 1.0])[[2, 1, 0, 3]]
     for i, values in enumerate(hu[:2]):

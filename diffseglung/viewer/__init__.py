@@ -1,1 +1,1 @@
-"""A page on this machine that shows a result in three planes and 3D."""
+"""A local page that shows a result in three planes and 3D."""

@@ -1,4 +1,4 @@
-"""What the page shows: volumes on one grid, and facts about them as plain values."""
+"""The content of the page: volumes on one grid, and facts about them as plain values."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from diffseglung import documents
-from diffseglung.errors import GeometryError, InputError
 from diffseglung.io import read_mask, read_scan, scan_name
 from diffseglung.labels import ALL, BACKGROUND, LESIONS, TISSUES, UNASSIGNED, Label
-from diffseglung.spool import slabs, zeros
+from diffseglung.platform import serialization
+from diffseglung.platform.errors import GeometryError, InputError
+from diffseglung.platform.out_of_core import slabs, zeros
 from diffseglung.volume import Volume
 
 LABEL_MAP = "label_map.nii.gz"
 COARSE_MM = 2.0
-"""Voxel size that the picture in space aims at: it shows where disease lies, not its texture."""
+"""Target voxel size of the 3D view, which shows where disease is, not its texture."""
 PARTS = ("both", "right", "left")
 AMOUNTS = ("volume_ml", "fraction_of_lung", "mean_hu")
 DENSITY = ("mean_lung_density_hu", "LAA-950", "HAA")
@@ -27,12 +27,12 @@ DENSITY = ("mean_lung_density_hu", "LAA-950", "HAA")
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What a page is made of.
+    """The content of a page.
 
-    facts:     JSON's own types only; unknown is None.
-    ct:        int16 HU; None where only a label map was given.
+    facts:     JSON types only; unknown is None.
+    ct:        int16 HU; None if only a label map was given.
     label_map: uint8 ids of `diffseglung.labels`; None for a scan without a result.
-    coarse:    every few voxels of the label map, for the picture in space.
+    coarse:    the subsampled label map, for the 3D view.
     """
 
     facts: dict[str, Any]
@@ -42,9 +42,9 @@ class Contents:
 
 
 def gather(path: Path, ct_path: Path | None = None, *, series_uid: str | None = None) -> Contents:
-    """A result folder, with its CT where one is given; or a scan of any format alone.
+    """The content for a result folder, with its CT if given; or for a scan of any format alone.
 
-    Raises InputError for what cannot be read, GeometryError where the CT does not lie on the label map's grid.
+    Raises InputError for a file that cannot be read, GeometryError if the CT is not on the label map's grid.
     """
     if (path / LABEL_MAP).is_file():
         return _of_result(path, ct_path, series_uid)
@@ -68,7 +68,7 @@ def _of_result(folder: Path, ct_path: Path | None, series_uid: str | None) -> Co
         if not label_map.same_grid(scan.volume):
             raise GeometryError(
                 f"{ct_path} has {_described(scan.volume)}, but the label map in {folder} has {_described(label_map)}",
-                remedy="pass the CT from which this result was made",
+                remedy="pass the CT of this result",
             )
         ct, notes = whole_hu(scan.volume), scan.notes
     warnings = run.get("warnings")
@@ -89,7 +89,7 @@ def _of_result(folder: Path, ct_path: Path | None, series_uid: str | None) -> Co
 
 
 def whole_hu(volume: Volume) -> Volume:
-    """HU as int16, rounded: half the size of float32, and what a scanner stores."""
+    """HU rounded to int16, as scanners store them: half the size of float32."""
     values = zeros(volume.shape, np.int16)
     limits = np.iinfo(np.int16)
     for planes in slabs(volume.array, values):
@@ -98,16 +98,20 @@ def whole_hu(volume: Volume) -> Volume:
 
 
 def thinned(volume: Volume) -> Volume:
-    """Every n-th voxel along each axis, so that they lie about COARSE_MM apart; at its place in the patient."""
+    """Every n-th voxel along each axis, about COARSE_MM apart, at the same place in the patient.
+
+    >>> thinned(Volume(np.zeros((10, 10, 10)), np.diag([2.0, 1.0, 0.5, 1.0]))).shape
+    (10, 5, 3)
+    """
     steps = [max(1, int(COARSE_MM / mm + 0.5)) for mm in volume.spacing_mm]
     array = np.ascontiguousarray(volume.array[tuple(slice(None, None, step) for step in steps)])
     return Volume(array, volume.affine @ np.diag([*steps, 1]).astype(np.float64))
 
 
 def find_places(label_map: Volume, path: Path) -> dict[int, list[int]]:
-    """Label id -> a voxel (z, y, x) of it to start from: in the plane that shows most of it, farthest from its border.
+    """Label id -> a voxel (z, y, x) to show first: in the plane with most of the class, farthest from its border.
 
-    Classes that do not occur are left out. Raises InputError where the file holds an id that no class has.
+    Absent classes are omitted. Raises InputError if the file has an id of no class.
     """
     known = len(ALL)
     counts = np.zeros((label_map.shape[0], known), np.int64)  # voxels by plane and id
@@ -115,7 +119,7 @@ def find_places(label_map: Volume, path: Path) -> dict[int, list[int]]:
         part = np.asarray(label_map.array[planes])
         if int(part.max()) >= known:
             raise InputError(
-                f"{path} holds the id {int(part.max())}, which no class has", remedy="pass a result of this program"
+                f"{path} holds the id {int(part.max())}, which no class has", remedy="pass a result of DiffSegLung"
             )
         for offset, plane in enumerate(part):
             counts[planes.start + offset] = np.bincount(plane.ravel(), minlength=known)
@@ -145,7 +149,7 @@ def _part(statistics: dict[str, Any], name: str, part: str) -> Any:
 
 
 def _numbers(entry: Any, names: tuple[str, ...]) -> dict[str, float | None]:
-    """Those names of a record; None for what is absent or no number."""
+    """The numbers of a record with these names; None if absent or not a number."""
     values = {name: entry.get(name) if isinstance(entry, dict) else None for name in names}
     return {name: value if _is_number(value) else None for name, value in values.items()}
 
@@ -153,7 +157,7 @@ def _numbers(entry: Any, names: tuple[str, ...]) -> dict[str, float | None]:
 def _is_number(value: Any) -> bool:
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond all reason
+    except OverflowError:  # an integer beyond the range of float
         return False
 
 
@@ -177,13 +181,13 @@ def _described(volume: Volume) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """A record beside the label map; empty where there is none."""
+    """A JSON object beside the label map; empty if there is no such file."""
     if not path.is_file():
         return {}
     try:
-        record = documents.read(path)
+        record = serialization.read(path)
     except ValueError as cause:
-        raise InputError(f"{path} is no JSON file", remedy="segment the scan again") from cause
+        raise InputError(f"{path} is not a JSON file", remedy="segment the scan again") from cause
     if not isinstance(record, dict):
-        raise InputError(f"{path} holds no record", remedy="segment the scan again")
+        raise InputError(f"{path} holds no JSON object", remedy="segment the scan again")
     return record

@@ -1,8 +1,8 @@
-"""A small web server for one person on this machine, which can only be read from.
+"""A small read-only web server for one user of this machine.
 
-It listens on the loopback address alone, knows a fixed table of names, and answers nobody who lacks the random part of
-the address. The Host header must name this machine, so that no page of another site can reach it by a name of its own
-(DNS rebinding). No part of a request ever becomes a path of the file system.
+It listens on the loopback address only, serves a fixed table of names, and requires the random part of its address in
+every request. The Host header must name this machine, which prevents DNS rebinding by other sites. No part of a request
+is used as a path of the file system.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import Any
 
-from diffseglung.errors import ConfigError
 from diffseglung.io.nifti import encode
+from diffseglung.platform.errors import ConfigError
 from diffseglung.viewer.contents import Contents
 from diffseglung.volume import Volume
 
@@ -33,7 +33,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""Sent with every answer. NiiVue loads its letters from data: pictures and needs nothing else."""
+"""Sent with every response. NiiVue loads its font from data: images and needs nothing else."""
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -48,7 +48,7 @@ Parts = Callable[[], Iterable[bytes | memoryview]]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a name stands for: its type, its length in bytes, and how to make it."""
+    """A response: its type, its length in bytes, and a function that makes its parts."""
 
     kind: str
     size: int
@@ -56,7 +56,7 @@ class Answer:
 
 
 def answers(contents: Contents) -> dict[str, Answer]:
-    """Everything that the server knows, by name; the empty name is the page."""
+    """Every response of the server, by name; the empty name is the page."""
     static = files("diffseglung.viewer") / "static"
     table = {name: _of_bytes(name, (static / name).read_bytes()) for name in STATIC}
     table[""] = table["index.html"]
@@ -79,15 +79,15 @@ def _of_volume(name: str, volume: Volume) -> Answer:
 
 
 class ViewServer(ThreadingHTTPServer):
-    """Listens from the moment it is made; `serve_forever` answers. Use as a context manager.
+    """Listens once it is created; `serve_forever` answers requests. Use it as a context manager.
 
-    address: where a browser finds the page; it holds the random part.
-    Raises ConfigError where the port cannot be had.
+    address: URL of the page, with the random part.
+    Raises ConfigError if the port is not available.
     """
 
     daemon_threads = True
     block_on_close = False
-    allow_reuse_address = os.name == "posix"  # elsewhere it would let another program take the port over
+    allow_reuse_address = os.name == "posix"  # elsewhere another program could take over the port
 
     def __init__(self, contents: Contents, port: int = 0) -> None:
         self.table = answers(contents)
@@ -95,12 +95,12 @@ class ViewServer(ThreadingHTTPServer):
         try:
             super().__init__((HOST, port), Handler)
         except OverflowError as cause:
-            raise ConfigError(f"{port} is no port", remedy="choose one from 1024 to 65535, or 0 for any") from cause
+            raise ConfigError(f"{port} is not a port", remedy="choose one from 1024 to 65535, or 0 for any") from cause
         except OSError as cause:
             if cause.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
-            what = "is in use" if cause.errno == errno.EADDRINUSE else "is kept for the system"
-            raise ConfigError(f"port {port} {what}", remedy="leave --port out, or choose another") from cause
+            what = "is in use" if cause.errno == errno.EADDRINUSE else "is reserved for the system"
+            raise ConfigError(f"port {port} {what}", remedy="omit --port, or choose another port") from cause
         self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
 
     @property
@@ -108,11 +108,11 @@ class ViewServer(ThreadingHTTPServer):
         return f"http://{HOST}:{self.server_port}/{self.token}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that goes away in the middle is nothing to report."""
+        """Ignore browsers that close the connection."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD of the names in the server's table."""
+    """Answers GET and HEAD requests for names in the server's table."""
 
     server: ViewServer
     protocol_version = "HTTP/1.1"
@@ -152,11 +152,11 @@ class Handler(BaseHTTPRequestHandler):
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", "GET, HEAD")
         if status != HTTPStatus.OK:
-            self.send_header("Connection", "close")  # what follows a refused request is not read
+            self.send_header("Connection", "close")  # the rest of a refused request is not read
         self.end_headers()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """The status and its name; nothing of the request is repeated."""
+        """Send the status and its name, without any part of the request."""
         status = HTTPStatus(code)
         text = f"{status.value} {status.phrase}\n".encode()
         self._head(status, TYPES[".txt"], len(text))
@@ -167,4 +167,4 @@ class Handler(BaseHTTPRequestHandler):
         return "diffseglung"
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are nobody's business: their address holds the random part."""
+        """Log nothing: the address contains the random part."""

@@ -62,14 +62,14 @@ OWN = [
     "diffseglung benchmark -o bench --quick",
     "diffseglung benchmark -o bench --workers 2",
 ]
-"""In the README, in its order."""
+"""On the pages, in an order in which they run: later ones read what earlier ones write."""
 
 ELSEWHERE = [
     "diffseglung view out --ct ct.nii.gz",
     "diffseglung cohort -i studies -o labelled --scheduler tcp://node1:8786",
     "diffseglung cohort -i studies -o labelled --slurm-config queue.yaml",
 ]
-"""In the README; they need a cluster or somebody who looks, so here they are parsed only."""
+"""They need a cluster or somebody who looks, so they are parsed only."""
 
 ALL = [*PUBLISHED, *SCRIPTS, *OWN, *ELSEWHERE]
 
@@ -84,7 +84,7 @@ PARSED_ONLY = {
     " --accumulate 4 --recompute",
     "diffseglung finetune --npz_dir cases --resume results_distill/ddpm_distill.pt --results_dir results_segment",
     "diffseglung segment -i ct.nii.gz -o out --model results_segment/ddpm_segment.pt",
-    "diffseglung check",
+    "diffseglung info",
     "diffseglung cohort -i studies_masks -o labelled_masks --mask-suffix _lung",
     "diffseglung cohort -i studies -o labelled --retries 2 --timeout 3600",
     "diffseglung cohort -i studies -o labelled --lungs lungmask",
@@ -95,10 +95,9 @@ PARSED_ONLY = {
     "diffseglung benchmark -o bench --cases phantoms --model lung-mycohort.safetensors"
     " --methods physics combined hu_bands_median",
 }
-"""On pages of docs/; they need a cluster, a GPU or somebody who looks, or a line of the README does nearly the same, so
-here they are parsed only."""
+"""They need a cluster, a GPU or somebody who looks, or a line of `ALL` does nearly the same: parsed only."""
 
-OTHERS = ("make", "source", "dask", "storescu")
+OTHERS = ("make", "pip", "source", "dask", "storescu")
 """Commands of other programs that pages show."""
 
 

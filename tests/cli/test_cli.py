@@ -14,8 +14,15 @@ import pytest
 
 import diffseglung
 from diffseglung import cli
-from diffseglung.cli import COMMANDS, build_parser, main, spellings
-from diffseglung.errors import CheckpointError, ConfigError, DiffSegLungError, GeometryError, InputError, TrainingError
+from diffseglung.cli import COMMANDS, build_parser, main, module_of
+from diffseglung.platform.errors import (
+    CheckpointError,
+    ConfigError,
+    DiffSegLungError,
+    GeometryError,
+    InputError,
+    TrainingError,
+)
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {
@@ -96,7 +103,7 @@ def test_a_missing_file_is_told_before_the_heavy_libraries_are_loaded(tmp_path: 
     done = python("-c", MISSING, str(tmp_path))
     count, others = done.stdout.strip().split(" ", 1)
     assert int(count) > 25
-    assert others == str(["bench", "check", "completion", "doctor"])
+    assert others == str(["bench", "completion"])
     problems = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(problems) == int(count)
     assert all("no where.nii.gz does not exist" in line for line in problems)
@@ -128,7 +135,7 @@ def test_the_table_lists_every_command_and_every_command_has_a_module(capsys: py
     assert end.value.code == 0
     for name, help in COMMANDS.items():
         assert f"  {name:12} {help}" in shown
-        assert (ROOT / "diffseglung" / "cli" / f"{name}.py").is_file()
+        assert module_of(name).__file__
     assert "not a medical device" in shown
 
 
@@ -138,7 +145,7 @@ def test_a_script_is_its_command(script: str) -> None:
     assert done.returncode == 0
     wanted = [option for action in build_parser(SCRIPTS[script])._actions for option in action.option_strings]
     assert all(option in done.stdout for option in wanted)
-    assert {path.name for path in ROOT.glob("*.py")} == SCRIPTS.keys()
+    assert {path.name for path in ROOT.glob("*.py") if "run_script(" in path.read_text()} == SCRIPTS.keys()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -146,7 +153,7 @@ def test_every_option_is_known_in_both_spellings(command: str) -> None:
     parser = build_parser(command)
     for action in parser._actions:
         for option in (option for option in action.option_strings if option.startswith("--")):
-            for twin in spellings(option[2:].replace("-", "_")):
+            for twin in (option, *("--" + option[2:].replace(*pair) for pair in (("-", "_"), ("_", "-")))):
                 assert parser._option_string_actions[parser._known(twin)] is action  # type: ignore[attr-defined]
 
 
@@ -215,17 +222,26 @@ def test_public_names_are_exactly_those_listed() -> None:
         assert getattr(diffseglung, name) is not None
     with pytest.raises(AttributeError):
         _ = diffseglung.nothing
-    assert cli.spellings("a_b") == ["--a-b", "--a_b"]
-    assert cli.spellings("ab") == ["--ab"]
 
 
 def test_progress_is_drawn_only_where_a_person_looks(capsys: pytest.CaptureFixture[str]) -> None:
-    from diffseglung.cli.bars import bar
+    from diffseglung.cli.progress import bar
 
     for quiet in (True, False):
         with bar(quiet=quiet) as progress:
             assert list(progress(range(3), 3)) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_study_without_a_clone_says_where_it_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "site-packages" / "diffseglung" / "cli" / "__init__.py"))
+    for command in cli.IN_STUDIES:
+        assert main([command, "--help"]) == 2
+        told = capsys.readouterr().err
+        assert f"{command} is one of the studies, which are not part of the installed package" in told
+        assert "clone of the repository" in told
 
 
 def test_no_words_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from diffseglung.cli import main
 
 MAP = ("label_map.nii.gz", "label_map.ctbl", "label_map.label.txt")
 
-SPEC = importlib.util.spec_from_file_location("cohort_toys", Path(__file__).parents[1] / "cohorts" / "cohort_toys.py")
+SPEC = importlib.util.spec_from_file_location("cohort_toys", Path(__file__).parents[1] / "cohort" / "cohort_toys.py")
 assert SPEC is not None
 assert SPEC.loader is not None
 toys = importlib.util.module_from_spec(SPEC)
@@ -88,7 +88,7 @@ def test_without_an_input_nothing_is_labelled(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--workers", "-1"], "positive"),
+        (["--workers", "-1"], "0 or more"),
         (["--timeout", "0"], "timeout_s is 0"),
         (["--scheduler", "tcp://x:1", "--slurm"], "choose one"),
     ],

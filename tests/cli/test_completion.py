@@ -12,7 +12,7 @@ import pytest
 
 from diffseglung.cli import COMMANDS, main
 from diffseglung.cli.completion import SHELLS
-from diffseglung.config import METHODS
+from diffseglung.platform.config import METHODS
 
 RUN = "import sys; sys.argv = ['diffseglung']; from diffseglung.cli import main; main()"
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from diffseglung.cli import run_command
-from diffseglung.io.cases import iter_cases, read_case
 from diffseglung.io.nifti import write_nifti
+from diffseglung.io.npz import iter_cases, read_case
 from diffseglung.volume import Volume
 
 
@@ -82,7 +82,7 @@ def test_a_failure_is_reported_and_the_others_go_on(tmp_path: Path, chest: Volum
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["local__good.npz"]
     printed = capsys.readouterr()
     assert "bad.nii.gz cannot be read as NIfTI" in printed.err
-    assert "picture grey levels" in printed.err
+    assert "image grey levels" in printed.err
     assert "1 of 3 scans" in printed.out
 
 

@@ -12,10 +12,10 @@ import pydicom
 import pytest
 
 from diffseglung.cli import main
-from diffseglung.cli.products import OBJECTS
+from diffseglung.cli.options import DICOM_OBJECTS
 from diffseglung.output.dicom import NAMES
-from tests.cohorts.cohort_toys import write_scans
-from tests.output.dicom.test_segments import validated
+from tests.cohort.cohort_toys import write_scans
+from tests.output.dicom.test_images import validated
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_the_report_repeats_the_statistics(labelled: Path) -> None:
 
 
 def test_the_command_line_offers_every_object() -> None:
-    assert tuple(NAMES) == OBJECTS
+    assert tuple(NAMES) == DICOM_OBJECTS
 
 
 def test_a_file_that_is_no_dicom_has_no_dicom_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diffseglung.case.resample import resample, resample_onto
 from diffseglung.cli import build_parser, run_command
-from diffseglung.evaluation import probes
-from diffseglung.evaluation.cases import LISTS
-from diffseglung.io.cases import Case, write_case
 from diffseglung.io.nifti import write_nifti
-from diffseglung.labelling.cohort import Cohort
-from diffseglung.model import checkpoint
-from diffseglung.model.card import ModelCard
-from diffseglung.preprocess.resample import resample, resample_onto
+from diffseglung.io.npz import Case, write_case
+from diffseglung.method import checkpoint
+from diffseglung.method.card import ModelCard
+from diffseglung.tissue.fit import Cohort
+from diffseglung.training import labelled_cases
 from diffseglung.volume import Volume
+from studies.cases import LISTS
 from tests import lung_stand_ins
 from tests.cli.documented import ALL, OWN, PUBLISHED, SCRIPTS
 from tests.cli.test_cli import SCRIPTS as COMMAND_OF
@@ -86,8 +86,8 @@ def coarse() -> tuple[Volume, Volume]:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with one phantom as NPZ case, NIfTI, mask and study, where the documented paths point."""
     monkeypatch.setattr(ModelCard, "check_use", lambda card, spacing_mm: None)  # 3 mm, to be quick
-    read = probes.read_scene
-    monkeypatch.setattr(probes, "read_scene", lambda path, spacing_mm: read(path, 3.0))
+    read = labelled_cases.read_prepared
+    monkeypatch.setattr(labelled_cases, "read_prepared", lambda path, spacing_mm: read(path, 3.0))
     fit = Cohort.fit
     monkeypatch.setattr(Cohort, "fit", lambda cohort, config: fit(cohort, replace(config, iterations=100)))
     folder, (ct, lungs) = tmp_path, coarse()

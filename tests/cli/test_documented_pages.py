@@ -28,13 +28,13 @@ pytestmark = pytest.mark.filterwarnings(
 PAGES = pages()
 LINES = sorted({line for lines in PAGES.values() for line in lines if shlex.split(line)[0] not in OTHERS})
 AGAIN = ("phantom",)
-"""Commands whose lines run here although the README's test runs the same: others need what they make."""
+"""Commands whose lines run here although test_documented_commands.py runs the same: others need what they make."""
 SMALL_HERE = SMALL | {
     "benchmark": "--methods hu_bands_median --workers 1 --no-surfaces",
     "phantom": "-n 1 --size small",
 }
 NEEDS_PLACES = ("demo/", "ct_", "studies", "study.zip", "one", "fibrosis", "healthy", "soft_chest", "sharp_chest")
-"""How paths begin that pages show beside those of the README."""
+"""How paths begin that pages show beside those of `ALL`."""
 
 
 def plain(lines: set[str] | list[str]) -> set[str]:

@@ -11,20 +11,20 @@ import pytest
 import torch
 
 from diffseglung.cli import main
-from diffseglung.config import UNETS, SegmentConfig
-from diffseglung.errors import CheckpointError
-from diffseglung.forecast import foretell
-from diffseglung.labelling.bundle import load_bundle
-from diffseglung.labelling.methods import Rows
-from diffseglung.model import checkpoint
-from diffseglung.model.card import ModelCard
+from diffseglung.dry_run import foretell
+from diffseglung.method import checkpoint
+from diffseglung.method.card import ModelCard
+from diffseglung.method.train.journal import read
 from diffseglung.output.report.wording import methods
 from diffseglung.phantom.backgrounds import SPACING_MM, Background
 from diffseglung.pipeline import Segmenter
-from diffseglung.runtime import Runtime
-from diffseglung.training.journal import read
+from diffseglung.platform.config import UNETS, SegmentConfig
+from diffseglung.platform.errors import CheckpointError
+from diffseglung.platform.runtime import Runtime
+from diffseglung.tissue.bundle import load_bundle
+from diffseglung.tissue.methods import Rows
 from tests.toy_models import toy_network, toy_phantom
-from tests.toys import toy_cases, toy_scene
+from tests.toys import toy_cases, toy_prepared
 
 QUICK = ["--shape", "16", "16", "16", "--batch_size", "2", "--chests", "0", "--precision", "fp32", "-q"]
 QUICK += ["--log_every", "1", "--save_every", "2", "--sample_every", "0"]
@@ -91,10 +91,10 @@ def test_the_model_labels_scans_with_the_rule_and_says_so(start: Path, tmp_path:
     assert segmenter.config.method == "student"
     result = segmenter(case.ct, case.lungs)
     assert (result.label_map.array > 0).sum() == (case.lungs.array > 0).sum()
-    assert "taught on synthetic lesions" in methods(result.run, case.ct.spacing_mm)
+    assert "trained on synthetic lesions" in methods(result.run, case.ct.spacing_mm)
     told = foretell(segmenter, case.ct, case.lungs)
     assert told.tiles == told.calls > 0
-    with pytest.raises(CheckpointError, match="not taught to label tissue"):
+    with pytest.raises(CheckpointError, match="not trained to label tissue"):
         Segmenter.load(start / "ddpm_distill.pt", config=SegmentConfig(method="student"))
 
 
@@ -102,8 +102,8 @@ def test_every_position_has_a_posterior_on_an_odd_grid_with_lung_at_its_border(s
     assert finetune(start, tmp_path, "--iterations", "2") == 0
     lungs, aligned = np.zeros((21, 27, 27), bool), np.full((21, 27, 27), -860, np.float32)
     lungs[4:, 4:, 4:] = True
-    scene = dataclasses.replace(toy_scene(), lungs=lungs, aligned=aligned)
-    rows = Rows(scene, load_bundle(tmp_path / "ddpm_segment.pt"), Runtime(device=torch.device("cpu")))
+    prepared = dataclasses.replace(toy_prepared(), lungs=lungs, aligned=aligned)
+    rows = Rows(prepared, load_bundle(tmp_path / "ddpm_segment.pt"), Runtime(device=torch.device("cpu")))
     assert len(rows.segmented) == len(rows.where.index)
     assert torch.allclose(rows.segmented.sum(1), torch.ones(len(rows.segmented)), atol=1e-5)
 
@@ -113,7 +113,7 @@ def test_every_position_has_a_posterior_on_an_odd_grid_with_lung_at_its_border(s
     [
         (["finetune"], "stage 3 needs a trained model"),
         (["finetune", "--resume", "nowhere.pt"], "nowhere.pt does not exist"),
-        (["finetune", "--resume", "{start}/ddpm_distill.pt", "--chests", "0"], "nothing to put lesions into"),
+        (["finetune", "--resume", "{start}/ddpm_distill.pt", "--chests", "0"], "no backgrounds for the lesions"),
         (["finetune", "--resume", "{start}/ddpm_distill.pt", "--npz_dir", "{start}"], "holds no cases"),
     ],
 )

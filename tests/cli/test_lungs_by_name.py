@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from diffseglung.cli import main
-from diffseglung.config import SegmentConfig
-from diffseglung.io.cases import Case, read_case, write_case
 from diffseglung.io.nifti import read_nifti, write_nifti
+from diffseglung.io.npz import Case, read_case, write_case
+from diffseglung.lungs.external_tools import Source, lungs_of
 from diffseglung.output.report.wording import methods
 from diffseglung.pipeline import segment
-from diffseglung.preprocess.lung_tools import Source, lungs_of
+from diffseglung.platform.config import SegmentConfig
 from diffseglung.volume import Volume
 from tests import lung_stand_ins
-from tests.preprocess.test_lung_tools import TOOLS, scan
+from tests.lungs.test_external_tools import TOOLS, scan
 
 FEW = ["--no-preview", "--no-report", "--spacing-mm", "3", "-q"]
 
@@ -107,7 +107,7 @@ def test_a_mask_beside_a_tool_is_refused(
     given = "_lung" if option == "--mask-suffix" else str(ct)
     words = [command, "-i", str(ct), "-o", str(tmp_path / "out"), "--lungs", "lungmask", option, given]
     assert main(words) == 2
-    assert "a lung mask is given, and --lungs lungmask asks for another" in capsys.readouterr().err
+    assert "--lungs lungmask does not go with a given lung mask" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

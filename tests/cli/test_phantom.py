@@ -10,7 +10,7 @@ import pytest
 
 from diffseglung import io
 from diffseglung.cli import main
-from diffseglung.io.cases import read_case
+from diffseglung.io.npz import read_case
 
 
 def test_cases_are_written_with_truth_and_parameters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

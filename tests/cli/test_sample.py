@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from diffseglung.cli import run_command
-from diffseglung.config import UNETS, DiffusionConfig, PatchConfig
 from diffseglung.io.nifti import read_nifti, write_nifti
-from diffseglung.model import checkpoint
-from diffseglung.model.card import ModelCard
-from diffseglung.model.unet import UNet
+from diffseglung.method import checkpoint
+from diffseglung.method.card import ModelCard
+from diffseglung.method.unet import UNet
+from diffseglung.platform.config import UNETS, DiffusionConfig, PatchConfig
 from diffseglung.volume import Volume
 
 
@@ -62,7 +62,7 @@ def test_lungs_come_from_a_mask_file(toy: Path, tmp_path: Path, oblique_affine: 
     ("words", "said"),
     [
         ("--shape 8 8 9", "multiples of 4"),
-        ("--shape 0 8 8", "holds nothing"),
+        ("--shape 0 8 8", "is empty"),
         ("-n 0", "num_samples is 0"),
         ("--order 4", "order is 4"),
         ("--steps 0", "steps is 0"),

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from diffseglung.cli import build_parser, read_config, run_command
-from diffseglung.config import RECIPES, Config, DiffusionConfig, DistillConfig, PatchConfig, TrainConfig
-from diffseglung.distillation.heads import load_student
-from diffseglung.model import checkpoint
-from diffseglung.training.journal import read
-from diffseglung.training.state import load_state
+from diffseglung.cli import build_parser, run_command
+from diffseglung.cli.options import read_config
+from diffseglung.method import checkpoint
+from diffseglung.method.distillation import load_student
+from diffseglung.method.train.journal import read
+from diffseglung.method.train.state import load_state
+from diffseglung.platform.config import RECIPES, Config, DiffusionConfig, DistillConfig, PatchConfig, TrainConfig
 from tests.toys import toy_cases
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +98,7 @@ def test_more_workers_than_cores_are_bounded_with_a_note(tmp_path, capsys):
     code = go(f"precompute {command} --num_workers 9999", "--npz_dir", tmp_path / "npz", "--out_dir", tmp_path / "p")
     out = capsys.readouterr()
     assert code == 0
-    assert "9999 workers were asked for" in out.err
+    assert "instead of 9999" in out.err
     assert "3 patches of (8, 16, 16)" in out.out
 
 
@@ -115,7 +116,7 @@ def test_a_case_without_spacing_is_said_and_others_are_not(tmp_path, capsys):
     path = toy_cases(tmp_path / "npz", 3)[1]
     with np.load(path) as case:
         np.savez(path, ct=case["ct"], mask=case["mask"])
-    said = "note: 1 of 3 cases give no voxel spacing, 1 mm was assumed: toy__1\n"
+    said = "note: 1 of 3 cases give no voxel spacing, assumed 1 mm: toy__1\n"
     cut, npz = CUT.removesuffix("-q"), tmp_path / "npz"
     assert go(f"precompute {cut}", "--npz_dir", npz, "--out_dir", tmp_path / "p") == 0
     assert said in capsys.readouterr().out
@@ -211,7 +212,7 @@ def test_stage_two_counts_its_own_updates_after_a_short_stage_one(cut, base, tmp
     lines = read(tmp_path / "journal.jsonl")
     assert [line["iteration"] for line in lines] == [1, 2]
     assert [line["lambda"] for line in lines] == [0.5 / 2000, 1 / 2000]
-    assert "note: the run ends within the warm-up, at lambda 0.00 of 0.5" in capsys.readouterr().out
+    assert "note: the run ends during the warm-up, at lambda 0.00 of 0.5" in capsys.readouterr().out
 
 
 def test_stage_two_without_start_step_begins_at_the_warm_up(cut, base, tmp_path):
@@ -224,7 +225,7 @@ def test_stage_two_without_start_step_begins_at_the_warm_up(cut, base, tmp_path)
 def test_the_same_command_again_says_that_it_is_done(base, cut, capsys):
     before = (base / "last.pt").stat().st_mtime_ns
     assert go(f"train {QUICK.removesuffix('-q')}", "--patches_dir", cut, "--results_dir", base) == 0
-    assert "already holds iteration 6" in capsys.readouterr().out
+    assert "is already at iteration 6" in capsys.readouterr().out
     assert (base / "last.pt").stat().st_mtime_ns == before
 
 
@@ -265,6 +266,7 @@ def torchrun(script: str, *words: object) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@pytest.mark.slow
 def test_two_processes_train_both_stages_and_equal_one_with_the_double_batch(tmp_path):
     toy_cases(tmp_path / "npz")
     quick, cut = QUICK.split(), CUT.split()
@@ -297,7 +299,7 @@ def test_two_processes_train_both_stages_and_equal_one_with_the_double_batch(tmp
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("train", "nothing to train on"),
+        ("train", "no training data"),
         ("train --npz_dir nowhere", "nowhere does not exist"),
         ("train --patches_dir nowhere", "nowhere does not exist"),
         ("train --patches_dir {cut} --size tiny --start_step 10 --iterations 5", "ends at 5"),

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from fuzz import judge
-from fuzz.judge import Verdict, judged
-from fuzz.mutations import Files
-from fuzz.targets import TARGETS, seeds_of
+from qa.fuzz import judge
+from qa.fuzz.judge import Verdict, judged
+from qa.fuzz.mutations import Files
+from qa.fuzz.targets import TARGETS, seeds_of
 
 BY_NAME = {target.name: target for target in TARGETS}
 _SEEDS: dict[str, list[Files]] = {}
@@ -208,7 +208,7 @@ def test_the_judge_sees_each_kind_of_find(
 def test_an_input_can_be_made_again() -> None:
     import random
 
-    from fuzz.mutations import mutated
+    from qa.fuzz.mutations import mutated
 
     for target in TARGETS:
         good = seeds_of(target)

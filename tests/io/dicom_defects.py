@@ -218,7 +218,7 @@ def two_reconstructions_of_other_distance(files: Files) -> None:
     edit(files[6:], lambda d, k: move(d, (0, 0, 0.9 * (k + 1))))
 
 
-@refused("do not lie one behind the other")
+@refused("do not form one stack")
 def one_slice_beside_the_stack(files: Files) -> None:
     edit(files[6:7], lambda d, k: move(d, (25, 0, 0)))
 
@@ -446,7 +446,7 @@ def intercept_not_a_number(files: Files) -> None:
     raw(files[3], "RescaleIntercept", b"nan ")
 
 
-@refused("no RescaleSlope and RescaleIntercept, others of its series have")
+@refused("no RescaleSlope and RescaleIntercept, but others of its series do")
 def rescale_missing_in_one(files: Files) -> None:
     put(files[3:4], RescaleIntercept=None, RescaleSlope=None)
 
@@ -468,7 +468,7 @@ def rescaled_twice(files: Files) -> None:
     put(files, RescaleIntercept="-2048")
 
 
-@refused("picture grey levels|normalised|mask or label map")
+@refused("image grey levels|normalised|mask or label map")
 def eight_bit_picture(files: Files) -> None:
     def change(dataset: Any, k: int) -> None:
         grey = np.clip((pixels(dataset) - 100) / 6, 0, 255)
@@ -493,7 +493,7 @@ def high_bit_too_low(files: Files) -> None:
     put(files, BitsStored=12, HighBit=7)
 
 
-@refused("do not fit into its 8 stored bits")
+@refused("do not fit in its 8 stored bits")
 def stored_bits_too_few(files: Files) -> None:
     put(files, BitsStored=8, HighBit=7)
 
@@ -526,12 +526,12 @@ def empty_file_at_the_end(files: Files) -> None:
     files[11].write_bytes(b"")
 
 
-@refused("is named like a slice but is no DICOM file")
+@refused("is named like a slice but is not a DICOM file")
 def file_of_zeros(files: Files) -> None:
     files[0].write_bytes(bytes(files[0].stat().st_size))
 
 
-@refused("is named like a slice but is no DICOM file")
+@refused("is named like a slice but is not a DICOM file")
 def web_page_instead_of_a_file(files: Files) -> None:
     files[11].write_text("<html>404 not found</html>" * 20)
 
@@ -584,7 +584,7 @@ def foreign_files_beside(files: Files) -> None:
 
 
 DOSE = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.2", "Modality": "RTDOSE", "SeriesInstanceUID": "1.9.9"}
-LEFT_OUT = "damaged files that are no slices of the series were left out (1)"
+LEFT_OUT = "damaged files that do not belong to the series were skipped (1)"
 
 
 def beside(files: Files, name: str = "dose.dcm", **values: Any) -> Path:
@@ -643,7 +643,7 @@ def empty_file_called_as_the_next_slice(files: Files) -> None:
     files[0].with_name("012-12.dcm").write_bytes(b"")
 
 
-@refused("is no DICOM file")
+@refused("is not a DICOM file")
 def last_slice_without_ending_is_zeros(files: Files) -> None:
     for k, path in enumerate(files):
         path.rename(path.with_name(f"IM{k:04d}"))
@@ -737,7 +737,7 @@ def rescale_missing_of_hu(files: Files) -> None:
     put(files, RescaleIntercept=None, RescaleSlope=None, RescaleType=None)
 
 
-@repaired("leaves the unit open")
+@repaired("gives no unit")
 def unit_left_open(files: Files) -> None:
     put(files, RescaleType="US")
 

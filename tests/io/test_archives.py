@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffseglung.errors import InputError
 from diffseglung.io import archives, read_scan, scan_name
 from diffseglung.io.nifti import write_nifti
 from diffseglung.io.studies import find_studies
+from diffseglung.platform.errors import InputError
 from tests.io.dicom_defects import LEFT_OUT, good_volume, write_good
 
 

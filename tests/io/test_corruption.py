@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from diffseglung.errors import InputError
 from diffseglung.io import read_mask, read_volume
-from diffseglung.io.cases import Case, write_case
 from diffseglung.io.nifti import write_nifti
+from diffseglung.io.npz import Case, write_case
+from diffseglung.platform.errors import InputError
 from diffseglung.volume import Volume
-from tests.io.test_dicom_headers import enhanced
+from tests.io.dicom.test_headers import enhanced
 
 FORMATS = ("a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.npz", "a.zip", "series", "enhanced.dcm")
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from diffseglung.cli import main
-from diffseglung.errors import InputError
 from diffseglung.io import read_scan
 from diffseglung.io.studies import find_studies
+from diffseglung.platform.errors import InputError
 from tests.io.dicom_defects import DEFECTS, DOSE, LEFT_OUT, beside, good_volume, put, raw, write_good
 
 REFUSED = sorted(name for name, defect in DEFECTS.items() if defect.refused)

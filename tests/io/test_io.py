@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffseglung.errors import InputError
 from diffseglung.io import read_mask, read_scan, read_volume, scan_name
 from diffseglung.io.nifti import write_nifti
+from diffseglung.platform.errors import InputError
 from diffseglung.volume import Volume
 from tests.io.dicom_defects import good_volume, write_good
 
 
 @pytest.mark.parametrize("read", [read_volume, read_mask])
 @pytest.mark.parametrize(
-    ("name", "word"), [("none.nii.gz", "does not exist"), ("scan.xyz", "no known format"), ("empty.mha", "0 bytes")]
+    ("name", "word"), [("none.nii.gz", "does not exist"), ("scan.xyz", "unknown format"), ("empty.mha", "0 bytes")]
 )
 def test_paths_that_are_no_scan_are_refused(tmp_path: Path, read: object, name: str, word: str) -> None:
     (tmp_path / "scan.xyz").write_text("x" * 500)
@@ -51,7 +51,7 @@ def test_a_dicom_file_without_preamble_stands_for_its_series(tmp_path: Path) -> 
 
 def test_png_is_refused(tmp_path: Path) -> None:
     (tmp_path / "slice.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(300))
-    with pytest.raises(InputError, match="no known format") as caught:
+    with pytest.raises(InputError, match="unknown format") as caught:
         read_volume(tmp_path / "slice.png")
     assert "NIfTI" in caught.value.remedy
 
@@ -63,7 +63,7 @@ def test_empty_folder_is_refused(tmp_path: Path) -> None:
 
 def test_series_of_a_file_is_refused(tmp_path: Path, chest: Volume) -> None:
     write_nifti(tmp_path / "a.nii.gz", chest)
-    with pytest.raises(InputError, match="no DICOM series"):
+    with pytest.raises(InputError, match="is not DICOM"):
         read_volume(tmp_path / "a.nii.gz", series_uid="3")
 
 
@@ -74,7 +74,9 @@ def test_text_paths_and_float32(tmp_path: Path, chest: Volume) -> None:
     assert np.array_equal(found.array, chest.array)
 
 
-@pytest.mark.parametrize(("values", "word"), [(0.5, "not whole"), (-3, "values run from"), (np.nan, "not whole")])
+@pytest.mark.parametrize(
+    ("values", "word"), [(0.5, "fractional values"), (-3, "values run from"), (np.nan, "fractional values")]
+)
 def test_what_is_no_mask_is_refused(tmp_path: Path, chest: Volume, values: float, word: str) -> None:
     mask = (chest.array > 0).astype(np.float32)
     mask[0, 0, 0] = values

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffseglung.errors import GeometryError, InputError
 from diffseglung.io import read_mask
 from diffseglung.io.mask_folder import LOBES, SIDES, is_mask_folder
 from diffseglung.io.nifti import write_nifti
+from diffseglung.platform.errors import GeometryError, InputError
 from diffseglung.volume import Volume
 
 

@@ -15,10 +15,10 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffseglung.errors import GeometryError, InputError
 from diffseglung.io import read_mask, read_volume
 from diffseglung.io.nifti import read, read_nifti, write_nifti
 from diffseglung.labels import ALL
+from diffseglung.platform.errors import GeometryError, InputError
 from diffseglung.volume import Volume
 
 NAMES = {label.id: label.name for label in ALL}
@@ -136,7 +136,7 @@ def test_interrupted_write_leaves_the_old_file(tmp_path: Path, chest: Volume, mo
 
 
 def test_other_endings_are_refused(tmp_path: Path, chest: Volume) -> None:
-    with pytest.raises(InputError, match="not a NIfTI file by its name"):
+    with pytest.raises(InputError, match="not have the name of a NIfTI file"):
         write_nifti(tmp_path / "a.mha", chest)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffseglung.errors import GeometryError, InputError
 from diffseglung.io.plausibility import air_peak_hu, check_hu, cut_ends, quality_notes
+from diffseglung.platform.errors import GeometryError, InputError
 from diffseglung.volume import Volume
 
 
@@ -58,12 +58,12 @@ def _spoilt(hu: np.ndarray, kind: str) -> np.ndarray:
 @pytest.mark.parametrize(
     ("kind", "word"),
     [
-        ("nan", "7 voxels that are not numbers"),
-        ("inf", "3 voxels that are not numbers"),
+        ("nan", "7 voxels that are NaN"),
+        ("inf", "3 voxels that are NaN"),
         ("constant", "constant: every voxel is -1000"),
         ("normalised", "is normalised"),
         ("unit range", "is normalised"),
-        ("picture", "picture grey levels"),
+        ("picture", "image grey levels"),
         ("mask", "mask or label map"),
         ("labels", "mask or label map"),
         ("labels of 16 bits", "mask or label map"),

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffseglung.errors import InputError
 from diffseglung.io.nifti import write_nifti
 from diffseglung.io.studies import clean_name, find_studies, study_name
+from diffseglung.platform.errors import InputError
 from diffseglung.volume import Volume
 from tests.toys import not_utf8
 
@@ -146,8 +146,8 @@ def test_linked_scans_and_series_are_found(tmp_path: Path, chest: Volume, uprigh
     found = find_studies(tmp_path / "in", tell=told.append)
     assert [study.name for study in found] == ["a--ct", "a--deep--ct", "b--s3", "one", "own"]
     assert told == [
-        "left out are links that lead nowhere: gone",
-        "left out are links that lead to a folder that is searched anyway: again",
+        "skipped links that lead nowhere: gone",
+        "skipped links that lead to a folder that is searched anyway: again",
     ]
     shutil.rmtree(tmp_path / "far")
     for name in ("own.nii.gz", "again"):

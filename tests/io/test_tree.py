@@ -68,7 +68,7 @@ def test_sentences_name_a_few(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to("nowhere")
     tree = look_below(tmp_path)
     assert {why for _, why in tree.left_out} == {NOWHERE}
-    assert tree.sentences() == ["left out are links that lead nowhere: a, b, c and 2 more"]
+    assert tree.sentences() == ["skipped links that lead nowhere: a, b, c and 2 more"]
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="everything may be opened")
@@ -76,6 +76,6 @@ def test_folders_that_may_not_be_opened_are_told(tmp_path: Path) -> None:
     make(tmp_path, "a/f", "b/f")
     (tmp_path / "a").chmod(0)
     try:
-        assert look_below(tmp_path).sentences() == ["left out are folders that may not be opened: a"]
+        assert look_below(tmp_path).sentences() == ["skipped folders that may not be opened: a"]
     finally:
         (tmp_path / "a").chmod(0o700)

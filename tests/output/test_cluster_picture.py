@@ -8,9 +8,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from diffseglung.method.radiomics.clusters import Cluster
+from diffseglung.method.radiomics.descriptor import DESCRIPTOR_NAMES
 from diffseglung.output.cluster_picture import colours_for, draw
-from diffseglung.radiomics.clusters import Cluster
-from diffseglung.radiomics.descriptor import DESCRIPTOR_NAMES
 from diffseglung.volume import Volume
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from diffseglung import output
-from diffseglung.errors import ConfigError
 from diffseglung.output import Products, dicom
+from diffseglung.platform.errors import ConfigError
 from diffseglung.segmentation import Segmentation
 
 MAP = ("label_map.nii.gz", "label_map.ctbl", "label_map.label.txt")

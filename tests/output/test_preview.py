@@ -20,8 +20,8 @@ from diffseglung.output.preview import (
     note_lines,
     scan_title,
 )
+from diffseglung.output.statistics import measure
 from diffseglung.segmentation import Segmentation
-from diffseglung.statistics import measure
 from diffseglung.volume import Reorientation, Volume
 
 

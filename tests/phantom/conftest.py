@@ -7,14 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from diffseglung.config import PhantomConfig
 from diffseglung.phantom.procedural import make_phantom
-from diffseglung.phantom.record import Draw, Phantom, Scene
+from diffseglung.phantom.record import ChestParts, Draw, Phantom
 from diffseglung.phantom.region import Region, place
+from diffseglung.platform.config import PhantomConfig
 
 
 @pytest.fixture
-def scene() -> Scene:
+def parts() -> ChestParts:
     """A right lung of 72 mm at -860 HU with the pleura 4 mm inside the box, and one vessel along x."""
     shape = (60, 60, 60)
     index = np.indices(shape)
@@ -22,7 +22,7 @@ def scene() -> Scene:
     lungs = (depth > 0).astype(np.uint8)
     vessels = np.zeros(shape, np.float32)
     vessels[30, 30, 5:55] = 1
-    return Scene(
+    return ChestParts(
         np.full(shape, -860, np.float32),
         vessels,
         np.zeros(shape, np.float32),
@@ -34,12 +34,12 @@ def scene() -> Scene:
 
 
 @pytest.fixture
-def region(scene: Scene) -> Callable[..., tuple[Region, Draw]]:
+def region(parts: ChestParts) -> Callable[..., tuple[Region, Draw]]:
     """A function (site, split, seed) -> a lesion's region in the block, and the stream that drew it."""
 
     def make(site: str = "any", split: str = "train", seed: int = 0) -> tuple[Region, Draw]:
         draw = Draw(seed, split)
-        found = place(scene, draw, site, (20, 24))
+        found = place(parts, draw, site, (20, 24))
         assert found is not None
         return found, draw
 

@@ -19,7 +19,7 @@ Make = Callable[..., tuple[Region, Draw]]
 def test_consolidation_is_nearly_solid(region: Make, paint: Callable[..., None]) -> None:
     found, draw = region("peripheral")
     paint(found, draw)
-    labelled = found.scene.truth[found.box] == CONSOLIDATION.id
+    labelled = found.parts.truth[found.box] == CONSOLIDATION.id
     hu = found.parenchyma[labelled]
     assert labelled.sum() > 50
     assert -200 < np.median(hu) <= airless_limit()
@@ -28,7 +28,7 @@ def test_consolidation_is_nearly_solid(region: Make, paint: Callable[..., None])
 
 def airless_limit() -> float:
     """Tissue cannot be denser than the fluid that fills it."""
-    from diffseglung.phantom.airspace import FLUID_HU
+    from diffseglung.phantom.region import FLUID_HU
 
     return FLUID_HU
 
@@ -37,8 +37,8 @@ def test_vessels_vanish_in_consolidation(region: Make) -> None:
     """The contrast of vessels falls from about 900 HU to less than 150."""
     found, draw = region()
     airless.lobar(found, draw)
-    labelled = found.scene.truth[found.box] == CONSOLIDATION.id
-    hu = found.scene.compose()[found.box]
+    labelled = found.parts.truth[found.box] == CONSOLIDATION.id
+    hu = found.parts.compose()[found.box]
     vessel = labelled & (found.vessels > 0.9)
     if vessel.any():
         assert abs(hu[vessel].mean() - np.median(hu[labelled & (found.vessels < 0.1)])) < 200
@@ -48,21 +48,21 @@ def test_airways_stay_open_in_consolidation(region: Make) -> None:
     opened = 0
     for seed in range(6):
         found, draw = region(seed=seed)
-        before = found.scene.lumen.sum()
+        before = found.parts.lumen.sum()
         airless.lobar(found, draw)
-        opened += found.scene.lumen.sum() > before
+        opened += found.parts.lumen.sum() > before
     assert opened > 0
 
 
 def test_patches_touch_the_chest_wall(region: Make) -> None:
     found, draw = region("peripheral")
     airless.patchy(found, draw)
-    labelled = found.scene.truth[found.box] == CONSOLIDATION.id
+    labelled = found.parts.truth[found.box] == CONSOLIDATION.id
     assert found.depth[labelled].min() < 2.5
 
 
 def test_an_organising_focus_has_both_tissues(region: Make) -> None:
     found, draw = region(seed=1)
     airless.organising(found, draw)
-    present = set(np.unique(found.scene.truth[found.box]).tolist())
+    present = set(np.unique(found.parts.truth[found.box]).tolist())
     assert {GGO.id, CONSOLIDATION.id} <= present

@@ -23,7 +23,7 @@ def test_ground_glass_is_hazy_and_keeps_vessels(region: Make, paint: Callable[..
     found, draw = region(seed=seed)
     vessels = found.vessels.copy()
     paint(found, draw)
-    labelled = found.scene.truth[found.box] == GGO.id
+    labelled = found.parts.truth[found.box] == GGO.id
     hu = found.parenchyma[labelled]
     assert labelled.sum() > 50
     assert -800 < np.median(hu) < -300
@@ -35,7 +35,7 @@ def test_ground_glass_fades_out_at_the_drawn_border(region: Make) -> None:
     """Voxels outside the label are less than half as dense as the inside is on average."""
     found, draw = region()
     airspace.faint_gradient(found, draw)
-    labelled = found.scene.truth[found.box] == GGO.id
+    labelled = found.parts.truth[found.box] == GGO.id
     inside = found.parenchyma[labelled].mean() + 860
     outside = found.parenchyma[found.lung & ~labelled].mean() + 860
     assert outside < 0.5 * inside

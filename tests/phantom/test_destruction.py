@@ -21,7 +21,7 @@ Make = Callable[..., tuple[Region, Draw]]
 def test_emphysema_is_darker_but_never_below_air(region: Make, paint: Callable[..., None]) -> None:
     found, draw = region("upper_rim")
     paint(found, draw)
-    labelled = found.scene.truth[found.box] == EMPHYSEMA.id
+    labelled = found.parts.truth[found.box] == EMPHYSEMA.id
     assert labelled.sum() > 50
     assert np.median(found.parenchyma[labelled]) < -890
     assert found.parenchyma.min() >= -1000
@@ -31,7 +31,7 @@ def test_panlobular_loss_is_mild_and_keeps_vessels(region: Make) -> None:
     found, draw = region("lower")
     vessels = found.vessels.sum()
     destruction.panlobular(found, draw)
-    labelled = found.scene.truth[found.box] == EMPHYSEMA.id
+    labelled = found.parts.truth[found.box] == EMPHYSEMA.id
     assert -955 < np.median(found.parenchyma[labelled]) < -890
     assert found.vessels.sum() > 0.3 * vessels
 
@@ -39,5 +39,5 @@ def test_panlobular_loss_is_mild_and_keeps_vessels(region: Make) -> None:
 def test_paraseptal_spaces_lie_under_the_pleura(region: Make) -> None:
     found, draw = region("upper_rim")
     destruction.paraseptal(found, draw)
-    labelled = found.scene.truth[found.box] == EMPHYSEMA.id
+    labelled = found.parts.truth[found.box] == EMPHYSEMA.id
     assert np.percentile(found.depth[labelled], 90) < 18

@@ -8,11 +8,11 @@ import json
 import numpy as np
 import pytest
 
-from diffseglung.config import PhantomConfig
-from diffseglung.evaluation.baselines import hu_bands_median
 from diffseglung.phantom.procedural import make_phantom
 from diffseglung.phantom.record import Phantom
 from diffseglung.phantom.scanner import Scanner
+from diffseglung.platform.config import PhantomConfig
+from studies.baselines import hu_bands_median
 
 
 def test_the_same_seed_gives_the_same_bytes() -> None:

@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from diffseglung.config import PhantomConfig
-from diffseglung.errors import ConfigError
 from diffseglung.phantom.procedural import make_phantom
 from diffseglung.phantom.protocol import CONDITIONS, rescan, scanner_for, tissue_noise_hu
 from diffseglung.phantom.record import SPLITS, Draw, Phantom
 from diffseglung.phantom.scanner import Scanner
+from diffseglung.platform.config import PhantomConfig
+from diffseglung.platform.errors import ConfigError
 from diffseglung.volume import Volume
 
 GIVEN = [c for c in CONDITIONS if c != "any"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from diffseglung.errors import ConfigError
 from diffseglung.phantom.record import SPLITS, Draw
+from diffseglung.platform.errors import ConfigError
 
 
 def test_splits_never_share_a_parameter_value() -> None:

@@ -20,15 +20,15 @@ MODELS = [scarring.reticulation, scarring.sparse, scarring.honeycomb, scarring.t
 def test_fibrosis_has_more_texture_than_the_lung_had(region: Make, paint: Callable[..., None]) -> None:
     found, draw = region("basal_rim")
     paint(found, draw)
-    labelled = found.scene.truth[found.box] == FIBROSIS.id
+    labelled = found.parts.truth[found.box] == FIBROSIS.id
     assert labelled.sum() > 50
-    assert found.scene.compose()[found.box][labelled].std() > 60
+    assert found.parts.compose()[found.box][labelled].std() > 60
 
 
 def test_honeycomb_cysts_are_as_dark_as_emphysema_and_have_walls(region: Make) -> None:
     found, draw = region("basal_rim")
     scarring.honeycomb(found, draw)
-    hu = found.parenchyma[found.scene.truth[found.box] == FIBROSIS.id]
+    hu = found.parenchyma[found.parts.truth[found.box] == FIBROSIS.id]
     assert np.percentile(hu, 10) < -890
     assert np.percentile(hu, 95) > -500
 
@@ -36,5 +36,5 @@ def test_honeycomb_cysts_are_as_dark_as_emphysema_and_have_walls(region: Make) -
 def test_sparse_reticulation_leaves_most_of_the_lung_nearly_normal(region: Make) -> None:
     found, draw = region("basal_rim")
     scarring.sparse(found, draw)
-    hu = found.parenchyma[found.scene.truth[found.box] == FIBROSIS.id]
+    hu = found.parenchyma[found.parts.truth[found.box] == FIBROSIS.id]
     assert -865 < np.median(hu) < -760

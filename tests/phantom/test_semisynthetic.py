@@ -8,10 +8,10 @@ import json
 import numpy as np
 import pytest
 
-from diffseglung.errors import GeometryError, InputError
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, GGO
 from diffseglung.phantom.record import Phantom
 from diffseglung.phantom.semisynthetic import add_lesions
+from diffseglung.platform.errors import GeometryError, InputError
 from diffseglung.volume import Volume
 
 

@@ -8,14 +8,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from diffseglung.config import PhantomConfig
-from diffseglung.errors import ConfigError
 from diffseglung.labels import CONSOLIDATION, EMPHYSEMA, GGO, HEALTHY
 from diffseglung.phantom import lesions
 from diffseglung.phantom.procedural import make_phantom
-from diffseglung.phantom.record import Draw, Phantom, Scene
+from diffseglung.phantom.record import ChestParts, Draw, Phantom
 from diffseglung.phantom.region import Region
 from diffseglung.phantom.severity import SEVERITIES, severity_of
+from diffseglung.platform.config import PhantomConfig
+from diffseglung.platform.errors import ConfigError
 
 MODELS = ("ggo_geographic", "consolidation_lobar", "emphysema_panlobular")
 
@@ -47,9 +47,9 @@ def test_every_model_is_drawn_as_often_as_the_degree_says(degrees: dict[str, lis
             assert all(low <= drawn.count(model) <= high for model in MODELS)
 
 
-def test_a_random_mix_has_a_degree_too(scene: Scene) -> None:
+def test_a_random_mix_has_a_degree_too(parts: ChestParts) -> None:
     low, high = SEVERITIES["moderate"].count
-    drawn = [record["model"] for record in lesions.add(scene, Draw(0), severity="moderate")]
+    drawn = [record["model"] for record in lesions.add(parts, Draw(0), severity="moderate")]
     assert drawn
     assert all(low <= drawn.count(model) <= high for model in drawn)
 
@@ -64,18 +64,18 @@ def test_subtle_consolidation_is_small_and_not_faint() -> None:
 
 
 def test_a_kept_share_scales_the_change_and_not_the_extent(
-    scene: Scene, region: Callable[..., tuple[Region, Draw]]
+    parts: ChestParts, region: Callable[..., tuple[Region, Draw]]
 ) -> None:
     """HU = healthy + share * (full lesion - healthy), for the same lesion."""
     model = next(m for m in lesions.MODELS if m.name == "ggo_geographic")
     changes, extents = [], []
     for share in (1.0, 0.25):
         there, draw = region()
-        there.scene.parenchyma[:] = -860
-        there.scene.truth[:] = there.scene.lungs
+        there.parts.parenchyma[:] = -860
+        there.parts.truth[:] = there.parts.lungs
         lesions._paint(model, there, draw, share)
-        changes.append(scene.parenchyma + 860)
-        extents.append(scene.truth.copy())
+        changes.append(parts.parenchyma + 860)
+        extents.append(parts.truth.copy())
     np.testing.assert_allclose(changes[1], 0.25 * changes[0], atol=0.02)
     np.testing.assert_array_equal(extents[0], extents[1])
 

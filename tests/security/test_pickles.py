@@ -14,16 +14,16 @@ import pytest
 import torch
 import yaml
 
-from diffseglung.cohorts import cluster
-from diffseglung.config import IntensityConfig
-from diffseglung.errors import DiffSegLungError
-from diffseglung.evaluation import nearest
+from diffseglung.cohort import cluster
 from diffseglung.io import read_mask, read_scan
-from diffseglung.io.cases import read_case
-from diffseglung.io.rows import StoredRows
-from diffseglung.labelling.bundle import load_bundle
-from diffseglung.training.data import open_patches
-from diffseglung.training.state import load_state
+from diffseglung.io.npz import read_case
+from diffseglung.method.train.data import open_patches
+from diffseglung.method.train.state import load_state
+from diffseglung.platform.config import IntensityConfig
+from diffseglung.platform.errors import DiffSegLungError
+from diffseglung.platform.row_files import StoredRows
+from diffseglung.tissue.bundle import load_bundle
+from studies import nearest
 from tests.kept_formats import FOLDER
 
 ROOT = Path(__file__).parents[2]

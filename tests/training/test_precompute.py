@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import diffseglung.training.precompute as module
-from diffseglung.config import PatchConfig
-from diffseglung.errors import InputError
-from diffseglung.training.data import open_patches
+from diffseglung.method.train.data import open_patches
+from diffseglung.platform.config import PatchConfig
+from diffseglung.platform.errors import InputError
 from diffseglung.training.precompute import PatchJob, case_patches, patch_settings, precompute
 from tests.toys import JOB, SHAPE, toy_cases, toy_volumes
 
@@ -88,7 +88,7 @@ def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
     cases = toy_cases(tmp_path / "npz", 1)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("precious")
-    with pytest.raises(InputError, match="something else"):
+    with pytest.raises(InputError, match="holds other files"):
         precompute(cases, tmp_path / "out", JOB)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from diffseglung.config import UNETS, DiffusionConfig
 from diffseglung.io.nifti import read_nifti
-from diffseglung.model.diffusion import DiffusionModel
-from diffseglung.model.unet import UNet
+from diffseglung.method.diffusion import DiffusionModel
+from diffseglung.method.unet import UNet
+from diffseglung.platform.config import UNETS, DiffusionConfig
 from diffseglung.training.samples import draw_samples
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from diffseglung import output
-from diffseglung.errors import GeometryError, InputError
 from diffseglung.io.nifti import write_nifti
 from diffseglung.labels import TISSUES
+from diffseglung.platform.errors import GeometryError, InputError
 from diffseglung.segmentation import Segmentation
 from diffseglung.viewer.contents import find_places, gather, thinned, whole_hu
 from diffseglung.volume import Volume

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from diffseglung import output
-from diffseglung.errors import ConfigError
 from diffseglung.io.nifti import write_nifti
+from diffseglung.platform.errors import ConfigError
 from diffseglung.segmentation import Segmentation
 from diffseglung.viewer.contents import Contents, gather
 from diffseglung.viewer.server import HEADERS, ViewServer
@@ -160,7 +160,7 @@ def test_volumes_are_the_files_that_would_be_written(chest: Segmentation, tmp_pa
 def test_a_port_that_is_taken_is_named(server: ViewServer) -> None:
     with pytest.raises(ConfigError, match=f"port {server.server_port} is in use"):
         ViewServer(CONTENTS, server.server_port)
-    with pytest.raises(ConfigError, match="70000 is no port"):
+    with pytest.raises(ConfigError, match="70000 is not a port"):
         ViewServer(CONTENTS, 70000)
 
 

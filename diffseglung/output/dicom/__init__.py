@@ -1,7 +1,7 @@
-"""Results as DICOM objects beside their CT: a segmentation, a structured report, a picture.
+"""Results as DICOM objects of the CT's study: a segmentation, a structured report, a picture.
 
-They belong to the CT's study and patient and refer to its images, so they are made only of a scan that was read from
-DICOM. Their UIDs depend on the images, the labels, the settings and the model: the same result is the same object.
+They refer to the CT's images, so they require a scan that was read from DICOM. Their UIDs depend on the images, labels,
+settings and model: equal results are the same object.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from diffseglung.errors import ConfigError
-from diffseglung.extras import require
 from diffseglung.io.scan import Frame
-from diffseglung.output.attempts import Attempts
+from diffseglung.output.products import Attempts
+from diffseglung.platform.errors import ConfigError
+from diffseglung.platform.extras import require
 from diffseglung.segmentation import Segmentation
 
 NAMES = {"seg": "segmentation.dcm", "sr": "measurements.dcm", "sc": "picture.dcm"}
-"""Object -> its file: Segmentation, Structured Report (TID 1500), Secondary Capture of the picture."""
+"""Object -> file name: Segmentation, Structured Report (TID 1500), Secondary Capture of the preview."""
 
 
 def check_objects(objects: Sequence[str], frames: Sequence[Frame]) -> None:
-    """ConfigError where the objects cannot be made of a scan with these frames.  Call it before work starts."""
+    """Raises ConfigError if the objects cannot be made of a scan with these frames. Call it before work starts."""
     if not objects:
         return
     require("dicom", "DICOM output")
     if unknown := sorted(set(objects) - NAMES.keys()):
-        raise ConfigError(f"{', '.join(unknown)} is no DICOM object", remedy=f"choose from {', '.join(NAMES)}")
+        raise ConfigError(f"unknown DICOM object: {', '.join(unknown)}", remedy=f"choose from {', '.join(NAMES)}")
     if not frames:
         raise ConfigError(
             "DICOM output needs a CT that was read from DICOM, on the grid of its own images",
-            remedy="pass the folder of the DICOM series, or leave --dicom out",
+            remedy="pass the folder of the DICOM series, or omit --dicom",
         )
 
 
@@ -41,18 +41,17 @@ def write_objects(
     picture: Callable[[], bytes],
     attempts: Attempts,
 ) -> tuple[str, ...]:
-    """Write the chosen objects into the folder of `attempts`, each an attempt of its own.
+    """Write the chosen objects into the folder of `attempts`; each may fail without affecting the others.
 
-    frames: one for each slice of the label map, in its order.  picture: gives a PNG, for the Secondary Capture.
-    Returns sentences on what of the images' headers the objects do not carry.
+    frames: one for each slice of the label map, in order.  picture: returns a PNG for the Secondary Capture.
+    Returns sentences on attributes of the images that the objects do not carry.
     """
     with attempts.at(*(NAMES[name] for name in objects)), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names and empty segments, which are as the scan has them
+        warnings.simplefilter("ignore")  # about names and empty segments
         check_objects(objects, frames)
-        from diffseglung.output.dicom.capture import capture
         from diffseglung.output.dicom.identity import identify
+        from diffseglung.output.dicom.images import capture, segments
         from diffseglung.output.dicom.report import report
-        from diffseglung.output.dicom.segments import segments
         from diffseglung.output.dicom.source import read_source
 
         source = read_source(frames, segmentation.label_map)

@@ -1,8 +1,8 @@
 """Coded concepts of the results.
 
 SNOMED CT (SCT) for anatomy and findings, DICOM (DCM, PS3.16 Annex D) for quantities, UCUM for units. GGO also has a
-DICOM code (112120); SNOMED CT's is used so that all findings come from one scheme. Densitometric shares have no code
-in either; they carry codes of this project's own scheme, 99DIFFSEGLUNG, as PS3.3 Section 8.2 provides for.
+DICOM code (112120); SNOMED CT's is used so that all findings are from one scheme. Densitometric shares have no code in
+either; they use the private scheme 99DIFFSEGLUNG, as PS3.3 Section 8.2 allows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _unit(value: str, meaning: str) -> CodedConcept:
 
 
 def private(value: str, meaning: str) -> CodedConcept:
-    """A concept of this project's own scheme."""
+    """A concept of the private scheme."""
     return CodedConcept(value=value, scheme_designator=PRIVATE, meaning=meaning)
 
 
@@ -51,16 +51,16 @@ VOLUME = _sct("118565006", "Volume")
 ATTENUATION = _dcm("112031", "Attenuation Coefficient")
 MEAN = _sct("373098007", "Mean")
 SHARE = private("lung-share", "Share of lung volume")
-LAA = {-950: "LAA-950", -910: "LAA-910", -856: "LAA-856"}
+
 HAA = private("HAA", "Lung volume from -600 to -250 HU")
 PERCENTILE_15 = private("perc15", "15th percentile of lung attenuation")
 MILLILITRE, PERCENT, HOUNSFIELD = _unit("mL", "mL"), _unit("%", "percent"), _unit("[hnsf'U]", "Hounsfield unit")
 
 CHEST_CT = _sct("169069000", "CT of thorax")
 BY_RULE, BY_LEARNING = _dcm("123101", "Neighborhood Analysis"), _dcm("123110", "Artificial Intelligence")
-"""Families of algorithms (PS3.16 CID 7162): a rule on HU and their surroundings; one that was fitted to data."""
+"""Families of algorithms (PS3.16 CID 7162): a rule on local HU; a method fitted to data."""
 
 
 def laa(limit_hu: int) -> CodedConcept:
     """Share of the lung below a density."""
-    return private(LAA[limit_hu], f"Lung volume below {limit_hu} HU")
+    return private(f"LAA{limit_hu}", f"Lung volume below {limit_hu} HU")

@@ -1,4 +1,4 @@
-"""Who made the objects, when, and their UIDs, which follow from what is in them."""
+"""Manufacturer, time and UIDs of the objects; UIDs are derived from the content."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from highdicom import UID, AlgorithmIdentificationSequence
 from pydicom import Dataset
 
 from diffseglung import __version__
-from diffseglung.labelling.methods import WITHOUT_MODEL
 from diffseglung.output.dicom.codes import BY_LEARNING, BY_RULE, PRIVATE
-from diffseglung.output.dicom.header import PATIENT_STUDY
-from diffseglung.output.dicom.source import Source
+from diffseglung.output.dicom.source import PATIENT_STUDY, Source
+from diffseglung.platform.out_of_core import slabs
 from diffseglung.segmentation import Segmentation
-from diffseglung.spool import slabs
+from diffseglung.tissue.methods import WITHOUT_MODEL
 
 NAME = "DiffSegLung"
 NOTE = "Research use only. Not for diagnosis or treatment."
@@ -29,7 +28,7 @@ SERIES_NUMBERS = {"seg": 9501, "sr": 9502, "sc": 9503}
 
 @dataclass(frozen=True, eq=False)
 class Identity:
-    """root: hash of everything that decides the result.  parameters: of the algorithm, as text.  learned: by a model.
+    """root: hash of all that determines the result.  parameters: of the algorithm, as text.  learned: by a model.
 
     when: the run's time, or that of SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch).
     """
@@ -46,7 +45,7 @@ class Identity:
         return UID(f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}")
 
     def series(self, role: str) -> dict[str, Any]:
-        """What every object says of its series, its instance and its maker."""
+        """Attributes of series, instance and manufacturer, as arguments of highdicom."""
         return {
             "series_instance_uid": self.uid(f"{role} series"),
             "series_number": SERIES_NUMBERS[role],
@@ -82,7 +81,7 @@ def identify(source: Source, segmentation: Segmentation) -> Identity:
 
 
 def stamp(item: Any, identity: Identity, source: Source, description: str) -> None:
-    """What the library leaves open or draws at random: one time for all, UIDs, description, our coding scheme."""
+    """Set what the library leaves open or draws at random: one time for all, UIDs, description, private scheme."""
     date, time = identity.when.strftime("%Y%m%d"), identity.when.strftime("%H%M%S")
     for name in ("InstanceCreation", "Content", "Series"):
         setattr(item, f"{name}Date", date)

@@ -1,7 +1,7 @@
 """The measurements as a DICOM Structured Report: Comprehensive 3D SR after TID 1500 (PS3.16).
 
-One group a class, which refers to its segment: volume, share of the lung and mean HU, of both lungs and of each; one
-group for the lungs themselves: volume and densitometry. What is unknown is left out.
+One group per class, which refers to its segment: volume, share of the lung and mean HU, of both lungs and of each; one
+group for the lungs: volume and densitometry. Unknown values are omitted.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from diffseglung.labels import TISSUES, Label
 from diffseglung.output.dicom import codes as own
 from diffseglung.output.dicom.identity import NAME, Identity, stamp
 from diffseglung.output.dicom.source import Source
+from diffseglung.output.statistics import LAA_HU
 from diffseglung.segmentation import Segmentation
-from diffseglung.statistics import LAA_HU
 
 Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
 
@@ -39,7 +39,7 @@ Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQual
 def report(
     segmentation: Segmentation, source: Source, identity: Identity, labels: highdicom.seg.Segmentation | None
 ) -> Comprehensive3DSR:
-    """labels: the Segmentation that the measurements refer to; None where none is written."""
+    """The measurements as a report.  labels: the Segmentation that they refer to, None if there is none."""
     statistics = segmentation.statistics
     device = DeviceObserverIdentifyingAttributes(
         uid=identity.uid("device"), name=NAME, manufacturer_name=NAME, model_name=identity.method,
@@ -73,7 +73,7 @@ def _has_frames(labels: Any, label: Label) -> bool:
 
 
 def _class_group(label: Label, entry: dict[str, Any], identity: Identity, labels: Any) -> Group:
-    """A class that occurs refers to its segment (TID 1411); another stands alone (TID 1501)."""
+    """The group of a class: with a reference to its segment (TID 1411), or without one (TID 1501)."""
     shared: dict[str, Any] = {
         "tracking_identifier": TrackingIdentifier(
             uid=identity.uid(f"segment {label.id}"), identifier=f"{NAME} {label.name}"
@@ -94,7 +94,7 @@ def _class_group(label: Label, entry: dict[str, Any], identity: Identity, labels
 
 
 def _lung_group(lung: dict[str, Any], identity: Identity) -> Group:
-    """Volume and densitometry of both lungs and of each."""
+    """The group of the lungs: volume and densitometry of both and of each."""
     parts = [(lung, None), *((lung[side], site) for side, site in own.LATERALITY.items())]
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=identity.uid("lungs"), identifier=f"{NAME} lungs"),
@@ -111,10 +111,9 @@ def _algorithm(identity: Identity) -> AlgorithmIdentification:
 
 
 def _amounts(entry: dict[str, Any], site: Any) -> list[Measurement]:
-    share = entry["fraction_of_lung"]
     return [
         *_measured(own.VOLUME, entry["volume_ml"], own.MILLILITRE, site),
-        *_measured(own.SHARE, None if share is None else 100 * share, own.PERCENT, site),
+        *_measured(own.SHARE, _percent(entry["fraction_of_lung"]), own.PERCENT, site),
         *_measured(own.ATTENUATION, entry["mean_hu"], own.HOUNSFIELD, site, own.MEAN),
     ]
 
@@ -134,7 +133,7 @@ def _percent(fraction: float | None) -> float | None:
 
 
 def _measured(name: Any, value: float | None, unit: Any, site: Any, derivation: Any = None) -> list[Measurement]:
-    """One measurement (TID 300), or none of what is unknown."""
+    """One measurement (TID 300); none if the value is unknown."""
     if value is None:
         return []
     where = None if site is None else [FindingSite(anatomic_location=own.LUNG, laterality=site)]

@@ -1,41 +1,48 @@
-"""The CT images that DICOM results refer to: headers without pixels, in the order of the label map's slices."""
+"""The CT images that DICOM results refer to: headers without pixels, in the order of the label map's slices.
+
+Real headers contain values that no writer accepts; these are removed. Value representations: PS3.5 6.2; character
+sets: PS3.3 C.12.1.1.2.
+"""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.charset import python_encoding
+from pydicom.multival import MultiValue
+from pydicom.tag import Tag
+from pydicom.valuerep import DA, TM
 
-from diffseglung.errors import ConfigError, InputError
-from diffseglung.io.dicom_headers import open_dataset
+from diffseglung.io.dicom.headers import Fields, open_dataset
 from diffseglung.io.scan import Frame
-from diffseglung.output.dicom import header
+from diffseglung.platform.errors import ConfigError, InputError
 from diffseglung.volume import Volume
 
-Dataset = Any  # pydicom's datasets carry no types for their attributes
-
 NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
-"""Type 1 in every CT image (PS3.3 A.3): without them nothing can refer to it."""
+"""Type 1 in every CT image (PS3.3 A.3) and required for references to it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
     """images: one per slice, or the one multi-frame image.  order: slice of the label map -> frame, from 0.
 
-    notes: sentences on what the headers do not tell as results need it.
+    notes: sentences on missing or unusable attributes of the headers.
     """
 
-    images: list[Dataset]
+    images: list[Any]
     order: NDArray[np.int64]
     notes: tuple[str, ...] = ()
 
     @property
-    def first(self) -> Dataset:
-        """An image that speaks for patient, study and frame of reference."""
+    def first(self) -> Any:
+        """An image with the attributes of patient, study and frame of reference."""
         return self.images[0]
 
     def in_frames(self, array: NDArray[Any]) -> NDArray[Any]:
@@ -48,7 +55,10 @@ class Source:
 
 
 def read_source(frames: Sequence[Frame], label_map: Volume) -> Source:
-    """Raises InputError where an image is gone or has another size, ConfigError for several multi-frame files."""
+    """Read the images of a scan.
+
+    Raises InputError if an image is missing or has another size, ConfigError for several multi-frame files.
+    """
     if len(frames) != label_map.shape[0]:
         raise InputError(
             f"the label map has {label_map.shape[0]} slices, its DICOM series {len(frames)}",
@@ -59,7 +69,7 @@ def read_source(frames: Sequence[Frame], label_map: Volume) -> Source:
     if len(paths) > 1 and any(number is not None for number in numbers):
         raise ConfigError(
             "DICOM output refers to single-frame images or to one multi-frame image, not to several",
-            remedy="leave --dicom out",
+            remedy="omit --dicom",
         )
     images = [_header(path, label_map) for path in paths]
     notes = _ready(images, label_map.spacing_mm[0])
@@ -67,31 +77,29 @@ def read_source(frames: Sequence[Frame], label_map: Volume) -> Source:
         return Source(images, np.arange(len(frames)), notes)
     order = np.array([number or 1 for number in numbers], np.int64) - 1
     if sorted(order) != list(range(int(images[0].NumberOfFrames))):
-        raise ConfigError(
-            "the label map does not cover every frame of its multi-frame image", remedy="leave --dicom out"
-        )
+        raise ConfigError("the label map does not cover every frame of its multi-frame image", remedy="omit --dicom")
     return Source(images, order, notes)
 
 
-def _ready(images: list[Dataset], step_mm: float) -> tuple[str, ...]:
-    """Make the headers fit to be carried over, and tell what of them is not."""
+def _ready(images: list[Any], step_mm: float) -> tuple[str, ...]:
+    """Remove what results cannot carry from the headers, and return sentences on it."""
     notes = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        lost = header.tidy(images[0])
-        thickened = [header.place(image, images[0], step_mm) for image in images]
+        lost = tidy(images[0])
+        thickened = [place(image, images[0], step_mm) for image in images]
     if lost:
         notes.append(
-            f"not carried into the DICOM results, as DICOM does not allow what the header holds: {', '.join(lost)}"
+            f"not copied into the DICOM results, because the header's values are not valid DICOM: {', '.join(lost)}"
         )
     if any(thickened):
         notes.append(
-            f"the header gives no slice thickness: DICOM results state the distance of the slices, {step_mm:g} mm"
+            f"the header gives no slice thickness: DICOM results give the slice spacing instead, {step_mm:g} mm"
         )
     return tuple(notes)
 
 
-def _header(path: Any, label_map: Volume) -> Dataset:
+def _header(path: Any, label_map: Volume) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -107,14 +115,101 @@ def _header(path: Any, label_map: Volume) -> Dataset:
     return dataset
 
 
-def _require_references(dataset: Dataset, name: str) -> None:
-    """InputError where results could belong nowhere."""
+def _require_references(dataset: Any, name: str) -> None:
+    """Raises InputError if results could not refer to the image."""
     for tag in ("SOPClassUID", "SOPInstanceUID"):
         if not dataset.get(tag):
             setattr(dataset, tag, dataset.file_meta.get(f"MediaStorage{tag}"))
     for tag in NEEDED:
         if not dataset.get(tag):
             raise InputError(
-                f"{name} has no {tag}: DICOM results would belong to nothing",
-                remedy="export the series again from its source, or leave --dicom out",
+                f"{name} has no {tag}, which DICOM results must refer to",
+                remedy="export the series again from its source, or omit --dicom",
             )
+
+
+CARRIED = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator"),
+)
+"""Type 2 (PS3.3 C.7.1.1, C.7.2.1, C.7.4.1): required in results, but may be empty."""
+PATIENT_STUDY = ("StudyDescription", "PatientAge", "PatientSize", "PatientWeight")
+"""Type 3: copied if the image has them."""
+UTF_8 = "ISO_IR 192"
+_KEPT_SETS = {name for name in python_encoding if name and "2022" not in name and name != "ISO_IR 6"}
+"""Character sets without code extensions and with a defined term; text in others is converted to UTF-8."""
+_SEXES = ("M", "F", "O")
+_READ: dict[str, Callable[[Any], Any]] = {"DA": DA, "TM": TM, "DS": float, "IS": int}
+_SINGLE = ("DA", "TM", "PN")
+"""VRs of patient and study attributes that may hold one value only."""
+_FRAMES_AND_PIXELS = 0x5200
+"""First group after those with header text."""
+
+
+def tidy(image: Any) -> list[str]:
+    """Remove invalid values from a header, and convert its text to a character set that results can have.
+
+    Returns the keywords of removed patient attributes and of those in `CARRIED` and `PATIENT_STUDY`.
+    """
+    charset = image.get("SpecificCharacterSet") or ""
+    names = charset if isinstance(charset, MultiValue) else [charset]
+    legible, lost = all(name in python_encoding for name in names), []
+    for tag in [tag for tag in image.keys() if tag.group < _FRAMES_AND_PIXELS]:
+        try:
+            fits = _fits(image[tag], legible)
+        except Exception:  # a damaged element can fail anywhere in the reader
+            fits = False
+        if not fits:
+            del image[tag]
+            lost.append(tag)
+    if not charset:
+        image.pop("SpecificCharacterSet", None)
+    elif len(names) > 1 or names[0] not in _KEPT_SETS:
+        image.SpecificCharacterSet = UTF_8
+    for keyword in CARRIED:
+        if keyword not in image:
+            setattr(image, keyword, None)
+    told = {Tag(keyword): keyword for keyword in (*CARRIED, *PATIENT_STUDY)}
+    return [told.get(tag, str(tag)) for tag in lost if tag in told or tag.group == Tag("PatientID").group]
+
+
+def place(image: Any, first: Any, step_mm: float) -> bool:
+    """Complete the geometry of an image.  Returns whether its thickness was replaced by the slice spacing."""
+    if not image.get("Modality"):
+        image.Modality = "CT"
+    if "NumberOfFrames" not in image:
+        image.ImageOrientationPatient = first.ImageOrientationPatient  # equal but for rounding
+        return _thicken(image, step_mm)
+    shared = image.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    image.SharedFunctionalGroupsSequence = shared
+    for name in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # equal in all frames
+        if name not in shared[0]:
+            setattr(shared[0], name, getattr(image.PerFrameFunctionalGroupsSequence[0], name))
+    return _thicken(shared[0].PixelMeasuresSequence[0], step_mm)
+
+
+def _thicken(measures: Any, step_mm: float) -> bool:
+    stated = Fields(measures).number("SliceThickness")
+    if stated is not None and 0 < stated < math.inf:
+        return False
+    measures.SliceThickness = f"{step_mm:.10g}"
+    return True
+
+
+def _fits(element: Any, legible: bool) -> bool:
+    """Whether an element is valid: single-valued where required, with numbers, dates and text that can be decoded.
+
+    legible: whether the character set is known; if not, only ASCII text is valid.
+    """
+    if element.VR == "SQ":
+        return all(_fits(part, legible) for item in element.value for part in item)
+    if element.is_empty:
+        return True
+    values = element.value if isinstance(element.value, MultiValue) else [element.value]
+    if element.keyword == "PatientSex":
+        return element.value in _SEXES
+    if element.VR in _READ:
+        for value in values:
+            _READ[element.VR](value)
+    text = str(element.value)
+    return (len(values) == 1 or element.VR not in _SINGLE) and "\ufffd" not in text and (legible or text.isascii())

@@ -1,1 +1,1 @@
-"""report.html: a result to look at, in one file that needs no network."""
+"""report.html: a result to view in one file that needs no network."""

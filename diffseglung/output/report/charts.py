@@ -1,4 +1,4 @@
-"""Charts of the report as SVG: no script draws them, so they print."""
+"""Charts of the report as static SVG, which can be printed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from diffseglung.labels import ALL, TISSUES, Label
+from diffseglung.platform.out_of_core import slabs
 from diffseglung.segmentation import Segmentation
-from diffseglung.spool import slabs
 
 LOW_HU, HIGH_HU, BIN_HU = -1050, 250, 10
 WIDTH, HEIGHT, AXIS = 640, 190, 22
 
 
 def histogram(segmentation: Segmentation) -> NDArray[np.int64]:
-    """Voxels by class and density: (ids of `labels.ALL`, bins of BIN_HU); what lies beyond counts at the ends."""
+    """Voxels by class and density: (ids of `labels.ALL`, bins of BIN_HU); values outside count in the end bins."""
     bins = (HIGH_HU - LOW_HU) // BIN_HU
     counts = np.zeros(len(ALL) * bins, np.int64)
     for planes in slabs(segmentation.ct.array, segmentation.label_map.array):
@@ -27,13 +27,22 @@ def histogram(segmentation: Segmentation) -> NDArray[np.int64]:
 
 
 def histogram_svg(counts: NDArray[np.int64]) -> Markup:
-    """One curve a class, each scaled to its own peak; classes without voxels are left out."""
+    """One curve per class, each scaled to its own peak; classes without voxels are omitted."""
     curves = [_curve(label, counts[label.id]) for label in TISSUES if counts[label.id].any()]
     ticks = [_tick(hu) for hu in range(-1000, HIGH_HU + 1, 200)]
-    return Markup(  # noqa: S704  (numbers and the names of our own labels, nothing from outside)
+    return Markup(  # noqa: S704  (numbers and names of labels only, no text from files)
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT + AXIS}" role="img" '
         f'aria-label="Histogram of density by class">{"".join(ticks)}{"".join(curves)}</svg>'
     )
+
+
+def hex_colour(label: Label) -> str:
+    """The colour of a label in HTML.
+
+    >>> hex_colour(TISSUES[0])
+    '#82bee6'
+    """
+    return "#{:02x}{:02x}{:02x}".format(*label.colour)
 
 
 def _x(hu: float) -> float:
@@ -45,9 +54,8 @@ def _curve(label: Label, counts: NDArray[np.int64]) -> str:
     heights = HEIGHT - 6 - (HEIGHT - 16) * smooth / smooth.max()
     centres = LOW_HU + BIN_HU * (np.arange(len(counts)) + 0.5)
     points = " ".join(f"{_x(hu)},{height:.1f}" for hu, height in zip(centres, heights, strict=True))
-    colour = "#{:02x}{:02x}{:02x}".format(*label.colour)
     return (
-        f'<polyline class="curve" data-class="{label.id}" points="{points}" fill="none" stroke="{colour}" '
+        f'<polyline class="curve" data-class="{label.id}" points="{points}" fill="none" stroke="{hex_colour(label)}" '
         f'stroke-width="2"><title>{label.title}</title></polyline>'
     )
 

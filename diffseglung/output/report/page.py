@@ -1,4 +1,4 @@
-"""The report's page: pictures, tables and charts put into one file, under a limit of size."""
+"""The report's page: pictures, tables and charts in one file of limited size."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from diffseglung import __version__
 from diffseglung.labels import LESIONS, TISSUES
 from diffseglung.output.report import charts, stacks, wording
 from diffseglung.output.selfcontained import embedded, source_of
+from diffseglung.output.statistics import LAA_HU, SIDES
 from diffseglung.segmentation import Segmentation
-from diffseglung.statistics import LAA_HU, SIDES
 
 LIMIT_BYTES = 8_000_000
 QUALITIES = (60, 45, 30)
-"""Of JPEG; the first that keeps the file below LIMIT_BYTES is taken."""
+"""JPEG qualities; the first that keeps the file below LIMIT_BYTES is used, else the last."""
 WINDOWS = {"lung": (-1350, 150), "mediastinum": (-160, 240), "emphysema": (-1050, -750)}
 """Name -> lowest and highest HU shown. Lung: level -600, width 1500; mediastinum: level 40, width 400."""
 UNKNOWN = "\N{EN DASH}"
@@ -25,7 +25,7 @@ STATIC = "diffseglung.output.report"
 
 
 def report(segmentation: Segmentation) -> str:
-    """The whole page as text.  Everything that came from outside is escaped."""
+    """The whole page as text.  Text from files is escaped."""
     reduced = stacks.reduce(segmentation)
     values = _values(segmentation)
     for quality in QUALITIES:
@@ -45,7 +45,7 @@ def _template() -> Any:
 
 
 def _values(segmentation: Segmentation) -> dict[str, Any]:
-    """What the template shows besides the pictures."""
+    """The values of the template, except the pictures."""
     run, statistics = segmentation.run, segmentation.statistics
     script, style = _static("report.js"), _static("report.css")
     return {
@@ -56,7 +56,7 @@ def _values(segmentation: Segmentation) -> dict[str, Any]:
         "identifiers": (run.get("source") or {}).get("identifiers", {}),
         "warnings": [str(warning) for warning in run.get("warnings", [])],
         "lung_score": (run.get("lung_quality") or {}).get("score"),
-        "tissues": [{"id": t.id, "name": t.name, "title": t.title, "colour": _hex(t.colour)} for t in TISSUES],
+        "tissues": [{"id": t.id, "name": t.name, "title": t.title, "colour": charts.hex_colour(t)} for t in TISSUES],
         "statistics": statistics,
         "sides": list(SIDES),
         "largest": _largest(statistics),
@@ -75,7 +75,7 @@ def _values(segmentation: Segmentation) -> dict[str, Any]:
 
 
 def _data(reduced: stacks.Reduced, quality: int) -> str:
-    """What the script reads."""
+    """The JSON data of the script."""
     data = {
         "stacks": [stacks.axial(reduced, quality), stacks.coronal(reduced, quality)],
         "hu_low": stacks.HU_LOW,
@@ -91,7 +91,7 @@ def _data(reduced: stacks.Reduced, quality: int) -> str:
 
 
 def _densities(lung: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """Rows of the table of densitometry: name, then both lungs, right, left."""
+    """Rows of the densitometry table: name, then values of both lungs, right, left."""
     parts = [lung, *(lung[side] for side in SIDES)]
     rows = [
         ("Lung volume", [_number(None if p["volume_ml"] is None else p["volume_ml"] / 1000, 2, " L") for p in parts]),
@@ -103,7 +103,7 @@ def _densities(lung: dict[str, Any]) -> list[tuple[str, list[str]]]:
 
 
 def _largest(statistics: dict[str, Any]) -> float:
-    """The share of a lung that fills a lesion's bar."""
+    """The share of a lung at which the bar of a lesion is full."""
     shares = [statistics[label.name][side]["fraction_of_lung"] or 0.0 for label in LESIONS for side in SIDES]
     return max(0.1, *shares)
 
@@ -114,10 +114,6 @@ def _percent(fraction: float | None) -> str:
 
 def _number(value: float | None, digits: int = 0, unit: str = "") -> str:
     return UNKNOWN if value is None else f"{value:,.{digits}f}{unit}"
-
-
-def _hex(colour: tuple[int, int, int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def _static(name: str) -> str:

@@ -1,8 +1,8 @@
-"""A scan and its labels as stacks of small pictures that a browser unpacks one at a time.
+"""A scan and its labels as stacks of small pictures that a browser decodes one at a time.
 
-Pictures show the canonical axes as radiologists read: axial with front on top, coronal with head on top, patient right
-on the left. A picture of the CT is a JPEG of HU in steps of HU_STEP, from which the page computes any window; one of
-labels is a PNG of LABEL_STEP times the id; one of certainty a PNG of the posterior in 16 levels, at half the size.
+Pictures are in radiological convention: axial with front on top, coronal with head on top, patient right on the left.
+A picture of the CT is a JPEG of HU in steps of HU_STEP, from which the page computes any window; one of labels is a PNG
+of LABEL_STEP times the id; one of certainty is a PNG of the posterior in 16 levels, at half the size.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from diffseglung.case.prepared import lung_box
 from diffseglung.io.plausibility import cross_sections
 from diffseglung.labels import ALL, LESIONS
-from diffseglung.preprocess.scene import lung_box
-from diffseglung.runtime import spread
+from diffseglung.platform.out_of_core import release
+from diffseglung.platform.runtime import spread
 from diffseglung.segmentation import Segmentation
-from diffseglung.spool import release
 from diffseglung.volume import Reorientation
 
 HU_LOW, HU_STEP = -1060.0, 6.0
-"""HU of a grey level: HU_LOW + HU_STEP * level; 255 levels reach +470, beyond every window that is offered."""
+"""HU of a grey level: HU_LOW + HU_STEP * level; 255 levels reach +470 HU, beyond every window of the page."""
 LABEL_STEP = 32
 MARGIN_MM = 15.0
 WIDEST, MOST_AXIAL, MOST_CORONAL = 400, 320, 96
-"""Pixels across an axial picture; pictures of a stack. Of longer scans, evenly chosen slices are shown."""
+"""Most pixels across an axial picture; most pictures in a stack, chosen evenly from longer scans."""
 
 Pixels = NDArray[np.uint8]
 
@@ -38,8 +38,9 @@ Pixels = NDArray[np.uint8]
 class Reduced:
     """Canonical voxels at the size of the pictures, cropped to the lungs: (pictures, rows, columns) uint8.
 
-    certainty: None where it is unknown.  pixel_mm: of rows and columns.  slices: index of each in the whole scan.
-    step_mm: between pictures.  amounts_ml: (slices of the whole scan, classes of LESIONS).  total: slices of it.
+    certainty: None if unknown.  pixel_mm: of rows and columns.  step_mm: between pictures.
+    slices: index of each picture in the whole scan.  total: slices of the whole scan.
+    amounts_ml: of each lesion in each slice of the crop (slices, classes of LESIONS).
     """
 
     hu: Pixels
@@ -53,7 +54,7 @@ class Reduced:
 
 
 def reduce(segmentation: Segmentation) -> Reduced:
-    """One pass over the scan, slice by slice; what is kept does not grow with it."""
+    """Reduce a scan in one pass, slice by slice; the result does not grow with the scan."""
     turn = Reorientation.of(segmentation.ct)
     ct, labels = turn.apply(segmentation.ct), turn.apply(segmentation.label_map)
     sure = None if segmentation.certainty is None else turn.view(segmentation.certainty)
@@ -99,7 +100,7 @@ def _resized(picture: NDArray[Any], size: tuple[int, int], how: Image.Resampling
 
 
 def _amounts(labels: NDArray[Any], voxel_ml: float) -> NDArray[np.float64]:
-    """mL of each lesion in each slice of labels (Z, Y, X): (Z, classes)."""
+    """Volume in mL of each lesion in each slice of labels (Z, Y, X): (Z, classes)."""
     ids = [label.id for label in LESIONS]
 
     def counted(z: int) -> NDArray[np.int64]:
@@ -126,7 +127,7 @@ def axial(reduced: Reduced, quality: int) -> dict[str, Any]:
 
 
 def coronal(reduced: Reduced, quality: int) -> dict[str, Any]:
-    """The stack from front to back, head on top; rows are as far apart as slices are."""
+    """The stack from front to back, head on top; rows have the distance of the slices."""
     rows = reduced.hu.shape[1]
     order = np.unique(np.linspace(0, rows - 1, min(rows, MOST_CORONAL)).round().astype(np.int64))
 
@@ -145,7 +146,7 @@ def coronal(reduced: Reduced, quality: int) -> dict[str, Any]:
 
 
 def _stack(hu: Pixels, labels: Pixels, certainty: Pixels | None, quality: int) -> dict[str, Any]:
-    """Pictures as base64, with the size that they share."""
+    """Pictures in base64, and their size."""
     count, rows, columns = hu.shape
     half = None if certainty is None else (certainty[:, ::2, ::2] // 16) * 17
     return {

@@ -1,4 +1,4 @@
-"""The report's sentences about how a result was made, to read and to paste."""
+"""Sentences for the report on how a result was made, ready for a methods section."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from diffseglung import __version__
-from diffseglung.labelling.methods import WITHOUT_MODEL
+from diffseglung.tissue.methods import WITHOUT_MODEL
 
 CITATION = (
     f"DiffSegLung contributors. DiffSegLung, version {__version__} (software, Apache-2.0), after: DiffSegLung: "
@@ -17,18 +17,17 @@ RULE = (
     "fibrosis or consolidation"
 )
 LEARNED = (
-    "a classifier that a rule on local density statistics had taught, without annotations: healthy lung, emphysema, "
+    "a classifier trained by a rule on local density statistics, without annotations: healthy lung, emphysema, "
     "ground-glass opacity, fibrosis or consolidation"
 )
-
 STUDENT = (
-    "a network that had been taught on synthetic lesions, without annotations, together with a rule on local density "
-    "statistics: healthy lung, emphysema, ground-glass opacity, fibrosis or consolidation"
+    "a network trained on synthetic lesions, without annotations, combined with a rule on local density statistics: "
+    "healthy lung, emphysema, ground-glass opacity, fibrosis or consolidation"
 )
 
 
 def methods(run: dict[str, Any], spacing_mm: tuple[float, float, float]) -> str:
-    """A paragraph for a methods section; it says only what the record holds.  spacing_mm: of the scan (z, y, x)."""
+    """A paragraph for a methods section, from the record only.  spacing_mm: of the scan (z, y, x)."""
     settings, scan, model = run.get("settings", {}), run.get("scan", {}), run.get("model")
     method = settings.get("method", "unknown")
     z, y, x = spacing_mm
@@ -40,11 +39,11 @@ def methods(run: dict[str, Any], spacing_mm: tuple[float, float, float]) -> str:
     ]
     if grid is not None:
         level = scan.get("healthy_level_hu")
-        known = "" if level is None else f", with this scan's healthy lung at {level:.0f} HU"
+        known = "" if level is None else f", with healthy lung of this scan at {level:.0f} HU"
         if own := scan.get("lung_levels_hu"):
             known = f", with healthy lung at {own[0]:.0f} HU in the right and {own[1]:.0f} HU in the left lung"
         sentences.append(f"Densities were aligned to a common scale on a {grid:g} mm grid{known}.")
-    sentences.append(f"Each voxel was given a class by {_labeller(method)}.")
+    sentences.append(f"Each voxel was assigned a class by {_labeller(method)}.")
     if model:
         sentences.append(f"The model was {model['name']} (SHA-256 {str(model['sha256'])[:16]}).")
     sentences.append(
@@ -56,25 +55,25 @@ def methods(run: dict[str, Any], spacing_mm: tuple[float, float, float]) -> str:
 
 
 def _labeller(method: str) -> str:
-    """What gave the classes."""
+    """The method that assigned the classes, in words."""
     if method == "student":
         return STUDENT
     return RULE if method in WITHOUT_MODEL else LEARNED
 
 
 def _finder(tool: dict[str, Any] | None) -> str:
-    """The sentence on what found the lungs."""
+    """The sentence on how the lungs were found."""
     if not tool:
         return "The lungs were found automatically."
     version = f" {tool['version']}" if tool.get("version") else ""
     return (
-        f"The lungs were found by {tool['name']}{version} (model {tool['model']}), software of others under a licence "
-        "of its own."
+        f"The lungs were found by {tool['name']}{version} (model {tool['model']}), third-party software under its own "
+        "licence."
     )
 
 
 def settings_rows(run: dict[str, Any]) -> list[tuple[str, str]]:
-    """What decides the result, as name and value."""
+    """Everything that determines the result, as names and values."""
     rows = [(name, _plain(value)) for name, value in sorted(run.get("settings", {}).items())]
     if model := run.get("model"):
         rows += [(f"model {name}", _plain(value)) for name, value in model.items()]

@@ -1,12 +1,12 @@
 "use strict";
-/* The page of `diffseglung view`. Texts from files enter through textContent only. */
+/* The page of `diffseglung view`. Text from files is set by textContent only. */
 (() => {
   const { Niivue, SLICE_TYPE, DRAG_MODE, SHOW_RENDER } = window.niivue ?? {};
   const WINDOWS = [["lung", -600, 1500], ["mediastinum", 40, 400], ["emphysema", -800, 400]]; // level, width (HU)
   const LAYOUTS = [["planes and 3D", "all"], ["axial", "axial"], ["coronal", "coronal"], ["sagittal", "sagittal"], ["3D", "space"]];
   const HEALTHY = 1;
-  const SPACE_PAUSE_MS = 120; // the 3D view follows when the crosshair rests: it takes longest to draw
-  const VEIL = { planes: 0.3, space: 0.012 }; // how much of a lesion's strength healthy lung has
+  const SPACE_PAUSE_MS = 120; // the 3D view, slowest to draw, is updated when the crosshair rests
+  const VEIL = { planes: 0.3, space: 0.012 }; // opacity of healthy lung relative to lesions
   const OPTIONS = {
     logLevel: "silent", dragAndDropEnabled: false, loadingText: "", backColor: [0, 0, 0, 1], crosshairColor: [1, 0.76, 0.3, 0.8],
     fontColor: [1, 0.62, 0, 1], fontMinPx: 16, fontSizeScaling: 0.15, crosshairWidthUnit: "percent", crosshairWidth: 0.25,
@@ -45,7 +45,7 @@
     planes.drawScene();
   }
 
-  function step(patientAxis, sign) { // LPS axis; along the grid's axis that runs nearest to it
+  function step(patientAxis, sign) { // LPS axis; moves along the nearest axis of the grid
     const direction = facts.affine_lps[patientAxis].slice(0, 3);
     const lengths = [0, 1, 2].map((axis) => Math.hypot(...facts.affine_lps.slice(0, 3).map((row) => row[axis])));
     const shares = direction.map((value, axis) => Math.abs(value / lengths[axis]));
@@ -224,10 +224,10 @@
   function pressed(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || by("help").open) return;
     const own = event.target.closest?.("select, input");
-    if (own && !["?", "o", "w", "l", "r"].includes(event.key)) return; // lists and sliders have keys of their own
+    if (own && !["?", "o", "w", "l", "r"].includes(event.key)) return; // lists and sliders handle their own keys
     if (own?.tagName === "SELECT") return;
     const action = /^[1-9]$/.test(event.key) ? () => toggle(Number(event.key)) : KEYS[event.key];
-    if (event.target === planes.canvas || event.target === space?.canvas) event.stopPropagation(); // NiiVue has keys of its own
+    if (event.target === planes.canvas || event.target === space?.canvas) event.stopPropagation(); // or NiiVue handles the key too
     if (!action) return;
     event.preventDefault();
     action();
@@ -245,16 +245,16 @@
 
   async function open() {
     if (!document.createElement("canvas").getContext("webgl2")) {
-      return say("This browser cannot draw volumes: WebGL2 is missing. Use a current Firefox, Chrome, Edge or Safari, and switch hardware acceleration on.");
+      return say("This browser cannot draw volumes: WebGL2 is missing. Use a current Firefox, Chrome, Edge or Safari, and enable hardware acceleration.");
     }
     facts = await (await fetch("facts.json")).json();
     toVoxel = inverse(facts.affine_lps);
     drawPanel();
     planes = new Niivue({
       ...OPTIONS, multiplanarShowRender: SHOW_RENDER.NEVER, dragMode: DRAG_MODE.contrast, isNearestInterpolation: true,
-      isAlphaClipDark: !facts.has_ct, // in a label map alone, what is hidden is black
+      isAlphaClipDark: !facts.has_ct, // without a CT, hidden labels are black
     });
-    const interpolate = planes.updateInterpolation.bind(planes); // NiiVue's choice is one for all: the CT is drawn smooth, labels never
+    const interpolate = planes.updateInterpolation.bind(planes); // NiiVue has one setting for all volumes: interpolate the CT, but never labels
     planes.updateInterpolation = (layer, smooth = false) => interpolate(layer, smooth || (layer === 0 && facts.has_ct));
     planes.onLocationChange = located;
     planes.onIntensityChange = windowed;

@@ -13,8 +13,8 @@ from diffseglung import output
 from diffseglung.io import read_scan
 from diffseglung.io.scan import Scan
 from diffseglung.output import Products
+from diffseglung.output.statistics import measure
 from diffseglung.segmentation import Segmentation
-from diffseglung.statistics import measure
 from diffseglung.volume import Volume
 from tests.conftest import make_chest
 from tests.io.conftest import write_series_of

@@ -11,11 +11,11 @@ from diffseglung import output
 from diffseglung.io import read_scan
 from diffseglung.output import Products
 from diffseglung.output.dicom import NAMES
+from diffseglung.output.statistics import measure
 from diffseglung.segmentation import Segmentation
-from diffseglung.statistics import measure
-from tests.io.test_dicom_headers import enhanced
+from tests.io.dicom.test_headers import enhanced
 from tests.output.dicom.conftest import identify_patient
-from tests.output.dicom.test_segments import validated
+from tests.output.dicom.test_images import validated
 
 
 def test_frames_in_another_order_than_slices(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffseglung import spool
 from diffseglung.labels import LESIONS
 from diffseglung.output.report import stacks
+from diffseglung.platform import out_of_core
 from diffseglung.segmentation import Segmentation
 from diffseglung.volume import Reorientation, Volume
 
@@ -107,7 +107,7 @@ def test_slices_that_were_read_leave_memory() -> None:
         return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
 
     axes = np.diag([0.7, 0.7, 1.0, 1.0])[:, [2, 1, 0, 3]]
-    ct = Volume(spool.zeros((300, 512, 512), np.float32), axes)  # 300 MiB, in a file
+    ct = Volume(out_of_core.zeros((300, 512, 512), np.float32), axes)  # 300 MiB, in a file
     lungs = ct.with_array(np.broadcast_to(np.uint8(1), ct.shape))
     before = resident_mib()
     reduced = stacks.reduce(Segmentation(ct, lungs, lungs, {}))

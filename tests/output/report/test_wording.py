@@ -27,7 +27,7 @@ def test_it_tells_where_the_lungs_came_from(given: str, words: str) -> None:
 def test_it_names_the_tool_that_found_the_lungs() -> None:
     tool = {"name": "TotalSegmentator", "version": "2.18.0", "model": "total"}
     run: dict[str, Any] = {"scan": {"lung_mask": "found"}, "lung_tool": tool}
-    assert "found by TotalSegmentator 2.18.0 (model total), software of others" in wording.methods(run, SPACING)
+    assert "found by TotalSegmentator 2.18.0 (model total), third-party software" in wording.methods(run, SPACING)
     run["lung_tool"] = tool | {"version": None}
     assert "found by TotalSegmentator (model total)" in wording.methods(run, SPACING)
 
@@ -42,7 +42,7 @@ def test_a_model_is_named_only_where_one_was_used() -> None:
 
 def test_each_lung_s_own_level_is_told() -> None:
     run: dict[str, Any] = {"settings": {"spacing_mm": 1.5}, "scan": {"healthy_level_hu": -840.0}}
-    assert "this scan's healthy lung at -840 HU" in wording.methods(run, SPACING)
+    assert "healthy lung of this scan at -840 HU" in wording.methods(run, SPACING)
     run["scan"]["lung_levels_hu"] = [-880.0, -790.0]
     assert "healthy lung at -880 HU in the right and -790 HU in the left lung" in wording.methods(run, SPACING)
 

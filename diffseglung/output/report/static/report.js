@@ -9,7 +9,7 @@
   const state = { plane: 0, window: "lung", index: data.stacks.map(() => 0), wanted: 0, drawn: 0 };
   const stack = () => data.stacks[state.plane];
 
-  // pictures: unpacked when needed, the last few kept
+  // pictures: decoded when needed, the last few kept
   const kept = new Map();
   function pixels(kind, index) {
     const key = `${state.plane}/${kind}/${index}`;
@@ -36,7 +36,7 @@
     });
   }
 
-  // one slice: grey by the window, colours over it
+  // one slice: grey levels by the window, with colours on top
   async function draw() {
     const turn = ++state.wanted, index = state.index[state.plane];
     const [ct, labels, sure] = await Promise.all(["ct", "labels", "certainty"].map((kind) => pixels(kind, index)));
@@ -54,7 +54,7 @@
       if (doubt && id) {
         const q = 4 * (Math.min(y >> 1, sure.height - 1) * sure.width + Math.min(x >> 1, sure.width - 1));
         const level = sure.data[q]; // 0 is outside the lungs
-        const d = level ? Math.min(1, (255 - level) / 153) : 0; // 0 sure, 1 where the best class has 40 % or less
+        const d = level ? Math.min(1, (255 - level) / 153) : 0; // 0 certain, 1 if the best class has 40 % or less
         colour = [255, 255 * (1 - d) + 60 * d, 120 * (1 - d)];
         strength = alpha * 1.6 * d;
       } else if (!doubt && id && shown.get(id)) colour = colours.get(id) || [150, 150, 150];
@@ -85,7 +85,7 @@
     at("scale").style.width = `${50 * shownWidth / widthMm}px`;
   }
 
-  // where we are
+  // position
   function position() {
     const list = stack(), index = state.index[state.plane], number = list.numbers[index];
     slider.max = list.ct.length - 1;
@@ -131,7 +131,7 @@
       context.fillRect(0, y - ratio, profile.width, 2 * ratio);
     }
   }
-  function nearest(number) { // the axial picture that is nearest to a slice of the scan
+  function nearest(number) { // the axial picture nearest to a slice of the scan
     const numbers = data.stacks[0].numbers;
     return numbers.reduce((best, n, k) => (Math.abs(n - number) < Math.abs(numbers[best] - number) ? k : best), 0);
   }

@@ -1,1 +1,0 @@
-"""Every scan of a folder, on many processes or machines; one table and one page of what came of them."""

@@ -1,1 +1,0 @@
-"""Scores of label maps against truth, and the baselines users have today."""

@@ -1,0 +1,1 @@
+"""DICOM: find, choose, check and read a CT series."""

@@ -1,1 +1,0 @@
-"""From descriptors and components to tissue names."""

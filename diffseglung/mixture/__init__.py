@@ -1,1 +1,0 @@
-"""Gaussian mixtures and the projection of their rows."""

@@ -1,1 +1,0 @@
-"""The diffusion model: network, process, samplers, moving average, files."""

@@ -1,0 +1,1 @@
+"""Foundations: settings, errors, devices and threads, memory, atomic files."""

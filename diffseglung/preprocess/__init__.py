@@ -1,1 +1,0 @@
-"""From a scan as acquired to the model's grid: lungs, resampling, intensity, alignment."""

@@ -1,0 +1,1 @@
+"""Image quality of a scan, and warnings about results that it makes unreliable."""

@@ -1,1 +1,0 @@
-"""Damaged and hostile files for every reader: `make fuzz` writes them, reads them, and looks what happens."""

@@ -1,0 +1,1 @@
+"""Quality assurance beyond unit tests: fault injection, fuzzing, mutation testing."""
