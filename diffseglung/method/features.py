@@ -209,9 +209,8 @@ class Projection:
         z = (rows - mean) / scale
         values, vectors = torch.linalg.eigh((z.T.double() @ z.double()) / len(z))
         axes = vectors.flip(1)[:, :dimensions]
-        axes = axes * torch.where(
-            axes.abs().amax(0) == axes.amax(0), 1.0, -1.0
-        )  # a sign that does not depend on LAPACK
+        # The entry of largest magnitude is positive, so that signs do not depend on LAPACK.
+        axes = axes * torch.where(axes.abs().amax(0) == axes.amax(0), 1.0, -1.0)
         if whiten:
             axes = axes / values.flip(0)[:dimensions].clamp(min=1e-9).sqrt()
         return cls(mean, scale, axes.to(rows.dtype))

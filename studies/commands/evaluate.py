@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffseglung.cli.options import add_general_options
-from diffseglung.cli.terminal import harmless
+from diffseglung.cli.options import add_general_options, add_json
+from diffseglung.cli.terminal import answer, harmless, say
 from diffseglung.platform.config import SegmentConfig
 from diffseglung.platform.errors import ConfigError, DiffSegLungError, InputError
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", type=Path, metavar="DIR", help="folder of case folders, or one of them")
     parser.add_argument("--predictions", type=Path, metavar="DIR", help="folder with predictions of --cases")
     parser.add_argument("-o", "--output", type=Path, help="scores as JSON here, and as CSV beside it")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_json(parser, "the scores")
     parser.add_argument("--baselines", action="store_true", help="also score the baselines (needs --cases)")
     parser.add_argument("--no-surfaces", action="store_true", help="skip the surface distances (faster)")
     add_general_options(parser, device=False)
@@ -51,17 +51,13 @@ def run(args: argparse.Namespace) -> int:
     jobs = _jobs(args)
     cases, failed = _score(args, jobs)
     pooled = {method: scores.pool(list(scored.values())) for method, scored in cases.items()}
-    if args.json:
-        import json
-
-        print(json.dumps(report.rounded({"pooled": pooled, "cases": cases}), indent=1, sort_keys=True))
-    elif not args.quiet:
+    answer(args, report.rounded({"pooled": pooled, "cases": cases}))
+    if not args.json and not args.quiet:
         _print(pooled)
     if args.output:
         target = args.output if args.output.suffix == ".json" else args.output / "scores.json"
         for path in report.write(target, pooled, cases):
-            if not args.quiet and not args.json:
-                print(path)
+            say(args, str(path))
     for name, error in failed.items():
         print(harmless(f"failed: {name}\n  {error}"), file=sys.stderr)
     return 1 if failed else 0

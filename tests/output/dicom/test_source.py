@@ -141,14 +141,16 @@ def test_what_dicom_does_not_allow_is_left_out_and_told(tmp_path: Path, keyword:
 
 @pytest.mark.parametrize("keyword", ["Modality", "SOPClassUID", "SOPInstanceUID", "InstanceNumber", "ImageType"])
 def test_what_the_file_tells_elsewhere_may_be_missing(tmp_path: Path, keyword: str) -> None:
-    objects(tmp_path, lambda image: image.pop(keyword))
+    made, _ = objects(tmp_path, lambda image: image.pop(keyword))
+    assert made["seg"].PatientID == made["sr"].PatientID == "Secret-Id"
 
 
 def test_slices_turned_by_a_rounding_error_are_one_stack(tmp_path: Path) -> None:
     def change(image: Any) -> None:
         image.ImageOrientationPatient = [f"{float(value) + 1e-6:.8g}" for value in image.ImageOrientationPatient]
 
-    objects(tmp_path, change, only=2)
+    made, _ = objects(tmp_path, change, only=2)
+    assert made["seg"].PatientID == made["sr"].PatientID == "Secret-Id"
 
 
 @pytest.mark.parametrize("change", ["no thickness", "measures in frames"])
