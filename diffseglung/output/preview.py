@@ -6,6 +6,7 @@ In radiological convention: patient right on the left of the image, front on top
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -223,7 +224,7 @@ def scan_title(name: str) -> str:
 
 def note_lines(warnings: list[str]) -> list[str]:
     """Warnings in at most NOTE_LINES lines: in full, else only the findings, else those that fit and a count."""
-    found = [warning.split(": ", 1)[0] for warning in warnings]
+    found = [re.split(r": (?![^(]*\))", warning, maxsplit=1)[0] for warning in warnings]  # not within parentheses
     for shown in (warnings, found, *(found[:n] for n in range(len(found) - 1, 0, -1))):
         more = f"; {len(warnings) - len(shown)} more in run.json" if len(shown) < len(warnings) else ""
         lines = textwrap.wrap("Note: " + "; ".join(shown) + more, NOTE_LENGTH) if shown else []

@@ -111,6 +111,14 @@ def test_no_warning_is_lost_without_a_word() -> None:
         assert shown == count or f"; {count - shown} more in run.json" in text
 
 
+def test_a_short_note_is_not_cut_within_parentheses() -> None:
+    reason = "densities are not comparable " * 8
+    text = " ".join(
+        note_lines([f"tissue has 111 HU (without contrast: 30 to 60): {reason}", f"noise is 60 HU: {reason}"])
+    )
+    assert text == "Note: tissue has 111 HU (without contrast: 30 to 60); noise is 60 HU"
+
+
 def test_the_title_is_the_scan_s_name_whatever_is_in_it(chest: Segmentation) -> None:
     assert scan_title("lidc_1011.nii.gz") == "lidc_1011.nii.gz"
     long = scan_title("a" * 80 + "b.nii.gz")
